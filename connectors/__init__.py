@@ -1,0 +1,1 @@
+"""The way in (the HTTP edge) and the way out (ClickHouse)."""

@@ -1,0 +1,42 @@
+"""Opening ClickHouse: ``chdb:///path`` in-process or ``http(s)://`` to a server, one code path.
+
+chDB allows one process per directory: the sink holds it while the line runs, and everyone else asks
+the sink (:mod:`connectors.clickhouse.service`).
+"""
+
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import clickhouse_connect
+from clickhouse_connect.driver.client import Client
+from clickhouse_connect.driver.exceptions import ClickHouseError
+
+from streams.errors import ConfigurationError
+from streams.settings import Settings
+
+
+def is_embedded(settings: Settings) -> bool:
+    """True for chDB."""
+    return settings.clickhouse_home.startswith("chdb:")
+
+
+def connect(settings: Settings) -> Client:
+    """A client of the configured ClickHouse. Raises ``ClickHouseError`` if it does not answer."""
+    dsn = settings.clickhouse_home
+    scheme = urlsplit(dsn).scheme
+    if scheme not in ("chdb", "http", "https"):
+        raise ConfigurationError(
+            f"ROUNDHOUSE_CLICKHOUSE_DSN begins with {scheme!r}; use chdb:///path or http(s)://host:port"
+        )
+    if scheme == "chdb":
+        Path(dsn.removeprefix("chdb://")).mkdir(parents=True, exist_ok=True)
+        try:
+            return clickhouse_connect.get_client(dsn=dsn)
+        except ClickHouseError as error:
+            if "lock" in str(error).lower():
+                raise ConfigurationError(
+                    f"{dsn} is held by another process. chDB allows one: stop the running stack, or "
+                    "ask it with `roundhouse sql`."
+                ) from None
+            raise
+    return clickhouse_connect.get_client(dsn=dsn, send_receive_timeout=120)

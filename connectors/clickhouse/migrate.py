@@ -1,0 +1,50 @@
+"""Schema migrations: numbered SQL files, applied once each, in order."""
+
+import hashlib
+from pathlib import Path
+
+from clickhouse_connect.driver.client import Client
+
+from streams.errors import ConfigurationError
+
+HERE = Path(__file__).parent / "migrations"
+
+
+def migrate(client: Client, database: str, directory: Path = HERE) -> list[str]:
+    """Applies what is not applied yet and returns its names; ``client`` then uses ``database``.
+
+    Every statement can be repeated, so a run that died half-way is simply run again. Raises
+    ``ConfigurationError`` if an applied file was changed.
+    """
+    client.command(f"CREATE DATABASE IF NOT EXISTS {database}")
+    client.database = database
+    client.command(
+        "CREATE TABLE IF NOT EXISTS schema_migrations "
+        "(name String, sha256 String, applied_at DateTime64(3, 'UTC') DEFAULT now64(3)) "
+        "ENGINE = ReplacingMergeTree ORDER BY name"
+    )
+    rows = client.query("SELECT name, sha256 FROM schema_migrations FINAL").result_rows
+    applied = {str(name): str(digest) for name, digest in rows}
+    done = []
+    for path in sorted(directory.glob("[0-9]*.sql")):
+        text = path.read_text(encoding="utf-8")
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        if path.name in applied:
+            if applied[path.name] != digest:
+                raise ConfigurationError(
+                    f"migration {path.name} was changed after it was applied; add a new file instead"
+                )
+            continue
+        for statement in statements(text):
+            client.command(statement)
+        client.insert(
+            "schema_migrations", [[path.name, digest]], column_names=["name", "sha256"]
+        )
+        done.append(path.name)
+    return done
+
+
+def statements(text: str) -> list[str]:
+    """The statements of a file: each ends with a semicolon at the end of a line."""
+    parts = (part.strip() for part in (text + "\n").split(";\n"))
+    return [part for part in parts if part]

@@ -1,0 +1,209 @@
+"""The sink: canonical topics, rounds, rejects and outcomes into ClickHouse, undecoded.
+
+What a flush takes, and what a crash after each step leaves:
+
+1. Insert each topic's rows in one block, with a token made of the offsets in it. A crash repeats
+   rows: the same block is recognised by its token, another cut of the same rows by
+   ``ReplacingMergeTree``, which the views read with ``FINAL``.
+2. Commit the offsets.
+
+While ClickHouse is away the sink tries again with growing pauses, for ever, and moves no offset.
+"""
+
+import hashlib
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+from clickhouse_connect.driver.client import Client
+from clickhouse_connect.driver.exceptions import ClickHouseError
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+
+from streams.canonical import Kind
+from streams.codec import container, unframe
+from streams.errors import SinkMismatch
+from streams.kafka import committed_consumer
+from streams.settings import Settings
+from streams.topics import OUTCOMES, REJECTS, ROUNDS
+
+log = logging.getLogger(__name__)
+
+PAUSE_S = (0.5, 30.0)
+_POLL_S = 0.05
+_POLL_RECORDS = 5000
+_AWAY = (ClickHouseError, OSError)
+
+
+class Target(NamedTuple):
+    """A table and the contract of its rows."""
+
+    table: str
+    contract: str
+
+
+TARGETS = {
+    Kind.GAME_TRANSACTION.topic: Target("game_transactions_rows", "game-transaction"),
+    Kind.PAYMENT.topic: Target("payments_rows", "payment"),
+    Kind.PLAYER.topic: Target("player_events_rows", "player"),
+    Kind.GAME.topic: Target("game_events_rows", "game"),
+    Kind.LOGIN.topic: Target("logins_rows", "login"),
+    Kind.SPORTS_BET.topic: Target("sports_bets_rows", "sports-bet"),
+    Kind.CUSTOM_EVENT.topic: Target("custom_events_rows", "custom-event"),
+    ROUNDS: Target("rounds_rows", "round"),
+    REJECTS: Target("rejects_rows", "reject"),
+    OUTCOMES: Target("outcomes_rows", "outcome"),
+}
+
+
+class Tables(Protocol):
+    """Where rows go."""
+
+    def insert(self, target: Target, rows: list[bytes], token: str) -> None:
+        """Inserts Avro datums as one block. Raises ``ClickHouseError`` or ``OSError`` if it cannot."""
+        ...
+
+
+class ClickHouseTables:
+    """Rows into ClickHouse through ``connect``, which is called again after a failure."""
+
+    def __init__(self, connect: Callable[[], Client]) -> None:
+        self._connect = connect
+        self._client: Client | None = None
+
+    def insert(self, target: Target, rows: list[bytes], token: str) -> None:
+        """See :class:`Tables`."""
+        if self._client is None:
+            self._client = self._connect()
+        try:
+            self._client.raw_insert(
+                target.table,
+                insert_block=container(target.contract, rows),
+                fmt="Avro",
+                settings={"insert_deduplication_token": token, "async_insert": 0},
+            )
+        except _AWAY:
+            self._client = None
+            raise
+
+
+class _Pending:
+    """Rows of one topic that wait for the next flush."""
+
+    def __init__(self) -> None:
+        self.rows: list[bytes] = []
+        self.ranges: dict[int, tuple[int, int]] = {}
+
+    def add(self, partition: int, offset: int, datum: bytes) -> None:
+        first, _ = self.ranges.get(partition, (offset, offset))
+        self.ranges[partition] = first, offset
+        self.rows.append(datum)
+
+    def token(self, topic: str) -> str:
+        """Made of topic, partitions, first and last offsets."""
+        ranges = ",".join(f"{p}:{first}-{last}" for p, (first, last) in sorted(self.ranges.items()))
+        return hashlib.sha256(f"{topic} {ranges}".encode()).hexdigest()
+
+
+class Sink:
+    """Reads all target topics and flushes in time; :meth:`run` returns after :meth:`stop`."""
+
+    def __init__(self, settings: Settings, tables: Tables) -> None:
+        self.settings = settings
+        self._tables = tables
+        self._stopping = threading.Event()
+        self._pending: dict[str, _Pending] = {}
+        self._count = 0
+        self._since = 0.0
+        self.rows_inserted = 0
+        self.away_since: float | None = None
+
+    def run(self) -> None:
+        """Until stopped. Raises on anything but ClickHouse being away."""
+        prefix = self.settings.topic_prefix
+        consumer = committed_consumer(
+            self.settings,
+            f"{prefix}sink",
+            **{
+                "max.poll.interval.ms": 86_400_000,  # ClickHouse may be away for hours
+                "session.timeout.ms": int(self.settings.session_timeout_s * 1000),
+                "enable.partition.eof": False,
+                "queued.max.messages.kbytes": 65_536,
+                "partition.assignment.strategy": "range",
+            },
+        )
+        consumer.subscribe(
+            [prefix + name for name in TARGETS], on_revoke=lambda c, p: self._flush(c)
+        )
+        try:
+            while not self._stopping.is_set():
+                for message in consumer.consume(_POLL_RECORDS, _POLL_S):
+                    error = message.error()
+                    if error is None:
+                        self._take(
+                            (message.topic() or "").removeprefix(prefix),
+                            message.partition() or 0,
+                            message.offset() or 0,
+                            message.value() or b"",
+                        )
+                    elif error.code() != KafkaError.UNKNOWN_TOPIC_OR_PART and not error.retriable():
+                        raise KafkaException(error)
+                if self._due(time.monotonic()):
+                    self._flush(consumer)
+            self._flush(consumer)
+        finally:
+            consumer.close()
+
+    def stop(self) -> None:
+        """Lets :meth:`run` flush and return."""
+        self._stopping.set()
+
+    def _take(self, topic: str, partition: int, offset: int, value: bytes) -> None:
+        try:
+            datum = unframe(value)
+        except ValueError as error:
+            raise SinkMismatch(f"{topic}[{partition}] offset {offset}: {error}") from None
+        if not self._count:
+            self._since = time.monotonic()
+        self._count += 1
+        self._pending.setdefault(topic, _Pending()).add(partition, offset, datum)
+
+    def _due(self, now: float) -> bool:
+        full = self._count >= self.settings.sink_rows_max
+        aged = now - self._since >= self.settings.sink_linger_ms / 1000
+        return full or (self._count > 0 and aged)
+
+    def _flush(self, consumer: Consumer) -> None:
+        if not self._count:
+            return
+        for topic, pending in self._pending.items():
+            if not self._insert(TARGETS[topic], pending.rows, pending.token(topic)):
+                return  # told to stop while ClickHouse was away: nothing is committed
+            self.rows_inserted += len(pending.rows)
+        offsets = [
+            TopicPartition(self.settings.topic_prefix + topic, partition, last + 1)
+            for topic, pending in self._pending.items()
+            for partition, (_, last) in pending.ranges.items()
+        ]
+        self._pending, self._count = {}, 0
+        try:
+            consumer.commit(offsets=offsets, asynchronous=False)
+        except KafkaException as error:
+            # rows are in; the offsets only say where to go on, and what comes again changes nothing
+            log.warning("offsets not committed, rows may be inserted again: %s", error)
+
+    def _insert(self, target: Target, rows: list[bytes], token: str) -> bool:
+        pause, longest = PAUSE_S
+        while True:
+            try:
+                self._tables.insert(target, rows, token)
+            except _AWAY as error:
+                self.away_since = self.away_since or time.time()
+                log.error("ClickHouse, %s: %s; again in %.1f s", target.table, error, pause)
+                if self._stopping.wait(pause):
+                    return False
+                pause = min(2 * pause, longest)
+            else:
+                self.away_since = None
+                return True

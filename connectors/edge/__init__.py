@@ -1,0 +1,1 @@
+"""The HTTP edge: takes what platforms post and writes raw batches to Kafka."""

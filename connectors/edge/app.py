@@ -1,0 +1,205 @@
+"""The edge's HTTP interface, described for operators in docs/operators.md.
+
+What answering a request takes, and what a crash after each step leaves:
+
+1. Authenticate, read, validate. Nothing written; the client gets no answer and posts again.
+2. Write the raw batch and wait for Kafka. Written but not answered: the client posts again, and the
+   events are recognised as duplicates.
+3. Answer.
+"""
+
+import contextlib
+import logging
+import re
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from connectors.edge.body import read_body
+from connectors.edge.problems import Problem
+from connectors.edge.tenants import Registry, Tenant
+from connectors.edge.writer import KafkaWriter, Writer
+from streams.batch import Invalid, Item
+from streams.canonical import Batch
+from streams.errors import DeliveryFailed, EnvelopeError, TooManyItems
+from streams.kafka import ensure_topics, wait_for_broker
+from streams.settings import Settings
+from streams.sources import READERS
+
+log = logging.getLogger(__name__)
+
+RETRY_AFTER_S = 2
+_IDEMPOTENCY_KEY = re.compile(r"[!-~]{1,200}")
+_JSON = re.compile(r"application/(?:[\w.+-]+\+)?json\s*(?:;.*)?", re.IGNORECASE)
+
+
+class _Route:
+    """Where a source is posted to, and the header that carries its key."""
+
+    def __init__(self, path: str, source: str, key_header: str) -> None:
+        self.path = path
+        self.source = source
+        self.key_header = key_header
+
+
+ROUTES = (
+    _Route("/api/v1/events", "native", "x-api-key"),
+    _Route("/api/v1/integrations/fasttrack/bulk", "fasttrack", "x-api-key"),
+    _Route("/integrations/event", "gameball", "APIKey"),
+)
+
+
+class Edge:
+    """Answers posts. ``now`` gives microseconds since the epoch."""
+
+    def __init__(
+        self, settings: Settings, registry: Registry, writer: Writer, now: Callable[[], int]
+    ) -> None:
+        self.settings = settings
+        self.registry = registry
+        self.writer = writer
+        self.now = now
+
+    async def post(self, route: _Route, request: Request) -> Response:
+        """One batch."""
+        batch_id = str(uuid.uuid4())
+        try:
+            response = await self._take(route, request, batch_id)
+        except Problem as problem:
+            problem.body["batch_id"] = batch_id
+            response = problem.response()
+        response.headers["x-batch-id"] = batch_id
+        return response
+
+    async def _take(self, route: _Route, request: Request, batch_id: str) -> Response:
+        name, tenant = self._authenticate(route, request)
+        if not _JSON.fullmatch(request.headers.get("content-type", "")):
+            raise Problem(415, "unsupported_media_type", "Send Content-Type: application/json.")
+        batch = Batch(
+            tenant=name,
+            source=route.source,
+            batch_id=batch_id,
+            received_at=self.now(),
+            counts=tenant.campaigns_enabled,
+            merges_channels=tenant.channel_merging,
+            idempotency_key=_idempotency_key(request) if route.source == "gameball" else None,
+        )
+        try:
+            body = await read_body(request, self.settings.body_bytes_max)
+        except ClientDisconnect:
+            raise Problem(400, "incomplete_body", "The connection ended before the body.") from None
+        try:
+            items = READERS[route.source](body, batch, self.settings.items_max)
+        except TooManyItems as error:
+            raise Problem(413, error.code, error.message) from None
+        except EnvelopeError as error:
+            raise Problem(400, error.code, error.message, pointer=error.pointer) from None
+        try:
+            await self.writer.write(batch, body)
+        except DeliveryFailed as error:
+            log.error("batch %s not acknowledged: %s", batch_id, error)
+            raise Problem(
+                503,
+                "not_acknowledged",
+                "Kafka did not acknowledge the batch. Post the same batch again: what was stored "
+                "after all is recognised by its ids.",
+                {"Retry-After": str(RETRY_AFTER_S)},
+            ) from None
+        invalid = [(i, item) for i, item in enumerate(items) if isinstance(item, Invalid)]
+        if invalid:
+            raise _some_invalid(items, invalid)
+        return Response(status_code=204)
+
+    def _authenticate(self, route: _Route, request: Request) -> tuple[str, Tenant]:
+        key = request.headers.get(route.key_header)
+        if not key:
+            raise Problem(401, "no_key", f"Send your API key in the header {route.key_header}.")
+        found = self.registry.authenticate(key)
+        if found is None:
+            raise Problem(403, "unknown_key", "This API key is unknown or was revoked.")
+        return found
+
+    async def ready(self, request: Request) -> Response:
+        """Whether posts would be acknowledged."""
+        if await self.writer.ready():
+            return PlainTextResponse("ready\n")
+        return PlainTextResponse("Kafka does not answer\n", 503)
+
+
+def _idempotency_key(request: Request) -> str | None:
+    key = request.headers.get("idempotency-key")
+    if key is not None and not _IDEMPOTENCY_KEY.fullmatch(key):
+        raise Problem(
+            400, "bad_idempotency_key", "Idempotency-Key must be 1 to 200 printable ASCII characters."
+        )
+    return key
+
+
+def _some_invalid(items: "list[Item | Invalid] | object", invalid: list[tuple[int, Invalid]]) -> Problem:
+    received = len(items)  # type: ignore[arg-type]
+    stored = received - len(invalid)
+    return Problem(
+        422,
+        "invalid_items",
+        f"{len(invalid)} of {received} items are invalid; the other {stored} are stored. "
+        "Mend the invalid ones and post them alone or with the whole batch.",
+        received=received,
+        stored=stored,
+        invalid=len(invalid),
+        errors=[
+            {"index": index, "code": error.code, "pointer": error.pointer, "message": error.message}
+            for index, item in invalid
+            for error in item.errors
+        ],
+    )
+
+
+def create_app(
+    settings: Settings, writer: Writer, now: Callable[[], int] = lambda: time.time_ns() // 1000
+) -> Starlette:
+    """The ASGI app; ``writer`` is closed with it."""
+    edge = Edge(settings, Registry(settings.tenants_home), writer, now)
+
+    def endpoint(route: _Route) -> Callable[[Request], object]:
+        async def post(request: Request) -> Response:
+            return await edge.post(route, request)
+
+        return post
+
+    async def live(request: Request) -> Response:
+        return PlainTextResponse("live\n")
+
+    async def http_error(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        problem = Problem(error.status_code, "http", error.detail, dict(error.headers or {}))
+        problem.headers["x-batch-id"] = str(uuid.uuid4())
+        return problem.response()
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        yield
+        writer.close()
+
+    return Starlette(
+        routes=[
+            *(Route(route.path, endpoint(route), methods=["POST"]) for route in ROUTES),
+            Route("/healthz/live", live),
+            Route("/healthz/ready", edge.ready),
+        ],
+        exception_handlers={HTTPException: http_error},
+        lifespan=lifespan,
+    )
+
+
+def from_environment() -> Starlette:
+    """The app as ``roundhouse edge`` serves it."""
+    settings = Settings.load()
+    wait_for_broker(settings)
+    ensure_topics(settings)
+    return create_app(settings, KafkaWriter(settings))

@@ -1,0 +1,158 @@
+"""Tenants and their API keys: a JSON file that the edge reads again when it changes.
+
+A key is shown once, when it is made; the file holds its SHA-256. Keys are 32 random bytes, so a fast
+hash is enough: there is nothing to guess.
+"""
+
+import fcntl
+import hashlib
+import hmac
+import json
+import os
+import re
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from streams.errors import ConfigurationError
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+_NOBODY = hashlib.sha256(secrets.token_bytes(32)).hexdigest()
+
+
+class Key(BaseModel):
+    """A live key of a tenant."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    created_at: datetime
+
+
+class Tenant(BaseModel):
+    """A tenant's switches and live keys, by key id."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    channel_merging: bool = False
+    campaigns_enabled: bool = True
+    keys: dict[str, Key] = {}
+
+
+class _File(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    tenants: dict[str, Tenant] = {}
+
+
+class Registry:
+    """The tenants in a file. Reading is free of locks; every change is atomic."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._stamp: tuple[int, int] | None = None
+        self._tenants: dict[str, Tenant] = {}
+        self._by_key_id: dict[str, tuple[str, Tenant, Key]] = {}
+
+    def authenticate(self, key: str) -> tuple[str, Tenant] | None:
+        """The tenant of a key, or None. Takes the same time for a wrong secret and an unknown id."""
+        self._reload()
+        _, _, rest = key.partition("rh_")
+        found = self._by_key_id.get(rest.partition("_")[0])
+        given = hashlib.sha256(key.encode(errors="surrogateescape")).hexdigest()
+        if hmac.compare_digest(given, found[2].sha256 if found else _NOBODY) and found:
+            return found[0], found[1]
+        return None
+
+    def all(self) -> dict[str, Tenant]:
+        """Every tenant by name."""
+        self._reload()
+        return self._tenants
+
+    def add(self, name: str, channel_merging: bool, campaigns_enabled: bool) -> str:
+        """A new tenant; returns its first key."""
+        if not _NAME.fullmatch(name):
+            raise ConfigurationError(
+                f"tenant name {name!r}: use 1 to 64 of a-z, 0-9, - and _, a letter or digit first"
+            )
+        with self._changing() as tenants:
+            if name in tenants:
+                raise ConfigurationError(f"tenant {name} exists; `roundhouse tenant rotate` adds a key")
+            tenants[name] = Tenant(
+                channel_merging=channel_merging, campaigns_enabled=campaigns_enabled
+            )
+            return _new_key(tenants[name])
+
+    def rotate(self, name: str) -> str:
+        """One more live key; the old ones live until they are revoked."""
+        with self._changing() as tenants:
+            return _new_key(_existing(tenants, name))
+
+    def revoke(self, name: str, key_id: str) -> None:
+        """Ends a key."""
+        with self._changing() as tenants:
+            if _existing(tenants, name).keys.pop(key_id, None) is None:
+                raise ConfigurationError(f"tenant {name} has no live key {key_id}")
+
+    def switch(self, name: str, **switches: bool) -> None:
+        """Sets ``channel_merging`` or ``campaigns_enabled`` for what is received from now on."""
+        with self._changing() as tenants:
+            tenants[name] = _existing(tenants, name).model_copy(update=switches)
+
+    def _reload(self) -> None:
+        try:
+            stat = os.stat(self.path)
+        except FileNotFoundError:
+            stamp, loaded = None, _File()
+        else:
+            stamp = stat.st_mtime_ns, stat.st_ino
+            if stamp == self._stamp:
+                return
+            loaded = _load(self.path)
+        self._stamp, self._tenants = stamp, loaded.tenants
+        self._by_key_id = {
+            key_id: (name, tenant, key)
+            for name, tenant in loaded.tenants.items()
+            for key_id, key in tenant.keys.items()
+        }
+
+    @contextmanager
+    def _changing(self) -> Iterator[dict[str, Tenant]]:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with open(self.path.with_suffix(".lock"), "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            loaded = _load(self.path) if self.path.exists() else _File()
+            yield loaded.tenants
+            fresh = self.path.with_suffix(".tmp")
+            with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+                file.write(loaded.model_dump_json(indent=2))
+                file.flush()
+                os.fsync(file.fileno())
+            fresh.replace(self.path)
+
+
+def _load(path: Path) -> _File:
+    try:
+        document: Any = json.loads(path.read_text(encoding="utf-8"))
+        return _File.model_validate(document)
+    except (ValueError, ValidationError) as error:
+        raise ConfigurationError(f"tenants file {path}: {error}") from None
+
+
+def _existing(tenants: dict[str, Tenant], name: str) -> Tenant:
+    if name not in tenants:
+        raise ConfigurationError(f"there is no tenant {name}; `roundhouse tenant list` shows all")
+    return tenants[name]
+
+
+def _new_key(tenant: Tenant) -> str:
+    key_id = secrets.token_hex(4)
+    key = f"rh_{key_id}_{secrets.token_urlsafe(32)}"
+    digest = hashlib.sha256(key.encode()).hexdigest()
+    tenant.keys[key_id] = Key(sha256=digest, created_at=datetime.now(UTC))
+    return key

@@ -1,0 +1,182 @@
+"""The Faust app: two agents that hand records to the stages and acknowledge afterwards.
+
+Faust brings consumer groups, assignment, flow control and the event loop. Exactly once is not left
+to it: see docs/design.md, decision 2, for what was measured.
+"""
+
+import asyncio
+import gc
+import json
+import logging
+import os
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterable, Iterable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import faust
+from faust.types import TP, EventT, StreamT
+
+from streams.kafka import ensure_topics, wait_for_broker
+from streams.ledger import Ledger
+from streams.schemas import frames
+from streams.settings import Settings
+from streams.stages import Process, Translate
+from streams.topics import MESSAGE_BYTES_MAX, RAW, STAGED
+from streams.translation import RawRecord
+
+log = logging.getLogger(__name__)
+
+EXIT_FAILED = 70
+TAKE_MAX = 200
+TAKE_WITHIN_S = 0.02
+ALIVE_EVERY_S = 1.0
+
+
+def fail_stop(error: BaseException) -> None:
+    """Ends the process at once: Faust's own shutdown would commit offsets on the way down."""
+    log.critical("stopping: %s: %s", type(error).__name__, error, exc_info=error)
+    logging.shutdown()
+    os._exit(EXIT_FAILED)
+
+
+def create_app(settings: Settings, worker: str) -> faust.App:
+    """The app of one worker process; ``worker`` names it stably across restarts."""
+    cluster = wait_for_broker(settings)
+    ensure_topics(settings)
+    app = faust.App(
+        f"{settings.topic_prefix}line",
+        broker="kafka://" + ";kafka://".join(settings.kafka_bootstrap.split(",")),
+        datadir=str(settings.state_home / worker / "faust"),
+        consumer_group_instance_id=f"{settings.topic_prefix}{worker}",
+        consumer_auto_offset_reset="earliest",
+        consumer_max_fetch_size=MESSAGE_BYTES_MAX,
+        broker_session_timeout=settings.session_timeout_s,
+        broker_heartbeat_interval=settings.session_timeout_s / 5,
+        broker_commit_interval=1.0,
+        stream_wait_empty=False,
+        stream_buffer_maxsize=TAKE_MAX,
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        web_enabled=False,
+        value_serializer="raw",
+    )
+    names = frames(settings)
+    staged_topic = settings.topic_prefix + STAGED
+
+    async def seek(partition: int, offset: int) -> None:
+        await app.consumer.seek(TP(staged_topic, partition), offset)
+
+    def open_ledger(partition: int) -> Ledger:
+        return Ledger(settings, partition, worker, names, cluster)
+
+    translate = Translate(settings, names)
+    process = Process(open_ledger, seek)
+    _connect(app, staged_topic, translate, process)
+    _add_agents(app, settings, translate, process)
+
+    @app.task
+    async def report_alive() -> None:
+        gc.collect()
+        gc.freeze()  # what start-up made lives as long as the process: no collection need look at it
+        while not app.should_stop:
+            _write_alive(settings.state_home / worker / "alive.json", process)
+            await app.sleep(ALIVE_EVERY_S)
+
+    return app
+
+
+def _add_agents(
+    app: faust.App, settings: Settings, translate: Translate, process: Process
+) -> None:
+    def bytes_topic(name: str) -> Any:
+        return app.topic(
+            settings.topic_prefix + name,
+            key_type=bytes,
+            value_type=bytes,
+            key_serializer="raw",
+            value_serializer="raw",
+        )
+
+    @app.agent(bytes_topic(RAW), name="translate")
+    async def translate_agent(stream: StreamT[bytes]) -> None:
+        async for events in _batches(stream):
+            try:
+                await asyncio.to_thread(translate, [_raw_record(event) for event in events])
+            except Exception as error:
+                fail_stop(error)
+            _acknowledge(events)
+
+    @app.agent(bytes_topic(STAGED), name="process")
+    async def process_agent(stream: StreamT[bytes]) -> None:
+        async def one(partition: int, events: list[EventT[Any]]) -> None:
+            records = [(event.message.offset, event.message.value or b"") for event in events]
+            if await process(partition, records):
+                _acknowledge(events)
+
+        async for events in _batches(stream):
+            by_partition: dict[int, list[EventT[Any]]] = defaultdict(list)
+            for event in events:
+                by_partition[event.message.partition].append(event)
+            try:
+                await asyncio.gather(*(one(*entry) for entry in by_partition.items()))
+            except Exception as error:
+                fail_stop(error)
+
+
+def _connect(app: faust.App, staged_topic: str, translate: Translate, process: Process) -> None:
+    """Ledgers open and close as Faust's partitions come and go."""
+
+    def staged(tps: Iterable[TP]) -> list[int]:
+        return [tp.partition for tp in tps if tp.topic == staged_topic]
+
+    @app.on_partitions_assigned.connect(weak=False)
+    async def assigned(sender: Any, assigned: Any = (), **kwargs: Any) -> None:
+        translate.forget()
+        process.assign(staged(assigned))
+
+    @app.on_partitions_revoked.connect(weak=False)
+    async def revoked(sender: Any, revoked: Any = (), **kwargs: Any) -> None:
+        try:
+            await process.revoke(staged(revoked))
+        except Exception as error:
+            fail_stop(error)
+
+    @app.on_before_shutdown.connect(weak=False)
+    async def shutdown(sender: Any, **kwargs: Any) -> None:
+        await process.close()
+
+
+def _batches(stream: StreamT[bytes]) -> AsyncIterable[list[EventT[Any]]]:
+    """Events as they come, some at a time, none acknowledged by the stream itself."""
+    return stream.noack_take(TAKE_MAX, within=TAKE_WITHIN_S)  # type: ignore[attr-defined,no-any-return]
+
+
+def _acknowledge(events: Iterable[EventT[Any]]) -> None:
+    for event in events:
+        event.ack()
+
+
+def _raw_record(event: EventT[Any]) -> RawRecord:
+    message = event.message
+    headers: Mapping[str, bytes] = dict(message.headers or ())
+    return RawRecord(message.partition, message.offset, headers, message.value or b"")
+
+
+def _write_alive(path: Path, process: Process) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_suffix(".tmp")
+    fresh.write_text(json.dumps({"at": time.time(), "applied": process.positions()}))
+    fresh.replace(path)
+
+
+def run_worker(settings: Settings, worker: str, loglevel: str = "WARNING") -> None:
+    """Runs a worker until it is told to stop (SIGINT, SIGTERM) or must stop (:func:`fail_stop`)."""
+    try:
+        app = create_app(settings, worker)
+        runner = partial(faust.Worker, app, loglevel=loglevel, redirect_stdouts=False)
+        runner().execute_from_commandline()
+    except Exception as error:
+        fail_stop(error)

@@ -1,0 +1,218 @@
+"""Reading a request body: its items, each valid or with every error it has.
+
+The edge and the translate stage both read with :func:`read`, so they agree on every item.
+"""
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Annotated, Any, NamedTuple, Protocol
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    PlainValidator,
+    StringConstraints,
+    ValidationError,
+    ValidationInfo,
+)
+from pydantic_core import PydanticCustomError
+
+from streams.canonical import Batch, Translated
+from streams.errors import EnvelopeError, TooManyItems
+from streams.jsontext import decode, pointer
+from streams.money import to_units
+
+ITEMS_MAX = 10_000
+"""Default of the setting ``items_max``."""
+
+
+class ItemError(NamedTuple):
+    """One thing that is wrong with an item; ``pointer`` is a JSON pointer into the body."""
+
+    code: str
+    pointer: str
+    message: str
+
+
+class Invalid(NamedTuple):
+    """An item that was refused. ``text`` is its JSON where the reader has it at hand."""
+
+    errors: tuple[ItemError, ...]
+    text: bytes | None = None
+
+
+class Item(Protocol):
+    """A valid item, ready to be put in canonical terms."""
+
+    def translate(self, batch: Batch) -> Translated:
+        """Pure: the same item of the same batch always becomes the same."""
+        ...
+
+
+Reader = Callable[[bytes, Batch, int], Sequence[Item | Invalid]]
+"""Reads a body that may hold so many items; raises ``EnvelopeError`` for the body as a whole."""
+
+
+class Data(BaseModel):
+    """The ``data`` object of a bulk item. Unknown fields are ignored, types are taken strictly."""
+
+    model_config = ConfigDict(strict=True, extra="ignore", frozen=False)
+
+
+# Field types ---------------------------------------------------------------------------------
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_EARLIEST = -(70 * 365 + 17) * 86_400_000_000  # 1900-01-01, where ClickHouse's DateTime64 begins
+_LATEST = (datetime(2299, 12, 31, tzinfo=UTC) - _EPOCH) // _MICROSECOND
+
+
+def parse_timestamp(value: object) -> int:
+    """Microseconds since the epoch of an ISO 8601 date and time; no offset means UTC."""
+    if not isinstance(value, str):
+        raise PydanticCustomError("wrong_type", "must be a date and time in a string")
+    try:
+        if value[10:11] not in ("T", "t", " "):
+            raise ValueError
+        moment = datetime.fromisoformat(value)
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+        micros = (moment - _EPOCH) // _MICROSECOND
+    except (ValueError, OverflowError):
+        raise PydanticCustomError(
+            "malformed_timestamp", "must be an ISO 8601 date and time like 2026-01-31T12:00:00Z"
+        ) from None
+    if not _EARLIEST <= micros <= _LATEST:
+        raise PydanticCustomError("out_of_range", "must lie between the years 1900 and 2299")
+    return micros
+
+
+def parse_number(value: object) -> int:
+    """Units (10**-18) of a JSON number."""
+    if isinstance(value, bool) or not isinstance(value, int | Decimal):
+        raise PydanticCustomError("wrong_type", "must be a JSON number, not in quotes")
+    try:
+        return to_units(value)
+    except ValueError as error:
+        raise PydanticCustomError("out_of_range", "has {why}", {"why": str(error)}) from None
+
+
+def _parse_amount(value: object) -> int:
+    units = parse_number(value)
+    if units < 0:
+        raise PydanticCustomError("out_of_range", "must be zero or more")
+    return units
+
+
+Timestamp = Annotated[int, PlainValidator(parse_timestamp)]
+Number = Annotated[int, PlainValidator(parse_number)]
+Amount = Annotated[int, PlainValidator(_parse_amount)]
+Id = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+Text = Annotated[str, StringConstraints(max_length=1024)]
+Currency = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")]
+CryptoCurrency = Annotated[str, StringConstraints(pattern=r"^[A-Z0-9]{3,10}$")]
+
+# Errors --------------------------------------------------------------------------------------
+
+_CODES = {
+    "missing": ("required", "is required"),
+    "string_type": ("wrong_type", "must be a string"),
+    "bool_type": ("wrong_type", "must be true or false"),
+    "list_type": ("wrong_type", "must be a list"),
+    "dict_type": ("wrong_type", "must be an object"),
+    "model_type": ("wrong_type", "must be an object"),
+    "string_unicode": ("wrong_type", "must be valid Unicode text"),
+    "string_too_short": ("too_short", "must not be empty"),
+}
+
+
+def errors_of(error: ValidationError, *where: str | int) -> tuple[ItemError, ...]:
+    """All errors of a failed validation, with pointers below ``where``."""
+    found = []
+    for entry in error.errors(include_url=False, include_context=True, include_input=False):
+        at = pointer(*where, *entry["loc"])
+        kind, context = entry["type"], entry.get("ctx", {})
+        if kind in _CODES:
+            code, message = _CODES[kind]
+        elif kind in ("string_too_long", "too_long"):
+            code, message = "too_long", f"must not be longer than {context['max_length']}"
+        elif kind == "string_pattern_mismatch":
+            code, message = "malformed", f"must match {context['pattern']}"
+        elif kind in ("enum", "literal_error"):
+            code, message = "not_allowed", f"must be one of {context['expected']}"
+        else:
+            code, message = kind, entry["msg"]
+        found.append(ItemError(code, at, f"{entry['loc'][-1] if entry['loc'] else 'data'} {message}"))
+    return tuple(found)
+
+
+def part_of(whole: str) -> Callable[[int, ValidationInfo], int]:
+    """A validator: the amount must not exceed the field ``whole``, which stands before it."""
+
+    def check(part: int, info: ValidationInfo) -> int:
+        amount = info.data.get(whole)
+        if amount is not None and part > amount:
+            raise PydanticCustomError(
+                "exceeds_whole", "must not exceed {whole}, which it is part of", {"whole": whole}
+            )
+        return part
+
+    return check
+
+
+# Bulk bodies ---------------------------------------------------------------------------------
+
+
+def bulk_reader(kinds: dict[str, type[Data]]) -> Reader:
+    """A reader of ``{"items": [...]}`` or a bare array of ``{"event": kind, "data": {...}}``."""
+    validators = {name: model.__pydantic_validator__.validate_python for name, model in kinds.items()}
+    allowed = ", ".join(kinds)
+
+    def read_item(item: Any, *where: str | int) -> Item | Invalid:
+        if not isinstance(item, dict):
+            return _invalid("wrong_type", "item must be an object", *where)
+        event = item.get("event")
+        if event is None:
+            return _invalid("required", "event is required", *where, "event")
+        validate = validators.get(event) if isinstance(event, str) else None
+        if validate is None:
+            return _invalid("unknown_event", f"event must be one of {allowed}", *where, "event")
+        if "data" not in item:
+            return _invalid("required", "data is required", *where, "data")
+        try:
+            valid: Item = validate(item["data"])
+        except ValidationError as error:
+            return Invalid(errors_of(error, *where, "data"))
+        return valid
+
+    def read_body(body: bytes, batch: Batch, items_max: int) -> list[Item | Invalid]:
+        outer = decode(body)
+        where: tuple[str, ...] = ()
+        if isinstance(outer, dict):
+            where = ("items",)
+            if "items" not in outer:
+                raise EnvelopeError("wrong_envelope", "/items", "items is required.")
+            outer = outer["items"]
+        if not isinstance(outer, list):
+            raise EnvelopeError(
+                "wrong_envelope",
+                pointer(*where),
+                'The body must be {"items": [...]} or a JSON array of items.',
+            )
+        check_count(len(outer), items_max)
+        return [read_item(item, *where, index) for index, item in enumerate(outer)]
+
+    return read_body
+
+
+def check_count(count: int, items_max: int) -> None:
+    """Raises ``TooManyItems`` above the limit."""
+    if count > items_max:
+        raise TooManyItems(
+            "too_many_items", "", f"The body holds {count} items; send at most {items_max} at once."
+        )
+
+
+def _invalid(code: str, message: str, *where: str | int) -> Invalid:
+    return Invalid((ItemError(code, pointer(*where), message),))

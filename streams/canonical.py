@@ -1,0 +1,145 @@
+"""The canonical kinds, and how an event of any source becomes one Avro datum."""
+
+import json
+from enum import IntEnum
+from typing import Any, NamedTuple
+
+from streams.codec import Codec, Record, schema
+from streams.money import from_bytes, to_decimal
+
+
+class Kind(IntEnum):
+    """A canonical kind. The value is its byte in ``staged``: append, never renumber."""
+
+    GAME_TRANSACTION = 0
+    PAYMENT = 1
+    PLAYER = 2
+    GAME = 3
+    LOGIN = 4
+    SPORTS_BET = 5
+    CUSTOM_EVENT = 6
+
+    @property
+    def contract(self) -> str:
+        """Name of its ``.avsc``."""
+        return self.name.lower().replace("_", "-")
+
+    @property
+    def topic(self) -> str:
+        """Its topic, without the prefix."""
+        return f"canonical.{self.contract}s"
+
+
+class Batch(NamedTuple):
+    """What all items of a request have in common: the headers of its raw record.
+
+    ``received_at`` in microseconds since the epoch, UTC.
+    """
+
+    tenant: str
+    source: str
+    batch_id: str
+    received_at: int
+    counts: bool
+    merges_channels: bool
+    idempotency_key: str | None
+
+
+class Translated(NamedTuple):
+    """A valid item in canonical terms.
+
+    ``subject`` is the player, or the game for a game. ``bodies`` are the fields that the kind adds
+    to the shared leading ones; an item has one, a realtime-gameround that won has two. ``timed`` is
+    false where the source sends no time and ``occurred_at`` is the receipt.
+    """
+
+    kind: Kind
+    subject: str
+    source_event: str
+    event_id: str
+    occurred_at: int
+    bodies: list[Record]
+    timed: bool = True
+
+
+def player_body(player_id: str, **known: object) -> Record:
+    """The body of a canonical player event that says ``known`` and nothing else."""
+    return {
+        "player_id": player_id,
+        "username": None,
+        "registered_at": None,
+        "country": None,
+        "currency": None,
+        "gender": None,
+        "affiliate": None,
+        "operator": None,
+        "has_tags": False,
+        "tags": [],
+        "consent_email": None,
+        "is_blocked": None,
+        "is_promo_banned": None,
+        "mobile": None,
+        "email": None,
+    } | known
+
+
+# The leading fields are ordered so that a datum falls into three runs: what the batch shares, the
+# item's position, and the content. The first is encoded once a batch, the last is what is hashed.
+_BATCH_FIELDS = 5
+_CONTENT_START = 6
+_BATCH = Codec("login", 0, _BATCH_FIELDS)
+_POSITION = Codec("login", _BATCH_FIELDS, _CONTENT_START)
+_CONTENT = {kind: Codec(kind.contract, _CONTENT_START) for kind in Kind}
+_WHOLE = {kind: Codec(kind.contract) for kind in Kind}
+
+
+def encode_batch(batch: Batch) -> bytes:
+    """The run of leading fields that all events of ``batch`` share."""
+    return _BATCH.encode(batch._asdict())
+
+
+def encode_position(position: int) -> bytes:
+    """The run between the batch's fields and the content."""
+    return _POSITION.encode({"position": position})
+
+
+def encode_content(item: Translated) -> list[bytes]:
+    """The content of each of the item's events: all that does not depend on the delivery."""
+    content = _CONTENT[item.kind]
+    lead = {
+        "source_event": item.source_event,
+        "event_id": item.event_id,
+        "occurred_at": item.occurred_at,
+    }
+    return [content.encode(lead | body) for body in item.bodies]
+
+
+def encode(batch: Batch, position: int, item: Translated) -> list[bytes]:
+    """The whole datums of an item."""
+    head = encode_batch(batch) + encode_position(position)
+    return [head + content for content in encode_content(item)]
+
+
+def decode(kind: Kind, datum: bytes) -> Record:
+    """The event as a record, logical types left as they are on the wire."""
+    return _WHOLE[kind].decode(datum)
+
+
+def to_json(contract: str, record: Record) -> bytes:
+    """A record for people to read: money as decimal text, bytes as hex."""
+
+    def plain(node: Any, value: Any) -> Any:
+        if isinstance(node, list):
+            return None if value is None else plain(node[1], value)
+        if isinstance(node, dict):
+            if node.get("logicalType") == "decimal":
+                return format(to_decimal(from_bytes(value)), "f")
+            if node["type"] == "record":
+                return {f["name"]: plain(f["type"], value[f["name"]]) for f in node["fields"]}
+            if node["type"] == "array":
+                return [plain(node["items"], entry) for entry in value]
+            if node["type"] == "map":
+                return {key: plain(node["values"], entry) for key, entry in value.items()}
+        return value.hex() if isinstance(value, bytes) else value
+
+    return json.dumps(plain(schema(contract), record), ensure_ascii=False).encode()

@@ -1,0 +1,50 @@
+"""Every error Roundhouse raises on purpose, one sentence each.
+
+Bad input is not here: it is a value (:class:`streams.batch.Invalid`). These are mistakes of an
+operator of the system, outages and bugs.
+"""
+
+
+class RoundhouseError(Exception):
+    """Base of all errors that Roundhouse raises on purpose."""
+
+
+class ConfigurationError(RoundhouseError):
+    """A setting, file or command is wrong; the message says which and how to mend it."""
+
+
+class EnvelopeError(RoundhouseError):
+    """A request body is not JSON or has the wrong outer form, so it has no items to speak of.
+
+    ``code`` and ``pointer`` are those of an item error: see docs/operators.md.
+    """
+
+    def __init__(self, code: str, pointer: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.pointer = pointer
+        self.message = message
+
+
+class TooManyItems(EnvelopeError):
+    """A request body holds more items than the setting ``items_max`` allows."""
+
+
+class InputGap(RoundhouseError):
+    """Input between the last applied position and the next record is missing: something was lost."""
+
+
+class StateMismatch(RoundhouseError):
+    """Local state belongs to another Kafka cluster or is ahead of its changelog."""
+
+
+class DeliveryFailed(RoundhouseError):
+    """Kafka did not take a record that must not be lost."""
+
+
+class BrokerUnavailable(RoundhouseError):
+    """No Kafka broker answered in time."""
+
+
+class SinkMismatch(RoundhouseError):
+    """A record on a canonical topic is not framed as Roundhouse frames it."""

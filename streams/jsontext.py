@@ -1,0 +1,135 @@
+"""JSON text to values without losing a digit, and back to the bytes of one item.
+
+``msgspec`` is the fast path. It refuses a whole document for one absurd number, so a document it
+refuses is read again with the standard library, which says where exactly it breaks.
+"""
+
+import json
+from decimal import Decimal, InvalidOperation
+from json.decoder import WHITESPACE, scanstring  # type: ignore[attr-defined]
+from typing import Any, NamedTuple
+
+import msgspec
+
+from streams.errors import EnvelopeError
+
+_TOO_LARGE = Decimal("Infinity")
+_LONGEST_INT = 64
+
+
+def _exact(text: str) -> Decimal:
+    try:
+        return Decimal(text)
+    except InvalidOperation:  # an exponent beyond what Decimal can hold
+        return _TOO_LARGE
+
+
+def _exact_int(text: str) -> int | Decimal:
+    return int(text) if len(text) <= _LONGEST_INT else _TOO_LARGE
+
+
+def _no_constant(text: str) -> Any:
+    raise ValueError(f"{text} is not a JSON number")
+
+
+_FAST = msgspec.json.Decoder(float_hook=_exact)
+_RAW = msgspec.json.Decoder(dict[str, msgspec.Raw] | list[msgspec.Raw])
+_RAW_LIST = msgspec.json.Decoder(list[msgspec.Raw])
+_SLOW = json.JSONDecoder(
+    parse_float=_exact, parse_int=_exact_int, parse_constant=_no_constant
+)
+
+
+def _not_json(why: object) -> EnvelopeError:
+    return EnvelopeError("not_json", "", f"The body is not JSON: {why}. Send UTF-8 encoded JSON.")
+
+
+def text_of(body: bytes) -> str:
+    """The body as text. Raises ``EnvelopeError`` if it is not UTF-8."""
+    try:
+        return body.decode()
+    except UnicodeDecodeError as error:
+        raise _not_json(f"byte {error.start} is not UTF-8") from None
+
+
+def decode(body: bytes) -> Any:
+    """The document; numbers are ``int`` or ``Decimal``. Raises ``EnvelopeError`` if it is not JSON."""
+    try:
+        return _FAST.decode(body)
+    except (ValueError, RecursionError):
+        pass
+    try:
+        return _SLOW.decode(text_of(body))
+    except RecursionError:
+        raise _not_json("it is nested too deeply") from None
+    except ValueError as error:
+        raise _not_json(error) from None
+
+
+def raw_items(body: bytes) -> list[bytes]:
+    """The text of each item of a bulk body that :func:`decode` has read before."""
+    try:
+        outer = _RAW.decode(body)
+        items = outer if isinstance(outer, list) else _RAW_LIST.decode(outer["items"])
+        return [bytes(item) for item in items]
+    except (ValueError, RecursionError):  # the absurd number again: the item's value has to do
+        outer = _SLOW.decode(text_of(body))
+        items = outer if isinstance(outer, list) else outer["items"]
+        return [json.dumps(item, default=str).encode() for item in items]
+
+
+class Member(NamedTuple):
+    """One member of a JSON object as it stands in the text, duplicates and all."""
+
+    name: str
+    value: Any
+    text: str
+
+
+_PAIRS = json.JSONDecoder(
+    parse_float=_exact,
+    parse_int=_exact_int,
+    parse_constant=_no_constant,
+    object_pairs_hook=lambda pairs: Pairs(pairs),
+)
+
+
+class Pairs(list[tuple[str, Any]]):
+    """A nested JSON object as its name/value pairs, in order, duplicates kept."""
+
+
+def members(text: str) -> list[Member]:
+    """The members of the object that ``text`` is; nested objects are :class:`Pairs`.
+
+    Raises ``EnvelopeError`` if the text is not one JSON object.
+    """
+    try:
+        value, end = _PAIRS.raw_decode(text, _skip(text, 0))
+        if _skip(text, end) != len(text):
+            raise ValueError(f"extra text at character {end}")
+    except RecursionError:
+        raise _not_json("it is nested too deeply") from None
+    except ValueError as error:
+        raise _not_json(error) from None
+    if not isinstance(value, Pairs):
+        raise EnvelopeError("wrong_envelope", "", "The body must be a JSON object.")
+    found = []
+    at = _skip(text, 0) + 1
+    for name, member in value:
+        start = _skip(text, at)
+        _, end = scanstring(text, start + 1, True)
+        value_start = _skip(text, _skip(text, end) + 1)
+        _, value_end = _PAIRS.raw_decode(text, value_start)
+        found.append(Member(name, member, text[value_start:value_end]))
+        at = _skip(text, value_end) + 1
+    return found
+
+
+def _skip(text: str, at: int) -> int:
+    match = WHITESPACE.match(text, at)
+    return int(match.end())
+
+
+def pointer(*parts: str | int) -> str:
+    """A JSON pointer (RFC 6901)."""
+    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts)

@@ -1,0 +1,133 @@
+"""Kafka clients, configured once: every producer and consumer of Roundhouse is made here."""
+
+import time
+from collections.abc import Sequence
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+
+from streams.errors import BrokerUnavailable, ConfigurationError
+from streams.settings import Settings
+from streams.topics import MESSAGE_BYTES_MAX, TOPICS
+
+_UNSUPPORTED = (KafkaError._UNSUPPORTED_FEATURE, KafkaError.UNSUPPORTED_VERSION)
+
+
+def _client(settings: Settings) -> dict[str, str | int | bool]:
+    return {"bootstrap.servers": settings.kafka_bootstrap, "log_level": 4}
+
+
+def idempotent_producer(settings: Settings, **more: str | int | bool) -> Producer:
+    """A producer that writes each record once and in order, or fails.
+
+    Gapless: once a record of a partition has failed, none after it may pass.
+    """
+    return Producer(
+        _client(settings)
+        | {
+            "enable.idempotence": True,
+            "enable.gapless.guarantee": True,
+            "acks": "all",
+            "message.max.bytes": MESSAGE_BYTES_MAX,
+            "queue.buffering.max.kbytes": 262_144,
+            "linger.ms": 2,
+            "compression.type": "lz4",
+        }
+        | more
+    )
+
+
+def transactional_producer(settings: Settings, transactional_id: str) -> Producer:
+    """A producer whose records count together or not at all."""
+    return Producer(
+        _client(settings)
+        | {
+            "transactional.id": transactional_id,
+            "message.max.bytes": MESSAGE_BYTES_MAX,
+            "queue.buffering.max.messages": 1_000_000,
+            "queue.buffering.max.kbytes": 1_048_576,
+            "linger.ms": 5,
+            "compression.type": "lz4",
+        }
+    )
+
+
+def committed_consumer(settings: Settings, group: str, **more: str | int | bool) -> Consumer:
+    """A consumer that sees only what was committed, and commits no offset by itself."""
+    return Consumer(
+        _client(settings)
+        | {
+            "group.id": group,
+            "isolation.level": "read_committed",
+            "enable.auto.commit": False,
+            "auto.offset.reset": "earliest",
+            "enable.partition.eof": True,
+            "fetch.message.max.bytes": MESSAGE_BYTES_MAX,
+            "fetch.max.bytes": 4 * MESSAGE_BYTES_MAX,
+            "receive.message.max.bytes": 5 * MESSAGE_BYTES_MAX,
+        }
+        | more
+    )
+
+
+def wait_for_broker(settings: Settings, timeout_s: float = 30.0) -> str:
+    """Waits until a broker answers, and returns the cluster's id ("" if it has none)."""
+    admin = AdminClient(_client(settings))
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            return admin.list_topics(timeout=2.0).cluster_id or ""
+        except KafkaException as error:
+            if time.monotonic() > deadline:
+                raise BrokerUnavailable(
+                    f"no Kafka broker at {settings.kafka_bootstrap}: {error.args[0].str()}. "
+                    "Start one (`roundhouse up` does) or set ROUNDHOUSE_KAFKA_BOOTSTRAP."
+                ) from None
+
+
+def ensure_topics(settings: Settings) -> list[str]:
+    """Creates the topics that are missing and returns their names.
+
+    A broker without topic creation (librdkafka's in-memory one) makes them on first use. Raises
+    ``ConfigurationError`` if an existing topic has another number of partitions.
+    """
+    admin = AdminClient(_client(settings))
+    wanted = [
+        NewTopic(
+            settings.topic_prefix + topic.name,
+            num_partitions=settings.partitions,
+            replication_factor=settings.replication_factor,
+            config=topic.config(settings.window_days),
+        )
+        for topic in TOPICS
+    ]
+    created = []
+    for name, future in admin.create_topics(wanted).items():
+        try:
+            future.result()
+            created.append(name)
+        except KafkaException as error:
+            code = error.args[0].code()
+            if code in _UNSUPPORTED:
+                break
+            if code != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise
+    _check_partitions(settings, admin, [topic.topic for topic in wanted])
+    return created
+
+
+def _check_partitions(settings: Settings, admin: AdminClient, names: Sequence[str]) -> None:
+    for name in names:
+        # asking for a topic by name makes it, on a broker that makes topics on first use
+        deadline = time.monotonic() + 10
+        while not (found := admin.list_topics(name, timeout=10).topics[name].partitions):
+            if time.monotonic() > deadline:
+                raise BrokerUnavailable(f"topic {name} did not come into being")
+            time.sleep(0.05)
+        if len(found) != settings.partitions:
+            raise ConfigurationError(
+                f"topic {name} has {len(found)} partitions, ROUNDHOUSE_PARTITIONS is "
+                f"{settings.partitions}. The number is fixed once topics exist: keys, positions and "
+                "state depend on it."
+            )

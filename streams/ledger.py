@@ -1,0 +1,293 @@
+"""One staged partition and all that belongs to it: producer, tables, position.
+
+Opening a partition, and what a crash after each step leaves:
+
+1. ``init_transactions`` - fences any earlier owner and ends its open transaction. Nothing written.
+2. Both changelogs are read (read committed) from the offset in RocksDB to the end. Each batch is
+   written with its offset; a crash repeats from there.
+3. Work goes on after the position that the window changelog carries.
+
+Applying records, and what a crash after each step leaves:
+
+1. Decide: read state, compute effects. Nothing written.
+2. ``begin_transaction``, send outputs and changelog. The broker aborts what was not committed.
+3. ``commit_transaction``. Outputs, state and position are now facts; RocksDB is behind and catches
+   up from the changelog when the partition is opened again.
+4. Write RocksDB.
+5. The caller acknowledges to Faust. That offset is a hint: what comes again is skipped.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, cast
+
+from confluent_kafka import KafkaError, Message, Producer, TopicPartition
+
+from streams import profiles
+from streams.codec import Record, codec, unframe
+from streams.errors import DeliveryFailed, InputGap
+from streams.kafka import committed_consumer, transactional_producer
+from streams.processing import Effects, Output, process
+from streams.profiles import Profile
+from streams.settings import Settings
+from streams.table import Puts, Table, recover
+from streams.topics import PROFILES, STAGED, WINDOW
+
+log = logging.getLogger(__name__)
+
+_POSITION = b"\x00position"
+_CHANGES = codec("window-changes")
+_CHANGES_BYTES_MAX = 700_000
+_STAGED = codec("staged-chunk")
+_PROFILES_CACHED_MAX = 20_000
+
+
+class Position(NamedTuple):
+    """How far the input is applied. ``raw`` by raw partition: (offset, part)."""
+
+    staged_offset: int
+    raw: Mapping[int, tuple[int, int]]
+
+    def record(self) -> Record:
+        """As the contract ``window-changes`` has it."""
+        return {
+            "staged_offset": self.staged_offset,
+            "raw": {str(p): {"offset": o, "part": part} for p, (o, part) in self.raw.items()},
+        }
+
+    @classmethod
+    def of(cls, record: Record) -> "Position":
+        """The inverse of :meth:`record`."""
+        raw = {int(p): (place["offset"], place["part"]) for p, place in record["raw"].items()}
+        return cls(record["staged_offset"], raw)
+
+
+class Ledger:
+    """Exactly-once bookkeeping of one staged partition. Blocking; one thread at a time."""
+
+    def __init__(
+        self, settings: Settings, partition: int, worker: str, frames: Mapping[str, bytes], cluster: str
+    ) -> None:
+        self.settings = settings
+        self.partition = partition
+        self.frames = frames
+        self._producer = _fencing_producer(settings, partition)
+        home = settings.state_home / worker / f"partition-{partition}"
+        self._window = Table(home / "window", cluster, settings.window_s)
+        self._profiles = Table(home / "profiles", cluster)
+        self._cache: dict[str, Profile | None] = {}
+        self._recover()
+        self.position = self._read_position()
+
+    @property
+    def expected(self) -> int:
+        """The staged offset that comes next."""
+        return self.position.staged_offset + 1
+
+    # Opening ---------------------------------------------------------------------------------
+
+    def _recover(self) -> None:
+        began = time.monotonic()
+        prefix = self.settings.topic_prefix
+        consumer = committed_consumer(self.settings, f"{prefix}recovery")
+        try:
+            count = recover(
+                self._window, consumer, prefix + WINDOW, self.partition, _window_puts
+            ) + recover(
+                self._profiles, consumer, prefix + PROFILES, self.partition, _profile_puts
+            )  # fmt: skip
+            staged = TopicPartition(prefix + STAGED, self.partition)
+            self._low, _ = consumer.get_watermark_offsets(staged, timeout=30)
+        finally:
+            consumer.close()
+        log.info(
+            "partition %d open: %d changelog records in %.2f s",
+            self.partition,
+            count,
+            time.monotonic() - began,
+        )
+
+    def _read_position(self) -> Position:
+        stored = self._window.get(_POSITION)
+        if stored is None:
+            return Position(self._low - 1, {})
+        position = Position.of(cast(Record, _CHANGES.decode(stored)["position"]))
+        if position.staged_offset + 1 < self._low:
+            raise InputGap(
+                f"{STAGED}[{self.partition}] begins at offset {self._low}, but only "
+                f"{position.staged_offset} and what lies before it is applied: records were deleted "
+                "before they were processed."
+            )
+        return position
+
+    # Applying --------------------------------------------------------------------------------
+
+    def apply(self, records: Sequence[tuple[int, bytes]]) -> None:
+        """Applies (staged offset, value) records in one transaction; what is applied already is skipped.
+
+        Raises ``InputGap`` if a record is missing between. Any exception means: end the process.
+        """
+        fresh = [record for record in records if record[0] >= self.expected]
+        if not fresh:
+            return
+        effects = Effects()
+        raw = dict(self.position.raw)
+        groups: list[Record] = []
+        for expected, (offset, value) in enumerate(fresh, self.expected):
+            if offset != expected:
+                raise InputGap(
+                    f"{STAGED}[{self.partition}]: offset {offset} came where {expected} was due"
+                )
+            try:
+                chunk = _STAGED.decode(unframe(value))
+            except (ValueError, EOFError, IndexError, KeyError, OverflowError) as error:
+                effects.outputs.append(self._refuse(offset, value, error))
+                continue
+            for group in chunk["groups"]:
+                place = group["raw_offset"], group["part"]
+                if place > raw.get(group["raw_partition"], (-1, -1)):
+                    raw[group["raw_partition"]] = place
+                    groups.append(group)
+        decided = process(groups, self, self.partition, fresh[0][0])
+        decided.outputs.extend(effects.outputs)
+        self._commit(decided, Position(fresh[-1][0], raw))
+
+    def window(self, keys: Sequence[bytes]) -> Sequence[bytes | None]:
+        """For :class:`streams.processing.Lookup`."""
+        return self._window.get_many(keys)
+
+    def profiles(self, keys: Sequence[str]) -> Sequence[Profile | None]:
+        """For :class:`streams.processing.Lookup`."""
+        unknown = [key for key in keys if key not in self._cache]
+        if len(self._cache) + len(unknown) > _PROFILES_CACHED_MAX:
+            self._cache.clear()
+            unknown = list(keys)
+        stored = self._profiles.get_many([key.encode() for key in unknown])
+        for key, value in zip(unknown, stored, strict=True):
+            self._cache[key] = None if value is None else profiles.decode(value)
+        return [self._cache[key] for key in keys]
+
+    def _commit(self, effects: Effects, position: Position) -> None:
+        profile_puts = {
+            key.encode(): profiles.encode(put.kind, put.tenant, put.identity, put.profile)
+            for key, put in effects.profiles.items()
+        }
+        changes = _pack(effects.window, position)
+        window_end, profiles_end = _Last(self._window.offset), _Last(self._profiles.offset)
+
+        self._producer.begin_transaction()
+        for output in effects.outputs:
+            self._send(output.topic, output.contract, output.key.encode(), _datum(output))
+        for key, value in profile_puts.items():
+            self._send(PROFILES, "profile", key, value, profiles_end)
+        for change in changes:
+            self._send(WINDOW, "window-changes", None, change, window_end)
+        self._producer.commit_transaction()
+
+        self._window.write(
+            {**effects.window, _POSITION: _CHANGES.encode(_empty_change(position))}, window_end.next
+        )
+        if profile_puts:
+            self._profiles.write(profile_puts, profiles_end.next)
+        for state_key, put in effects.profiles.items():
+            self._cache[state_key] = put.profile
+        self.position = position
+
+    def _send(
+        self,
+        topic: str,
+        contract: str,
+        key: bytes | None,
+        datum: bytes,
+        on_delivery: Callable[[KafkaError | None, Message], None] | None = None,
+    ) -> None:
+        arguments: dict[str, Any] = {} if on_delivery is None else {"on_delivery": on_delivery}
+        value = self.frames[contract] + datum
+        name = self.settings.topic_prefix + topic
+        while True:
+            try:
+                self._producer.produce(name, value, key, partition=self.partition, **arguments)
+                return
+            except BufferError:
+                self._producer.poll(0.1)
+
+    def _refuse(self, offset: int, value: bytes, error: Exception) -> Output:
+        """A reject for a staged record that no translate stage wrote."""
+        refused = {
+            "reject_id": f"staged-{self.partition}-{offset}",
+            "tenant": "",
+            "source": "",
+            "batch_id": "",
+            "received_at": 0,
+            "position": -1,
+            "raw_partition": -1,
+            "raw_offset": -1,
+            "stage": "process",
+            "outcome": "rejected",
+            "code": "not_staged",
+            "errors": [{"code": "not_staged", "pointer": "", "message": f"staged record: {error}"}],
+            "payload_format": "record",
+            "payload": value,
+        }
+        return Output("rejects", "reject", "", refused)
+
+    def close(self) -> None:
+        """Closes the tables; an unfinished transaction is left to the next owner to end."""
+        self._window.close()
+        self._profiles.close()
+
+
+class _Last:
+    """Collects from delivery reports the changelog offset to go on from."""
+
+    def __init__(self, offset: int) -> None:
+        self.next = offset
+
+    def __call__(self, error: KafkaError | None, message: Message) -> None:
+        if error is not None:
+            raise DeliveryFailed(f"{message.topic()}: {error.str()}")
+        self.next = max(self.next, (message.offset() or 0) + 1)
+
+
+def _fencing_producer(settings: Settings, partition: int) -> Producer:
+    producer = transactional_producer(settings, f"{settings.topic_prefix}process-{partition}")
+    producer.init_transactions()
+    return producer
+
+
+def _datum(output: Output) -> bytes:
+    datum = output.datum
+    return datum if isinstance(datum, bytes) else codec(output.contract).encode(datum)
+
+
+def _empty_change(position: Position) -> Record:
+    return {"keys": [], "values": [], "position": position.record()}
+
+
+def _pack(puts: Puts, position: Position) -> list[bytes]:
+    """The changelog records of one transaction, the position in the last."""
+    records: list[Record] = [{"keys": [], "values": [], "position": None}]
+    size = 0
+    for key, value in puts.items():
+        if size > _CHANGES_BYTES_MAX:
+            records.append({"keys": [], "values": [], "position": None})
+            size = 0
+        records[-1]["keys"].append(key)
+        records[-1]["values"].append(value)
+        size += len(key) + len(value) + 4
+    records[-1]["position"] = position.record()
+    return [_CHANGES.encode(record) for record in records]
+
+
+def _window_puts(key: bytes | None, value: bytes) -> Puts:
+    change = _CHANGES.decode(unframe(value))
+    puts = dict(zip(change["keys"], change["values"], strict=True))
+    if change["position"] is not None:
+        puts[_POSITION] = _CHANGES.encode(_empty_change(Position.of(change["position"])))
+    return puts
+
+
+def _profile_puts(key: bytes | None, value: bytes) -> Puts:
+    assert key is not None
+    return {key: unframe(value)}

@@ -1,0 +1,318 @@
+"""The process stage: decides what every staged item is, folds rounds, and lists what to write.
+
+Pure: state comes in through a :class:`Lookup`, effects go out as a value. The shell
+(:mod:`streams.ledger`) writes the effects in one transaction.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+from streams import profiles, rounds
+from streams.canonical import (
+    Batch,
+    Kind,
+    decode,
+    encode,
+    player_body,
+    to_json,
+)
+from streams.canonical import Translated as Derived
+from streams.codec import Record
+from streams.idempotency import CONTENT_BYTES, ID_BYTES, Verdict, decide, hash_of, key_of
+from streams.profiles import Profile
+from streams.translation import LOOKUP_ONLY, outcome, reject
+
+ID_KEY = b"\x01"
+ROUND_KEY = b"\x02"
+
+
+class Lookup(Protocol):
+    """Reads of one partition's state."""
+
+    def window(self, keys: Sequence[bytes]) -> Sequence[bytes | None]:
+        """Values of the window table."""
+        ...
+
+    def profiles(self, keys: Sequence[str]) -> Sequence[Profile | None]:
+        """Profiles by state key."""
+        ...
+
+
+class Output(NamedTuple):
+    """A record to send: ``contract`` names its schema, ``topic`` goes without the prefix."""
+
+    topic: str
+    contract: str
+    key: str
+    datum: bytes | Record
+
+
+class ProfilePut(NamedTuple):
+    """A profile to store."""
+
+    kind: Kind
+    tenant: str
+    identity: str
+    profile: Profile
+
+
+@dataclass
+class Effects:
+    """All that processing some groups leads to. ``window`` and ``profiles`` are puts by key."""
+
+    outputs: list[Output] = field(default_factory=list)
+    window: dict[bytes, bytes] = field(default_factory=dict)
+    profiles: dict[str, ProfilePut] = field(default_factory=dict)
+
+
+def process(groups: Iterable[Record], lookup: Lookup, partition: int, offset: int) -> Effects:
+    """Effects of ``groups`` (of the contract ``staged-chunk``), applied in order.
+
+    ``partition`` and ``offset`` say where in ``staged`` they stand; the offset is the segment of
+    every round that is new here.
+    """
+    return _Processing(list(groups), lookup, partition, offset).run()
+
+
+class _Item(NamedTuple):
+    group: int
+    position: int
+    kind: Kind
+    lookup_only: bool
+    id_key: bytes
+    content_hash: bytes
+    key: str
+    datums: list[bytes]
+
+
+class _OpenRound(NamedTuple):
+    state: rounds.Round
+    key: bytes
+
+
+class _Processing:
+    """One run of :func:`process`: gather, look up once, then decide item by item."""
+
+    def __init__(
+        self, groups: list[Record], lookup: Lookup, partition: int, offset: int
+    ) -> None:
+        self.groups = groups
+        self.lookup = lookup
+        self.partition = partition
+        self.segment = offset
+        self.effects = Effects()
+        self.batches = [_batch_of(group) for group in groups]
+        self.tallies = [
+            {"accepted": 0, "duplicate": 0, "conflict": 0, "counted": 0} for _ in groups
+        ]
+        self.ids: dict[bytes, bytes | None] = {}
+        self.open_rounds: dict[bytes, _OpenRound] = {}
+        self.touched: dict[bytes, _OpenRound] = {}
+        self.profiles: dict[str, Profile | None] = {}
+
+    def run(self) -> Effects:
+        items = [item for index, group in enumerate(self.groups) for item in _items(index, group)]
+        self._look_up_ids(items)
+        events = {
+            index: [decode(item.kind, datum) for datum in item.datums]
+            for index, item in enumerate(items)
+            if self._needs_decoding(item)
+        }
+        self._look_up_rounds(events.values())
+        self._look_up_profiles(items, events.values())
+        for index, item in enumerate(items):
+            if item.lookup_only:
+                self._learn(item, events[index][0])
+            else:
+                self._decide(item, events.get(index))
+        self._emit_rounds()
+        self._emit_outcomes()
+        return self.effects
+
+    # Looking up ------------------------------------------------------------------------------
+
+    def _look_up_ids(self, items: list[_Item]) -> None:
+        keys = list({item.id_key for item in items if not item.lookup_only})
+        self.ids = dict(zip(keys, self.lookup.window(keys), strict=True))
+
+    def _needs_decoding(self, item: _Item) -> bool:
+        """True for what may change a round or a profile; the rest passes through as bytes."""
+        if item.lookup_only:
+            return True
+        stateful = item.kind in (
+            Kind.GAME_TRANSACTION, Kind.PLAYER, Kind.GAME, Kind.CUSTOM_EVENT,
+        )  # fmt: skip
+        return stateful and self.ids[item.id_key] is None
+
+    def _look_up_rounds(self, events: Iterable[list[Record]]) -> None:
+        keys = list({_round_key(event) for item in events for event in item if "round_id" in event})
+        for key, datum in zip(keys, self.lookup.window(keys), strict=True):
+            if datum is not None:
+                self.open_rounds[key] = _OpenRound(rounds.decode(datum), key)
+
+    def _look_up_profiles(self, items: list[_Item], events: Iterable[list[Record]]) -> None:
+        keys = set()
+        for item in events:
+            event = item[0]
+            if "player_id" in event:
+                keys.add(_profile_key(Kind.PLAYER, event))
+            if "game_id" in event:
+                keys.update(_profile_key(Kind.GAME, each) for each in item)
+        for opened in self.open_rounds.values():
+            keys.add(profiles.state_key(Kind.GAME, opened.state.tenant, opened.state.game_id))
+        ordered = list(keys)
+        self.profiles = dict(zip(ordered, self.lookup.profiles(ordered), strict=True))
+
+    # Deciding --------------------------------------------------------------------------------
+
+    def _decide(self, item: _Item, events: list[Record] | None) -> None:
+        tally = self.tallies[item.group]
+        tally["counted"] += 1
+        verdict = decide(item.content_hash, self.ids[item.id_key])
+        if verdict is Verdict.DUPLICATE:
+            tally["duplicate"] += 1
+        elif verdict is Verdict.CONFLICT:
+            self._refuse(
+                item,
+                "id_conflict",
+                "this id was accepted before with other content; send corrections under a new id",
+            )
+        elif (refusal := self._fold(item, events)) is not None:
+            self._refuse(item, *refusal)
+        else:
+            self._accept(item, events)
+
+    def _fold(self, item: _Item, events: list[Record] | None) -> tuple[str, str] | None:
+        if item.kind is not Kind.GAME_TRANSACTION:
+            return None
+        assert events is not None
+        key = _round_key(events[0])
+        opened = self.open_rounds.get(key) or _OpenRound(
+            rounds.opened_by(events[0], self.segment), key
+        )
+        refused = rounds.refusal(opened.state, events)
+        if refused is None:
+            self.open_rounds[key] = self.touched[key] = opened
+            for event in events:
+                rounds.fold(opened.state, event)
+        return refused
+
+    def _accept(self, item: _Item, events: list[Record] | None) -> None:
+        self.tallies[item.group]["accepted"] += 1
+        self.ids[item.id_key] = self.effects.window[item.id_key] = item.content_hash
+        for datum in item.datums:
+            self._send(item.kind.topic, item.kind.contract, item.key, datum)
+        if events is not None and item.kind is not Kind.GAME_TRANSACTION:
+            self._learn(item, events[0])
+
+    def _refuse(self, item: _Item, code: str, message: str) -> None:
+        self.tallies[item.group]["conflict"] += 1
+        group = self.groups[item.group]
+        where = group["raw_partition"], group["raw_offset"], self.batches[item.group]
+        refused = reject(*where, "process", item.position) | {
+            "outcome": "conflict",
+            "code": code,
+            "errors": [{"code": code, "pointer": "", "message": message}],
+            "payload_format": "canonical",
+            "payload": b"\n".join(
+                to_json(item.kind.contract, decode(item.kind, datum)) for datum in item.datums
+            ),
+        }
+        self._send("rejects", "reject", group["tenant"], refused)
+
+    def _learn(self, item: _Item, event: Record) -> None:
+        """Merges what ``event`` says into its profile; an unknown player comes into being."""
+        kind = Kind.GAME if item.kind is Kind.GAME else Kind.PLAYER
+        key = _profile_key(kind, event)
+        known = self.profiles[key]
+        if item.kind is Kind.CUSTOM_EVENT:
+            said = profiles.contact_said_by(event)
+        else:
+            said = profiles.said_by(kind, event)
+        merged = profiles.merge(known or {}, said)
+        if known is not None and merged == known:
+            return
+        self.profiles[key] = merged
+        identity = event["game_id" if kind is Kind.GAME else "player_id"]
+        self.effects.profiles[key] = ProfilePut(kind, event["tenant"], identity, merged)
+        if item.kind is Kind.CUSTOM_EVENT:
+            self._derive_player(item, event)
+
+    def _derive_player(self, item: _Item, event: Record) -> None:
+        """A canonical player event for what a custom event taught us about its player."""
+        body = player_body(event["player_id"], mobile=event["mobile"], email=event["email"])
+        player = Derived(
+            Kind.PLAYER,
+            event["player_id"],
+            event["source_event"],
+            event["event_id"],
+            event["occurred_at"],
+            [body],
+        )
+        batch = self.batches[item.group]._replace(counts=event["counts"])
+        for datum in encode(batch, item.position, player):
+            self._send(Kind.PLAYER.topic, Kind.PLAYER.contract, item.key, datum)
+
+    # Emitting --------------------------------------------------------------------------------
+
+    def _emit_rounds(self) -> None:
+        for opened in self.touched.values():
+            state = opened.state
+            state.revision += 1
+            datum = rounds.encode(
+                state,
+                self.profiles[profiles.state_key(Kind.PLAYER, state.tenant, state.player_id)],
+                self.profiles[profiles.state_key(Kind.GAME, state.tenant, state.game_id)],
+            )
+            self.effects.window[opened.key] = datum
+            key = key_of(state.tenant, state.player_id, state.round_id)
+            self._send("rounds", "round", key, datum)
+
+    def _emit_outcomes(self) -> None:
+        for group, batch, tally in zip(self.groups, self.batches, self.tallies, strict=True):
+            if tally.pop("counted"):
+                counted = outcome(
+                    group["raw_partition"],
+                    group["raw_offset"],
+                    batch,
+                    "process",
+                    self.partition,
+                    group["part"],
+                )
+                self._send("outcomes", "outcome", group["tenant"], counted | tally)
+
+    def _send(self, topic: str, contract: str, key: str, datum: bytes | Record) -> None:
+        self.effects.outputs.append(Output(topic, contract, key, datum))
+
+
+def _batch_of(group: Record) -> Batch:
+    return Batch(
+        group["tenant"], group["source"], group["batch_id"], group["received_at"], True, False, None
+    )
+
+
+def _items(index: int, group: Record) -> Iterable[_Item]:
+    ids, contents = bytes(group["id_hashes"]), bytes(group["content_hashes"])
+    for i, (position, kind, key, datums) in enumerate(
+        zip(group["positions"], group["kinds"], group["keys"], group["events"], strict=True)
+    ):
+        yield _Item(
+            index,
+            position,
+            Kind(kind & ~LOOKUP_ONLY),
+            bool(kind & LOOKUP_ONLY),
+            ID_KEY + ids[i * ID_BYTES : (i + 1) * ID_BYTES],
+            contents[i * CONTENT_BYTES : (i + 1) * CONTENT_BYTES],
+            key,
+            datums,
+        )
+
+
+def _round_key(event: Record) -> bytes:
+    return ROUND_KEY + hash_of(event["tenant"], event["player_id"], event["round_id"])
+
+
+def _profile_key(kind: Kind, event: Record) -> str:
+    identity = event["game_id" if kind is Kind.GAME else "player_id"]
+    return profiles.state_key(kind, event["tenant"], identity)

@@ -1,0 +1,156 @@
+"""Rounds: a commutative fold of bets, wins, losses and rollbacks.
+
+The state is sums, counts, minima and maxima, so the events of a round may come in any order, late,
+and a rollback before its bet. What order does decide is which currency and which reporting kind a
+round has when its events disagree: the first to be accepted; the others are refused.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from streams.codec import Record, codec
+from streams.money import LIMIT, from_bytes, to_bytes
+from streams.profiles import Profile, value_of
+
+_CODEC = codec("round")
+
+@dataclass(slots=True)
+class Round:
+    """The fold of a round's events. Amounts in units of 10**-18, times in microseconds, UTC."""
+
+    tenant: str
+    player_id: str
+    round_id: str
+    segment: int
+    revision: int
+    source: str
+    source_event: str
+    game_id: str
+    currency: str
+    counts: bool
+    first_event_at: int
+    last_event_at: int
+    last_received_at: int
+    bet_count: int = 0
+    win_count: int = 0
+    loss_count: int = 0
+    rollback_bet_count: int = 0
+    rollback_win_count: int = 0
+    bet_amount: int = 0
+    bet_bonus_amount: int = 0
+    win_amount: int = 0
+    win_bonus_amount: int = 0
+    rollback_bet_amount: int = 0
+    rollback_bet_bonus_amount: int = 0
+    rollback_win_amount: int = 0
+    rollback_win_bonus_amount: int = 0
+    largest_win_amount: int = 0
+
+
+_NAMES = tuple(field.name for field in fields(Round))
+_MONEY = tuple(name for name in _NAMES if name.endswith("_amount"))
+
+
+def opened_by(event: Mapping[str, Any], segment: int) -> Round:
+    """An empty round that ``event``, a canonical game transaction, may be folded into."""
+    return Round(
+        tenant=event["tenant"],
+        player_id=event["player_id"],
+        round_id=event["round_id"],
+        segment=segment,
+        revision=0,
+        source=event["source"],
+        source_event=event["source_event"],
+        game_id=event["game_id"],
+        currency=event["currency"],
+        counts=event["counts"],
+        first_event_at=event["occurred_at"],
+        last_event_at=event["occurred_at"],
+        last_received_at=event["received_at"],
+    )
+
+
+def refusal(state: Round, events: Sequence[Mapping[str, Any]]) -> tuple[str, str] | None:
+    """Why the events of an item must not be folded into ``state``, as (code, message), or None."""
+    event = events[0]
+    if event["source_event"] != state.source_event:
+        return (
+            "round_reported_twice",
+            f"round is already reported by {state.source_event}; "
+            f"{event['source_event']} would count it twice",
+        )
+    if event["currency"] != state.currency:
+        return (
+            "round_currency_conflict",
+            f"round is in {state.currency}, this event is in {event['currency']}",
+        )
+    turned_over = (
+        state.bet_amount
+        + state.win_amount
+        + state.rollback_bet_amount
+        + state.rollback_win_amount
+        + sum(from_bytes(event["amount"]) for event in events)
+    )
+    if turned_over >= LIMIT:
+        return ("round_overflow", "the round's amounts together have more than 20 digits")
+    return None
+
+
+def fold(state: Round, event: Mapping[str, Any]) -> None:
+    """Adds ``event``, a canonical game transaction that was not refused, to ``state``."""
+    when = event["occurred_at"]
+    if (when, event["game_id"]) < (state.first_event_at, state.game_id):
+        state.first_event_at = when
+        state.game_id = event["game_id"]
+    state.last_event_at = max(state.last_event_at, when)
+    state.last_received_at = max(state.last_received_at, event["received_at"])
+    state.counts = state.counts and event["counts"]
+    kind = event["type"]
+    if kind == "loss":
+        state.loss_count += 1
+        return
+    amount = from_bytes(event["amount"])
+    bonus = from_bytes(event["bonus_amount"])
+    if kind == "bet":
+        state.bet_count += 1
+        state.bet_amount += amount
+        state.bet_bonus_amount += bonus
+    elif kind == "win":
+        state.win_count += 1
+        state.win_amount += amount
+        state.win_bonus_amount += bonus
+        state.largest_win_amount = max(state.largest_win_amount, amount)
+    elif kind == "rollback_bet":
+        state.rollback_bet_count += 1
+        state.rollback_bet_amount += amount
+        state.rollback_bet_bonus_amount += bonus
+    else:
+        state.rollback_win_count += 1
+        state.rollback_win_amount += amount
+        state.rollback_win_bonus_amount += bonus
+
+
+def encode(state: Round, player: Profile | None, game: Profile | None) -> bytes:
+    """The ``round`` datum: the state, enriched with the profiles as they are known now."""
+    record: Record = asdict(state)
+    for name in _MONEY:
+        record[name] = to_bytes(record[name])
+    record["player_country"] = value_of(player, "country")
+    record["player_currency"] = value_of(player, "currency")
+    record["player_affiliate"] = value_of(player, "affiliate")
+    record["player_registered_at"] = value_of(player, "registered_at")
+    record["player_tags"] = value_of(player, "tags", [])
+    record["game_name"] = value_of(game, "name")
+    record["game_provider"] = value_of(game, "provider")
+    record["game_categories"] = value_of(game, "categories", [])
+    record["game_features"] = value_of(game, "features", [])
+    return _CODEC.encode(record)
+
+
+def decode(datum: bytes) -> Round:
+    """The state within a ``round`` datum."""
+    record = _CODEC.decode(datum)
+    for name in _MONEY:
+        record[name] = from_bytes(record[name])
+    return Round(**{name: record[name] for name in _NAMES})

@@ -1,0 +1,96 @@
+"""Settings: environment variables with the prefix ``ROUNDHOUSE_``, described in docs/operations.md."""
+
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from streams.batch import ITEMS_MAX
+from streams.errors import ConfigurationError
+
+
+class Settings(BaseSettings):
+    """Every setting, with its default. Units come last in names."""
+
+    model_config = SettingsConfigDict(env_prefix="ROUNDHOUSE_", extra="ignore", frozen=True)
+
+    data_dir: Path = Field(Path("data"), description="Where one machine keeps everything it keeps.")
+    state_dir: Path | None = Field(
+        None, description="RocksDB of this machine's workers; default `<data_dir>/state`."
+    )
+    tenants_file: Path | None = Field(
+        None, description="Tenants and their key hashes; default `<data_dir>/tenants.json`."
+    )
+
+    kafka_bootstrap: str = Field("127.0.0.1:9092", description="Kafka's bootstrap servers.")
+    topic_prefix: str = Field("roundhouse.", description="Put before every topic name.")
+    partitions: int = Field(
+        4, ge=1, le=1024, description="Partitions of every topic. Fixed once topics exist."
+    )
+    replication_factor: int = Field(1, ge=1, description="Replicas of every topic.")
+    window_days: int = Field(
+        35, ge=1, description="How long an event id and a round are remembered."
+    )
+    session_timeout_s: float = Field(
+        10.0, ge=1, description="After so long a silent worker loses its partitions."
+    )
+    schema_registry_url: str | None = Field(
+        None, description="Confluent schema registry; without one, schema ids are built in."
+    )
+
+    edge_host: str = Field("127.0.0.1", description="Address the edge listens on.")
+    edge_port: int = Field(8080, ge=0, le=65535, description="Port the edge listens on.")
+    body_bytes_max: int = Field(
+        10_000_000, ge=1024, le=12_000_000, description="Largest request body, after gunzip."
+    )
+    items_max: int = Field(ITEMS_MAX, ge=1, description="Most items in one request.")
+    ack_timeout_s: float = Field(
+        10.0, gt=0, description="After so long without Kafka's acknowledgement the answer is 503."
+    )
+
+    clickhouse_dsn: str | None = Field(
+        None,
+        description="`http(s)://user:password@host:port` or `chdb:///path`; "
+        "default chDB in `<data_dir>/clickhouse`.",
+    )
+    clickhouse_database: str = Field(
+        "roundhouse", pattern=r"^[a-zA-Z_][a-zA-Z0-9_]*$", description="Database of all tables."
+    )
+    sink_linger_ms: int = Field(200, ge=1, description="Longest a row waits for company.")
+    sink_rows_max: int = Field(50_000, ge=1, description="Most rows held before they are inserted.")
+    sql_port: int = Field(
+        8124, ge=0, le=65535, description="Loopback port of the sink's read-only SQL and health."
+    )
+
+    @property
+    def state_home(self) -> Path:
+        """``state_dir`` or its default."""
+        return self.state_dir or self.data_dir / "state"
+
+    @property
+    def tenants_home(self) -> Path:
+        """``tenants_file`` or its default."""
+        return self.tenants_file or self.data_dir / "tenants.json"
+
+    @property
+    def clickhouse_home(self) -> str:
+        """``clickhouse_dsn`` or its default."""
+        return self.clickhouse_dsn or f"chdb:///{(self.data_dir / 'clickhouse').resolve()}"
+
+    @property
+    def window_s(self) -> int:
+        """The window in seconds."""
+        return self.window_days * 86_400
+
+    @classmethod
+    def load(cls) -> Self:
+        """From the environment. Raises ``ConfigurationError`` naming each variable that is wrong."""
+        try:
+            return cls()  # type: ignore[call-arg]
+        except ValidationError as error:
+            lines = [
+                f"  ROUNDHOUSE_{'_'.join(map(str, entry['loc'])).upper()}: {entry['msg']}"
+                for entry in error.errors()
+            ]
+            raise ConfigurationError("wrong settings:\n" + "\n".join(lines)) from None

@@ -1,0 +1,197 @@
+"""The two stages as plain callables: records in, written and acknowledged by Kafka when they return.
+
+Faust hands records over (:mod:`streams.agents`); nothing here knows of it.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+
+from confluent_kafka import KafkaError, Message
+
+from streams.codec import Record, codec
+from streams.errors import DeliveryFailed, InputGap
+from streams.kafka import idempotent_producer
+from streams.ledger import Ledger
+from streams.settings import Settings
+from streams.topics import OUTCOMES, REJECTS, STAGED
+from streams.translation import RawRecord, translate
+
+log = logging.getLogger(__name__)
+
+_CHUNK_BYTES = 700_000
+_STAGED = codec("staged-chunk")
+_REJECT = codec("reject")
+_OUTCOME = codec("outcome")
+
+
+class Translate:
+    """Raw records to ``staged``, ``rejects`` and ``outcomes``, at least once.
+
+    1. Translate, send everything, wait until Kafka has it all. A crash before the end repeats the
+       same records: parts and ids are functions of the raw record, so the repetition is recognised.
+    2. The caller acknowledges.
+
+    A record of a staged partition that fails holds back all after it (the producer is gapless), so a
+    position in ``staged`` never jumps over a raw record.
+    """
+
+    def __init__(self, settings: Settings, frames: Mapping[str, bytes]) -> None:
+        self.settings = settings
+        self.frames = frames
+        self._producer = idempotent_producer(settings)
+        self._failed: KafkaError | None = None
+        self._next: dict[int, int] = {}
+
+    def __call__(self, records: Iterable[RawRecord]) -> None:
+        """Blocking. Raises ``DeliveryFailed`` if Kafka did not take everything."""
+        chunks: dict[int, _Chunk] = {}
+        for record in records:
+            self._check_order(record)
+            translation = translate(record, self.settings.partitions)
+            for partition, groups in translation.groups.items():
+                chunk = chunks.setdefault(partition, _Chunk())
+                for group in groups:
+                    if chunk.add(group) > _CHUNK_BYTES:
+                        self._send(STAGED, "staged-chunk", partition, None, chunk.take())
+            home = record.partition % self.settings.partitions
+            for reject in translation.rejects:
+                key = reject["tenant"].encode()
+                self._send(REJECTS, "reject", home, key, _REJECT.encode(reject))
+            key = translation.outcome["tenant"].encode()
+            self._send(OUTCOMES, "outcome", home, key, _OUTCOME.encode(translation.outcome))
+        for partition, chunk in chunks.items():
+            if chunk.groups:
+                self._send(STAGED, "staged-chunk", partition, None, chunk.take())
+        if self._producer.flush(60.0) or self._failed:
+            raise DeliveryFailed(f"translate: {self._failed or 'no acknowledgement within 60 s'}")
+
+    def forget(self) -> None:
+        """Another assignment begins: offsets may go back to what was acknowledged."""
+        self._next.clear()
+
+    def _check_order(self, record: RawRecord) -> None:
+        due = self._next.get(record.partition, record.offset)
+        if record.offset > due:
+            raise InputGap(
+                f"raw.batches[{record.partition}]: offset {record.offset} came where {due} was due"
+            )
+        self._next[record.partition] = record.offset + 1
+
+    def _send(
+        self, topic: str, contract: str, partition: int, key: bytes | None, datum: bytes
+    ) -> None:
+        name, value = self.settings.topic_prefix + topic, self.frames[contract] + datum
+        while True:
+            try:
+                self._producer.produce(
+                    name, value, key, partition=partition, on_delivery=self._delivered
+                )
+                return
+            except BufferError:
+                self._producer.poll(0.1)
+
+    def _delivered(self, error: KafkaError | None, message: Message) -> None:
+        if error is not None:
+            self._failed = error
+
+
+class _Chunk:
+    """Groups on their way into one staged record."""
+
+    def __init__(self) -> None:
+        self.groups: list[Record] = []
+        self._bytes = 0
+
+    def add(self, group: Record) -> int:
+        """Adds a group and returns the size so far, in bytes."""
+        group["kinds"], ids = bytes(group["kinds"]), bytes(group["id_hashes"])
+        group["id_hashes"], group["content_hashes"] = ids, bytes(group["content_hashes"])
+        self.groups.append(group)
+        self._bytes += 100 + sum(len(datum) + 40 for item in group["events"] for datum in item)
+        return self._bytes
+
+    def take(self) -> bytes:
+        """The datum of the groups added since the last call."""
+        datum = _STAGED.encode({"groups": self.groups})
+        self.groups, self._bytes = [], 0
+        return datum
+
+
+OpenLedger = Callable[[int], Ledger]
+Seek = Callable[[int, int], Awaitable[None]]
+
+
+class Process:
+    """Staged records to the ledgers of the partitions this worker owns.
+
+    ``seek(partition, offset)`` asks for records again from an offset.
+    """
+
+    def __init__(self, open_ledger: OpenLedger, seek: Seek) -> None:
+        self._open_ledger = open_ledger
+        self._seek = seek
+        self._ledgers: dict[int, asyncio.Task[Ledger]] = {}
+        self._locks: dict[int, asyncio.Lock] = {}
+        self._sought: dict[int, int] = {}
+
+    def assign(self, partitions: Iterable[int]) -> None:
+        """Begins to open what is not open yet; records wait until it is."""
+        for partition in partitions:
+            if partition not in self._ledgers:
+                self._ledgers[partition] = asyncio.create_task(
+                    asyncio.to_thread(self._open_ledger, partition)
+                )
+
+    async def revoke(self, partitions: Iterable[int]) -> None:
+        """Closes ledgers, each after the work it is at."""
+        for partition in partitions:
+            async with self._lock(partition):
+                task = self._ledgers.pop(partition, None)
+                if task is not None:
+                    await asyncio.to_thread((await task).close)
+                self._sought.pop(partition, None)
+
+    async def close(self) -> None:
+        """Closes all ledgers."""
+        await self.revoke(list(self._ledgers))
+
+    def positions(self) -> dict[int, int]:
+        """By open partition: the last staged offset applied."""
+        return {
+            partition: task.result().position.staged_offset
+            for partition, task in self._ledgers.items()
+            if task.done()
+        }
+
+    async def __call__(self, partition: int, records: Sequence[tuple[int, bytes]]) -> bool:
+        """Applies (offset, value) records; False if they are not to be acknowledged."""
+        async with self._lock(partition):
+            task = self._ledgers.get(partition)
+            if task is None:  # revoked meanwhile: its new owner gets them again
+                return False
+            ledger = await asyncio.shield(task)
+            fresh = [record for record in records if record[0] >= ledger.expected]
+            if fresh and fresh[0][0] > ledger.expected:
+                await self._go_back(partition, ledger.expected, fresh[0][0])
+                return False
+            if fresh:
+                self._sought.pop(partition, None)
+                await asyncio.to_thread(ledger.apply, fresh)
+            return True
+
+    async def _go_back(self, partition: int, expected: int, came: int) -> None:
+        """A gap: ask again once. What was under way already comes with rising offsets and is dropped."""
+        sought = self._sought.get(partition)
+        if sought is None:
+            log.warning("staged[%d]: %d came, %d was due; seeking back", partition, came, expected)
+            self._sought[partition] = came
+            await self._seek(partition, expected)
+        elif came <= sought:
+            raise InputGap(
+                f"staged[{partition}]: {expected} was due and does not come even after seeking back to "
+                f"it; {came} came instead. Records were deleted before they were processed."
+            )
+
+    def _lock(self, partition: int) -> asyncio.Lock:
+        return self._locks.setdefault(partition, asyncio.Lock())

@@ -1,0 +1,49 @@
+"""The topics: what stands in each, and how it is kept."""
+
+from typing import NamedTuple
+
+from streams.canonical import Kind
+
+RAW = "raw.batches"
+STAGED = "staged"
+ROUNDS = "rounds"
+REJECTS = "rejects"
+OUTCOMES = "outcomes"
+WINDOW = "state.window"
+PROFILES = "state.profiles"
+
+MESSAGE_BYTES_MAX = 16 * 1024 * 1024
+"""Above the largest body and the largest single event; brokers and clients are sized for it."""
+
+_DAY_MS = 86_400_000
+
+
+class Topic(NamedTuple):
+    """A topic. ``contract`` is None where the value is not Avro; ``days`` None means the window."""
+
+    name: str
+    contract: str | None
+    compacted: bool = False
+    days: int | None = 7
+
+    def config(self, window_days: int) -> dict[str, str]:
+        """Its configuration on the broker."""
+        sizes = {"max.message.bytes": str(MESSAGE_BYTES_MAX)}
+        if self.compacted:
+            return sizes | {"cleanup.policy": "compact"}
+        days = window_days if self.days is None else self.days
+        return sizes | {"cleanup.policy": "delete", "retention.ms": str(days * _DAY_MS)}
+
+
+CANONICAL = {kind: Topic(kind.topic, kind.contract, days=35) for kind in Kind}
+
+TOPICS = (
+    Topic(RAW, None),
+    Topic(STAGED, "staged-chunk"),
+    *CANONICAL.values(),
+    Topic(ROUNDS, "round", compacted=True),
+    Topic(REJECTS, "reject", days=35),
+    Topic(OUTCOMES, "outcome", days=35),
+    Topic(WINDOW, "window-changes", days=None),
+    Topic(PROFILES, "profile", compacted=True),
+)
