@@ -46,10 +46,12 @@ def create_app(settings: Settings, worker: str) -> faust.App:
     """The app of one worker process; ``worker`` names it stably across restarts."""
     cluster = wait_for_broker(settings)
     ensure_topics(settings)
+    home = settings.state_home / worker
+    (home / "faust").mkdir(parents=True, exist_ok=True)
     app = faust.App(
         f"{settings.topic_prefix}line",
         broker="kafka://" + ";kafka://".join(settings.kafka_bootstrap.split(",")),
-        datadir=str(settings.state_home / worker / "faust"),
+        datadir=str(home / "faust"),
         consumer_group_instance_id=f"{settings.topic_prefix}{worker}",
         consumer_auto_offset_reset="earliest",
         consumer_max_fetch_size=MESSAGE_BYTES_MAX,
@@ -82,7 +84,7 @@ def create_app(settings: Settings, worker: str) -> faust.App:
         gc.collect()
         gc.freeze()  # what start-up made lives as long as the process: no collection need look at it
         while not app.should_stop:
-            _write_alive(settings.state_home / worker / "alive.json", process)
+            _write_alive(home / "alive.json", process)
             await app.sleep(ALIVE_EVERY_S)
 
     return app
@@ -166,7 +168,6 @@ def _raw_record(event: EventT[Any]) -> RawRecord:
 
 
 def _write_alive(path: Path, process: Process) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_suffix(".tmp")
     fresh.write_text(json.dumps({"at": time.time(), "applied": process.positions()}))
     fresh.replace(path)

@@ -95,3 +95,68 @@ SELECT
     received - accepted - duplicate - conflict - rejected AS unsettled
 FROM outcomes_rows FINAL
 GROUP BY tenant;
+
+-- One row a tenant: its accounts beside what stands in the tables. Once the line has drained,
+-- received = settled, accepted = stored (player rows derived from custom events aside) and
+-- transactions = in_rounds.
+CREATE OR REPLACE VIEW reconciliation AS
+SELECT
+    counted.tenant AS tenant,
+    received,
+    accepted,
+    duplicate,
+    conflict,
+    rejected,
+    accepted + duplicate + conflict + rejected AS settled,
+    stored,
+    transactions,
+    in_rounds
+FROM accounting AS counted
+LEFT JOIN
+(
+    SELECT tenant, sum(stored_events) AS stored
+    FROM
+    (
+        SELECT tenant, uniqExact(source, source_event, event_id) AS stored_events
+        FROM game_transactions_rows
+        GROUP BY tenant
+        UNION ALL
+        SELECT tenant, uniqExact(source, source_event, event_id) AS stored_events
+        FROM payments_rows
+        GROUP BY tenant
+        UNION ALL
+        SELECT tenant, uniqExact(source, source_event, event_id) AS stored_events
+        FROM player_events_rows
+        WHERE source_event != 'event'
+        GROUP BY tenant
+        UNION ALL
+        SELECT tenant, uniqExact(source, source_event, event_id) AS stored_events
+        FROM game_events_rows
+        GROUP BY tenant
+        UNION ALL
+        SELECT tenant, uniqExact(source, source_event, event_id) AS stored_events
+        FROM logins_rows
+        GROUP BY tenant
+        UNION ALL
+        SELECT tenant, uniqExact(source, source_event, event_id) AS stored_events
+        FROM sports_bets_rows
+        GROUP BY tenant
+        UNION ALL
+        SELECT tenant, uniqExact(source, source_event, event_id) AS stored_events
+        FROM custom_events_rows
+        GROUP BY tenant
+    )
+    GROUP BY tenant
+) AS kept ON kept.tenant = counted.tenant
+LEFT JOIN
+(
+    SELECT tenant, count() AS transactions FROM game_transactions GROUP BY tenant
+) AS played ON played.tenant = counted.tenant
+LEFT JOIN
+(
+    SELECT
+        tenant,
+        sum(bet_count + win_count + loss_count + rollback_bet_count + rollback_win_count) AS in_rounds
+    FROM rounds
+    GROUP BY tenant
+) AS folded ON folded.tenant = counted.tenant;

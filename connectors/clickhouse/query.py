@@ -1,0 +1,52 @@
+"""Asking ClickHouse a question, whoever holds it."""
+
+import httpx
+from clickhouse_connect.driver.exceptions import ClickHouseError
+
+from connectors.clickhouse.client import connect, is_embedded
+from connectors.clickhouse.service import ask, token_path
+from streams.errors import ConfigurationError, RoundhouseError
+from streams.settings import Settings
+from streams.stack import NotRunning, Running
+
+
+class QueryFailed(RoundhouseError):
+    """ClickHouse refused a query; the message is ClickHouse's own."""
+
+
+def query(settings: Settings, sql: str, form: str = "table") -> str:
+    """The answer in a format of :data:`connectors.clickhouse.service.FORMATS`.
+
+    chDB is asked through the sink while a stack runs on the data directory, and opened otherwise.
+    """
+    if is_embedded(settings):
+        try:
+            running = Running(settings)
+        except NotRunning:
+            pass
+        else:
+            return _ask_sink(settings, running.sql_port, sql, form)
+    client = connect(settings)
+    client.database = settings.clickhouse_database
+    try:
+        return ask(client, sql, form)
+    except ClickHouseError as error:
+        raise QueryFailed(str(error)) from None
+    finally:
+        client.close()
+
+
+def _ask_sink(settings: Settings, port: int, sql: str, form: str) -> str:
+    try:
+        answer = httpx.post(
+            f"http://127.0.0.1:{port}/sql",
+            params={"format": form},
+            headers={"x-token": token_path(settings).read_text()},
+            content=sql.encode(),
+            timeout=300.0,
+        )
+    except httpx.HTTPError as error:
+        raise ConfigurationError(f"the running stack's sink does not answer: {error}") from None
+    if answer.status_code != 200:
+        raise QueryFailed(answer.text.strip())
+    return answer.text

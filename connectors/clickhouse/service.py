@@ -1,0 +1,144 @@
+"""The sink as a process: the sink itself, and a loopback door to ask ClickHouse while it runs.
+
+chDB lets one process into its directory, so whoever wants to read while the line runs asks the
+process that holds it. The door is read-only and asks for the token in ``<data_dir>/sql-token``.
+"""
+
+import asyncio
+import hmac
+import logging
+import os
+import re
+import secrets
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import uvicorn
+from clickhouse_connect.driver.client import Client
+from clickhouse_connect.driver.exceptions import ClickHouseError
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from connectors.clickhouse.client import connect, is_embedded
+from connectors.clickhouse.migrate import migrate
+from connectors.clickhouse.sink import ClickHouseTables, Sink
+from streams.errors import RoundhouseError
+from streams.kafka import ensure_topics, wait_for_broker
+from streams.settings import Settings
+
+log = logging.getLogger(__name__)
+
+EXIT_FAILED = 70
+FORMATS = {
+    "table": "PrettyCompactMonoBlock",
+    "csv": "CSVWithNames",
+    "tsv": "TabSeparatedWithNames",
+    "json": "JSON",
+}
+
+
+_QUOTED_OR_COMMENT = re.compile(
+    r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|`(?:[^`\\]|\\.)*`|--[^\n]*|/\*.*?\*/""", re.DOTALL
+)
+_QUESTION = re.compile(r"\s*\(*\s*(?:select|with|show|describe|desc|explain|exists)\b", re.IGNORECASE)
+_WRITES = re.compile(r";|\$|\binto\s+outfile\b|\bformat\b", re.IGNORECASE)
+
+
+class NotAQuestion(RoundhouseError):
+    """A query that is not one statement that only reads."""
+
+
+def ask(client: Client, query: str, form: str) -> str:
+    """The answer to a question, in one of :data:`FORMATS`.
+
+    Raises ``ClickHouseError``, or :class:`NotAQuestion` for what could write. ``readonly`` goes into
+    the statement because chDB would keep it for the whole process otherwise.
+    """
+    query = query.strip().rstrip(";")
+    bare = _QUOTED_OR_COMMENT.sub(" ", query)
+    if not _QUESTION.match(bare) or _WRITES.search(bare):
+        raise NotAQuestion(
+            "ask one question (SELECT, WITH, SHOW, DESCRIBE, EXPLAIN or EXISTS); the output format is "
+            "chosen outside the query"
+        )
+    answer = client.raw_query(f"{query}\nFORMAT {FORMATS[form]} SETTINGS readonly = 1")
+    return bytes(answer).decode()
+
+
+def token_path(settings: Settings) -> Path:
+    """Where the token of the loopback door stands."""
+    return settings.data_dir / "sql-token"
+
+
+def create_app(client: Client, sink: Sink, token: str) -> Starlette:
+    """``POST /sql?format=…`` with the query as body, and ``/healthz``."""
+
+    async def sql(request: Request) -> Response:
+        given = request.headers.get("x-token", "")
+        if not hmac.compare_digest(given.encode(), token.encode()):
+            return PlainTextResponse("wrong token\n", 403)
+        form = request.query_params.get("format", "table")
+        if form not in FORMATS:
+            return PlainTextResponse(f"format must be one of {', '.join(FORMATS)}\n", 400)
+        query = (await request.body()).decode(errors="replace")
+        try:
+            return PlainTextResponse(await asyncio.to_thread(ask, client, query, form))
+        except (ClickHouseError, NotAQuestion) as error:
+            return PlainTextResponse(f"{error}\n", 400)
+
+    async def health(request: Request) -> Response:
+        away = sink.away_since
+        body = {"rows_inserted": sink.rows_inserted, "clickhouse_away_since": away}
+        return JSONResponse(body, 503 if away else 200)
+
+    return Starlette(routes=[Route("/sql", sql, methods=["POST"]), Route("/healthz", health)])
+
+
+def run_sink(settings: Settings) -> None:
+    """Migrates, then sinks and answers until told to stop; ends the process if the sink fails."""
+    wait_for_broker(settings)
+    ensure_topics(settings)
+    client = connect(settings)
+    log.info("migrations applied: %s", migrate(client, settings.clickhouse_database) or "none")
+    sink = Sink(settings, ClickHouseTables(_reconnecting(settings, client)))
+    thread = threading.Thread(target=_run_or_die, args=(sink,), name="sink")
+    thread.start()
+    path = token_path(settings)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    token = secrets.token_urlsafe(24)
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write(token)
+    app = create_app(client, sink, token)
+    try:
+        uvicorn.run(
+            app, host="127.0.0.1", port=settings.sql_port, log_level="warning", access_log=False
+        )
+    finally:
+        sink.stop()
+        thread.join()
+        client.close()
+
+
+def _reconnecting(settings: Settings, first: Client) -> Callable[[], Client]:
+    """Hands out ``first`` for chDB, which is in this process, and a fresh client for a server."""
+
+    def open_client() -> Client:
+        if is_embedded(settings):
+            return first
+        client = connect(settings)
+        client.database = settings.clickhouse_database
+        return client
+
+    return open_client
+
+
+def _run_or_die(sink: Sink) -> None:
+    try:
+        sink.run()
+    except Exception as error:
+        log.critical("the sink stops: %s", error, exc_info=error)
+        logging.shutdown()
+        os._exit(EXIT_FAILED)

@@ -1,0 +1,99 @@
+"""The questions the demo ends with, in SQL, and their answers as tables."""
+
+import json
+from decimal import Decimal
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+QUESTIONS = {
+    "What became of the items": """
+SELECT tenant, received, accepted, duplicate, conflict, rejected, unsettled
+FROM accounting
+ORDER BY tenant
+""",
+    "Gross gaming revenue, return to player, active players": """
+SELECT
+    tenant,
+    currency,
+    count() AS rounds,
+    uniqExact(player_id) AS players,
+    sum(stake) AS turnover,
+    sum(ggr) AS ggr,
+    round(toFloat64(sum(payout)) / toFloat64(sum(stake)) * 100, 1) AS rtp_percent
+FROM rounds
+GROUP BY tenant, currency
+ORDER BY tenant, currency
+""",
+    "Top games by turnover": """
+SELECT tenant, game_name, game_provider, count() AS rounds, sum(stake) AS turnover, sum(ggr) AS ggr
+FROM rounds
+GROUP BY tenant, game_name, game_provider
+ORDER BY tenant, turnover DESC
+LIMIT 3 BY tenant
+""",
+    "Wagering leaderboard (real money)": """
+SELECT
+    tenant,
+    row_number() OVER (PARTITION BY tenant ORDER BY sum(stake - bonus_stake) DESC, player_id) AS rank,
+    player_id,
+    any(player_country) AS country,
+    sum(stake - bonus_stake) AS wagered
+FROM rounds
+WHERE counts
+GROUP BY tenant, player_id
+ORDER BY tenant, rank
+LIMIT 3 BY tenant
+""",
+}
+"""By title. docs/analysts.md shows them and explains the columns."""
+
+CHECK = "SELECT * FROM accounting WHERE unsettled != 0"
+
+
+def show(console: Console, title: str, answer: str) -> None:
+    """Prints a JSON answer of ``roundhouse sql`` as a table."""
+    document = json.loads(answer, parse_float=Decimal)
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for column in document["meta"]:
+        numeric = column["type"].startswith(("UInt", "Int", "Decimal", "Float"))
+        table.add_column(column["name"], justify="right" if numeric else "left")
+    for row in document["data"]:
+        cells = zip(row.values(), document["meta"], strict=True)
+        table.add_row(*(_cell(value, column["type"]) for value, column in cells))
+    console.print(table)
+
+
+def _cell(value: Any, kind: str) -> str:
+    if value is None:
+        return "-"
+    if kind.startswith("Decimal"):
+        return f"{Decimal(str(value)):,.2f}"
+    if kind.startswith(("UInt", "Int")):
+        return f"{int(value):,}"
+    return str(value)
+
+
+def curl_example(url: str, key: str) -> str:
+    """A command that posts one bet."""
+    event = {
+        "event": "gameround",
+        "data": {
+            "unique_id": "bet-1",
+            "timestamp": "2026-03-14T12:00:00Z",
+            "player_id": "player-1",
+            "game_id": "game-1",
+            "round_id": "round-1",
+            "amount": 1.25,
+            "currency": "EUR",
+            "is_win": False,
+            "is_bonus": False,
+        },
+    }
+    return (
+        f"curl -i {url}/api/v1/events \\\n"
+        f"  -H 'x-api-key: {key}' \\\n"
+        "  -H 'content-type: application/json' \\\n"
+        f"  -d '{json.dumps([event])}'"
+    )

@@ -1,0 +1,38 @@
+"""librdkafka's in-memory cluster as a process: Kafka's protocol without a JDK, for small things only.
+
+It keeps about 5 MB a partition and then silently drops the oldest, shows aborted records, makes
+topics of four partitions on first use, and forgets everything when it ends.
+"""
+
+import signal
+import threading
+import time
+from pathlib import Path
+
+from confluent_kafka import Producer
+
+PARTITIONS = 4
+
+
+def serve(address_file: Path) -> None:
+    """Runs until SIGTERM or SIGINT; writes its bootstrap address to ``address_file``."""
+    stopping = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopping.set())
+    producer = Producer({"test.mock.num.brokers": 1, "log_level": 0})
+    brokers = producer.list_topics(timeout=10).brokers
+    fresh = address_file.with_suffix(".tmp")
+    fresh.write_text(",".join(f"{broker.host}:{broker.port}" for broker in brokers.values()))
+    fresh.replace(address_file)
+    while not stopping.wait(0.5):
+        producer.poll(0)
+
+
+def wait_for_address(address_file: Path, timeout_s: float = 15.0) -> str:
+    """The address that :func:`serve` wrote."""
+    deadline = time.monotonic() + timeout_s
+    while not address_file.exists():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"the in-memory broker did not start: {address_file} is missing")
+        time.sleep(0.05)
+    return address_file.read_text()

@@ -1,0 +1,129 @@
+"""Keeps the processes of one machine running: starts them, starts them again, stops them in order."""
+
+import ctypes
+import logging
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from streams.errors import RoundhouseError
+
+log = logging.getLogger(__name__)
+
+RESTARTS_MAX = 10
+RESTARTS_WITHIN_S = 60.0
+STOP_WITHIN_S = 20.0
+_PR_SET_PDEATHSIG = 1
+
+
+class GaveUp(RoundhouseError):
+    """A process ended too often in a short time to be started once more."""
+
+
+@dataclass
+class _Child:
+    name: str
+    command: Sequence[str]
+    environment: Mapping[str, str]
+    log_path: Path | None
+    process: subprocess.Popen[bytes] | None = None
+    ends: deque[float] = field(default_factory=lambda: deque(maxlen=RESTARTS_MAX))
+
+    def start(self) -> None:
+        out = open(self.log_path, "ab") if self.log_path else None
+        try:
+            self.process = subprocess.Popen(
+                self.command,
+                env=dict(self.environment),
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT if out else None,
+                start_new_session=True,  # a Ctrl-C is for the supervisor, which stops in order
+                preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+            )
+        finally:
+            if out:
+                out.close()
+
+
+class Supervisor:
+    """Runs children until :meth:`stop`. Stopping goes in the reverse of the order of starting."""
+
+    def __init__(self, log_dir: Path | None = None) -> None:
+        self.log_dir = log_dir
+        self._children: list[_Child] = []
+        self._stopping = threading.Event()
+        if log_dir:
+            log_dir.mkdir(parents=True, exist_ok=True)
+
+    def start(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> int:
+        """Starts a process that must go on running; returns its pid."""
+        path = self.log_dir / f"{name}.log" if self.log_dir else None
+        child = _Child(name, command, environment, path)
+        child.start()
+        self._children.append(child)
+        assert child.process
+        return child.process.pid
+
+    def pids(self) -> dict[str, int]:
+        """Process ids by name."""
+        return {child.name: child.process.pid for child in self._children if child.process}
+
+    def check(self) -> None:
+        """Starts again what has ended. Raises :class:`GaveUp` after too many ends in a row."""
+        for child in self._children:
+            assert child.process
+            code = child.process.poll()
+            if code is None:
+                continue
+            now = time.monotonic()
+            child.ends.append(now)
+            where = f" Its log: {child.log_path}." if child.log_path else ""
+            if len(child.ends) == RESTARTS_MAX and now - child.ends[0] < RESTARTS_WITHIN_S:
+                raise GaveUp(
+                    f"{child.name} ended {RESTARTS_MAX} times within {RESTARTS_WITHIN_S:.0f} s, last "
+                    f"with exit status {code}.{where}"
+                )
+            log.warning("%s ended with exit status %s, starting it again.%s", child.name, code, where)
+            child.start()
+
+    def run(self) -> None:
+        """Checks until told to stop."""
+        while not self._stopping.wait(0.2):
+            self.check()
+
+    def ask_to_stop(self) -> None:
+        """Lets :meth:`run` return."""
+        self._stopping.set()
+
+    def stop(self) -> None:
+        """Ends all processes, last started first; each gets time to finish what it is at."""
+        for child in reversed(self._children):
+            process = child.process
+            if process is None or process.poll() is not None:
+                continue
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(STOP_WITHIN_S)
+            except subprocess.TimeoutExpired:
+                log.warning("%s did not stop within %.0f s, killing it", child.name, STOP_WITHIN_S)
+                process.kill()
+                process.wait()
+        self._children.clear()
+
+
+def stop_on_signals(supervisor: Supervisor) -> None:
+    """SIGINT and SIGTERM end :meth:`Supervisor.run`."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: supervisor.ask_to_stop())
+
+
+def _die_with_parent() -> None:
+    """Linux: a child whose supervisor is killed is told to stop, so nothing is left running."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
