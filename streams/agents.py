@@ -12,7 +12,6 @@ import os
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterable, Iterable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -177,7 +176,6 @@ def run_worker(settings: Settings, worker: str, loglevel: str = "WARNING") -> No
     """Runs a worker until it is told to stop (SIGINT, SIGTERM) or must stop (:func:`fail_stop`)."""
     try:
         app = create_app(settings, worker)
-        runner = partial(faust.Worker, app, loglevel=loglevel, redirect_stdouts=False)
-        runner().execute_from_commandline()
+        faust.Worker(app, loglevel=loglevel, redirect_stdouts=False, quiet=True).execute_from_commandline()
     except Exception as error:
         fail_stop(error)

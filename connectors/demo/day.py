@@ -89,7 +89,7 @@ class _Feed:
 def day(seed: int, events: int) -> list[Post]:
     """About ``events`` events for all tenants together, as requests in the order of posting."""
     posts: list[list[Post]] = [
-        list(_TenantDay(tenant, random.Random(f"{seed}-{tenant.name}"), events // len(TENANTS)).posts())
+        list(_TenantDay(tenant, seed, events // len(TENANTS)).posts())
         for tenant in TENANTS
     ]
     mixed = random.Random(f"{seed}-order")
@@ -100,12 +100,13 @@ def day(seed: int, events: int) -> list[Post]:
 
 
 class _TenantDay:
-    def __init__(self, tenant: Tenant, rng: random.Random, events: int) -> None:
+    def __init__(self, tenant: Tenant, seed: int, events: int) -> None:
         self.tenant = tenant
-        self.rng = rng
+        self.rng = random.Random(f"{seed}-{tenant.name}")
         self.events = events
-        self.players = [f"{tenant.name[:2]}-p{n:05d}" for n in range(max(12, events // 60))]
-        self.games = [f"{tenant.name[:2]}-g{n:03d}" for n in range(GAMES)]
+        self.prefix = f"{tenant.name[:2]}{seed}.{events}"  # days of other seeds and sizes share no id
+        self.players = [f"{self.prefix}-p{n:05d}" for n in range(max(12, events // 60))]
+        self.games = [f"{self.prefix}-g{n:03d}" for n in range(GAMES)]
         self.weights = [1 / (rank + 1) ** ZIPF for rank in range(GAMES)]
         self.native = _Feed(NATIVE)
         self.fasttrack = _Feed(FASTTRACK)
@@ -178,7 +179,7 @@ class _TenantDay:
 
     def _round(self, player: str, game: str, stake: Decimal, at: datetime) -> None:
         self.rounds += 1
-        round_id = f"{self.tenant.name[:2]}-r{self.rounds:07d}"
+        round_id = f"{self.prefix}-r{self.rounds:07d}"
         bonus = stake if self.rng.random() < BONUS_SHARE else Decimal(0)
         win = Decimal(0)
         if self.rng.random() < WIN_SHARE:

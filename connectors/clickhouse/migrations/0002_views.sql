@@ -117,32 +117,32 @@ LEFT JOIN
     SELECT tenant, sum(stored_events) AS stored
     FROM
     (
-        SELECT tenant, uniqExact(source, source_event, event_id) AS stored_events
+        SELECT tenant, uniqExact(player_id, source, source_event, event_id) AS stored_events
         FROM game_transactions_rows
         GROUP BY tenant
         UNION ALL
-        SELECT tenant, uniqExact(source, source_event, event_id) AS stored_events
+        SELECT tenant, uniqExact(player_id, source, source_event, event_id) AS stored_events
         FROM payments_rows
         GROUP BY tenant
         UNION ALL
-        SELECT tenant, uniqExact(source, source_event, event_id) AS stored_events
+        SELECT tenant, uniqExact(player_id, source, source_event, event_id) AS stored_events
         FROM player_events_rows
         WHERE source_event != 'event'
         GROUP BY tenant
         UNION ALL
-        SELECT tenant, uniqExact(source, source_event, event_id) AS stored_events
+        SELECT tenant, uniqExact(game_id, source, source_event, event_id) AS stored_events
         FROM game_events_rows
         GROUP BY tenant
         UNION ALL
-        SELECT tenant, uniqExact(source, source_event, event_id) AS stored_events
+        SELECT tenant, uniqExact(player_id, source, source_event, event_id) AS stored_events
         FROM logins_rows
         GROUP BY tenant
         UNION ALL
-        SELECT tenant, uniqExact(source, source_event, event_id) AS stored_events
+        SELECT tenant, uniqExact(player_id, source, source_event, event_id) AS stored_events
         FROM sports_bets_rows
         GROUP BY tenant
         UNION ALL
-        SELECT tenant, uniqExact(source, source_event, event_id) AS stored_events
+        SELECT tenant, uniqExact(player_id, source, source_event, event_id) AS stored_events
         FROM custom_events_rows
         GROUP BY tenant
     )
