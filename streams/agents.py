@@ -78,7 +78,7 @@ def create_app(settings: Settings, worker: str) -> faust.App:
     _connect(app, staged_topic, translate, process)
     _add_agents(app, settings, translate, process)
 
-    @app.task
+    @app.task  # type: ignore[untyped-decorator]
     async def report_alive() -> None:
         gc.collect()
         gc.freeze()  # what start-up made lives as long as the process: no collection need look at it
@@ -89,9 +89,7 @@ def create_app(settings: Settings, worker: str) -> faust.App:
     return app
 
 
-def _add_agents(
-    app: faust.App, settings: Settings, translate: Translate, process: Process
-) -> None:
+def _add_agents(app: faust.App, settings: Settings, translate: Translate, process: Process) -> None:
     def bytes_topic(name: str) -> Any:
         return app.topic(
             settings.topic_prefix + name,
@@ -176,6 +174,8 @@ def run_worker(settings: Settings, worker: str, loglevel: str = "WARNING") -> No
     """Runs a worker until it is told to stop (SIGINT, SIGTERM) or must stop (:func:`fail_stop`)."""
     try:
         app = create_app(settings, worker)
-        faust.Worker(app, loglevel=loglevel, redirect_stdouts=False, quiet=True).execute_from_commandline()
+        faust.Worker(
+            app, loglevel=loglevel, redirect_stdouts=False, quiet=True
+        ).execute_from_commandline()
     except Exception as error:
         fail_stop(error)

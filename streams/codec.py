@@ -128,6 +128,4 @@ def container(name: str, datums: Iterable[bytes]) -> bytes:
     """An Avro object container file of ``datums`` in one block, decoding none of them."""
     rows = list(datums)
     block = b"".join(rows)
-    return b"".join(
-        (_container_header(name), _varint(len(rows)), _varint(len(block)), block, _SYNC)
-    )
+    return b"".join((_container_header(name), _varint(len(rows)), _varint(len(block)), block, _SYNC))

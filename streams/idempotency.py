@@ -24,7 +24,7 @@ def decide(content: bytes, known: bytes | None) -> Verdict:
 
 
 def hash_of(*parts: str) -> bytes:
-    """16 bytes for ``parts``, each with its length before it, so that no two lists collide by joining."""
+    """16 bytes for ``parts``; each goes in with its length, so no two lists collide by joining."""
     joined = bytearray()
     for part in parts:
         data = part.encode()

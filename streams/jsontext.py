@@ -35,9 +35,7 @@ def _no_constant(text: str) -> Any:
 _FAST = msgspec.json.Decoder(float_hook=_exact)
 _RAW = msgspec.json.Decoder(dict[str, msgspec.Raw] | list[msgspec.Raw])
 _RAW_LIST = msgspec.json.Decoder(list[msgspec.Raw])
-_SLOW = json.JSONDecoder(
-    parse_float=_exact, parse_int=_exact_int, parse_constant=_no_constant
-)
+_SLOW = json.JSONDecoder(parse_float=_exact, parse_int=_exact_int, parse_constant=_no_constant)
 
 
 def _not_json(why: object) -> EnvelopeError:

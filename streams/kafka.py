@@ -13,7 +13,7 @@ from streams.topics import MESSAGE_BYTES_MAX, TOPICS
 _IN_MEMORY = "mockCluster"
 
 
-def _client(settings: Settings) -> dict[str, str | int | bool]:
+def _client(settings: Settings) -> dict[str, str | int | float | bool]:
     return {"bootstrap.servers": settings.kafka_bootstrap, "log_level": 4}
 
 

@@ -124,7 +124,7 @@ class Ledger:
     # Applying --------------------------------------------------------------------------------
 
     def apply(self, records: Sequence[tuple[int, bytes]]) -> None:
-        """Applies (staged offset, value) records in one transaction; what is applied already is skipped.
+        """Applies (staged offset, value) records in one transaction; skips what is applied already.
 
         Raises ``InputGap`` if a record is missing between. Any exception means: end the process.
         """

@@ -94,18 +94,14 @@ class _OpenRound(NamedTuple):
 class _Processing:
     """One run of :func:`process`: gather, look up once, then decide item by item."""
 
-    def __init__(
-        self, groups: list[Record], lookup: Lookup, partition: int, offset: int
-    ) -> None:
+    def __init__(self, groups: list[Record], lookup: Lookup, partition: int, offset: int) -> None:
         self.groups = groups
         self.lookup = lookup
         self.partition = partition
         self.segment = offset
         self.effects = Effects()
         self.batches = [_batch_of(group) for group in groups]
-        self.tallies = [
-            {"accepted": 0, "duplicate": 0, "conflict": 0, "counted": 0} for _ in groups
-        ]
+        self.tallies = [{"accepted": 0, "duplicate": 0, "conflict": 0, "counted": 0} for _ in groups]
         self.ids: dict[bytes, bytes | None] = {}
         self.open_rounds: dict[bytes, _OpenRound] = {}
         self.touched: dict[bytes, _OpenRound] = {}
@@ -188,9 +184,7 @@ class _Processing:
             return None
         assert events is not None
         key = _round_key(events[0])
-        opened = self.open_rounds.get(key) or _OpenRound(
-            rounds.opened_by(events[0], self.segment), key
-        )
+        opened = self.open_rounds.get(key) or _OpenRound(rounds.opened_by(events[0], self.segment), key)
         refused = rounds.refusal(opened.state, events)
         if refused is None:
             self.open_rounds[key] = self.touched[key] = opened

@@ -64,9 +64,7 @@ def contact_said_by(event: Record) -> Profile:
 
 def _said(event: Record, fields: Iterable[str]) -> Profile:
     origin = event["occurred_at"], event["source_event"], event["event_id"]
-    return {
-        field: Value(*origin, event[field]) for field in fields if event[field] is not None
-    }
+    return {field: Value(*origin, event[field]) for field in fields if event[field] is not None}
 
 
 def merge(known: Profile, news: Profile) -> Profile:

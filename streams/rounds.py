@@ -15,6 +15,7 @@ from streams.profiles import Profile, value_of
 
 _CODEC = codec("round")
 
+
 @dataclass(slots=True)
 class Round:
     """The fold of a round's events. Amounts in units of 10**-18, times in microseconds, UTC."""

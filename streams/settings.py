@@ -29,9 +29,7 @@ class Settings(BaseSettings):
         4, ge=1, le=1024, description="Partitions of every topic. Fixed once topics exist."
     )
     replication_factor: int = Field(1, ge=1, description="Replicas of every topic.")
-    window_days: int = Field(
-        35, ge=1, description="How long an event id and a round are remembered."
-    )
+    window_days: int = Field(35, ge=1, description="How long an event id and a round are remembered.")
     session_timeout_s: float = Field(
         10.0, ge=1, description="After so long a silent worker loses its partitions."
     )
@@ -87,7 +85,7 @@ class Settings(BaseSettings):
     def load(cls) -> Self:
         """From the environment. Raises ``ConfigurationError`` naming each variable that is wrong."""
         try:
-            return cls()  # type: ignore[call-arg]
+            return cls()
         except ValidationError as error:
             lines = [
                 f"  ROUNDHOUSE_{'_'.join(map(str, entry['loc'])).upper()}: {entry['msg']}"

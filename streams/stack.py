@@ -96,9 +96,7 @@ class Stack:
             )
         if ":" not in self.settings.kafka_bootstrap or "," in self.settings.kafka_bootstrap:
             raise ConfigurationError("ROUNDHOUSE_KAFKA_BOOTSTRAP must be one host:port to start here")
-        command = local.prepare(
-            local.fetch_jars(), home / "kafka", self.settings.kafka_bootstrap
-        )
+        command = local.prepare(local.fetch_jars(), home / "kafka", self.settings.kafka_bootstrap)
         self.supervisor.start("kafka", command, os.environ)
 
     def _wait_until_ready(self) -> None:
@@ -142,7 +140,9 @@ class Running:
             state = json.loads(path.read_text())
             os.kill(state["pid"], 0)
         except (OSError, ValueError, KeyError):
-            raise NotRunning(f"no stack runs on {settings.data_dir}; `roundhouse up` starts one") from None
+            raise NotRunning(
+                f"no stack runs on {settings.data_dir}; `roundhouse up` starts one"
+            ) from None
         self.edge_url: str = state["edge_url"]
         self.sql_port: int = state["sql_port"]
 

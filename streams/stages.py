@@ -19,6 +19,7 @@ from streams.translation import RawRecord, translate
 
 log = logging.getLogger(__name__)
 
+FLUSH_WITHIN_S = 60.0
 _CHUNK_BYTES = 700_000
 _STAGED = codec("staged-chunk")
 _REJECT = codec("reject")
@@ -32,14 +33,15 @@ class Translate:
        same records: parts and ids are functions of the raw record, so the repetition is recognised.
     2. The caller acknowledges.
 
-    A record of a staged partition that fails holds back all after it (the producer is gapless), so a
-    position in ``staged`` never jumps over a raw record.
+    A record of a staged partition that fails holds back all after it: the producer is gapless, and its
+    messages do not time out before the flush has given up and the process ended. So a position in
+    ``staged`` never jumps over a raw record.
     """
 
     def __init__(self, settings: Settings, frames: Mapping[str, bytes]) -> None:
         self.settings = settings
         self.frames = frames
-        self._producer = idempotent_producer(settings)
+        self._producer = idempotent_producer(settings, **{"message.timeout.ms": 0, "log_level": 3})
         self._failed: KafkaError | None = None
         self._next: dict[int, int] = {}
 
@@ -63,8 +65,8 @@ class Translate:
         for partition, chunk in chunks.items():
             if chunk.groups:
                 self._send(STAGED, "staged-chunk", partition, None, chunk.take())
-        if self._producer.flush(60.0) or self._failed:
-            raise DeliveryFailed(f"translate: {self._failed or 'no acknowledgement within 60 s'}")
+        if self._producer.flush(FLUSH_WITHIN_S) or self._failed:
+            raise DeliveryFailed(f"translate: {self._failed or 'no acknowledgement in time'}")
 
     def forget(self) -> None:
         """Another assignment begins: offsets may go back to what was acknowledged."""
@@ -78,9 +80,7 @@ class Translate:
             )
         self._next[record.partition] = record.offset + 1
 
-    def _send(
-        self, topic: str, contract: str, partition: int, key: bytes | None, datum: bytes
-    ) -> None:
+    def _send(self, topic: str, contract: str, partition: int, key: bytes | None, datum: bytes) -> None:
         name, value = self.settings.topic_prefix + topic, self.frames[contract] + datum
         while True:
             try:
@@ -181,7 +181,7 @@ class Process:
             return True
 
     async def _go_back(self, partition: int, expected: int, came: int) -> None:
-        """A gap: ask again once. What was under way already comes with rising offsets and is dropped."""
+        """A gap: ask again, once. What was under way comes with rising offsets and is dropped."""
         sought = self._sought.get(partition)
         if sought is None:
             log.warning("staged[%d]: %d came, %d was due; seeking back", partition, came, expected)

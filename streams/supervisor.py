@@ -9,6 +9,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -36,8 +37,7 @@ class _Child:
     ends: deque[float] = field(default_factory=lambda: deque(maxlen=RESTARTS_MAX))
 
     def start(self) -> None:
-        out = open(self.log_path, "ab") if self.log_path else None
-        try:
+        with open(self.log_path, "ab") if self.log_path else nullcontext() as out:
             self.process = subprocess.Popen(
                 self.command,
                 env=dict(self.environment),
@@ -47,9 +47,6 @@ class _Child:
                 start_new_session=True,  # a Ctrl-C is for the supervisor, which stops in order
                 preexec_fn=_die_with_parent if sys.platform == "linux" else None,
             )
-        finally:
-            if out:
-                out.close()
 
 
 class Supervisor:

@@ -49,7 +49,7 @@ class Table:
         self.path = path
         self._db = Rdict(str(path), options, access_type=access)
         self._unlogged = WriteOptions()
-        self._unlogged.disable_wal = True
+        self._unlogged.disable_wal = True  # type: ignore[method-assign,assignment]  # a property
         known = self._db.get(_CLUSTER)
         if known is not None and known != cluster.encode():
             self.close()
@@ -72,7 +72,7 @@ class Table:
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """Values in the order of ``keys``."""
-        return list(self._db.get(list(keys))) if keys else []
+        return list(self._db.get(list(keys)) or ())
 
     def write(self, puts: Puts, offset: int) -> None:
         """Puts and the changelog offset to go on from, together."""

@@ -108,9 +108,7 @@ def translate(record: RawRecord, partitions: int) -> Translation:
             continue
         translated = item.translate(batch)
         contents = encode_content(translated)
-        hashed = (
-            contents if translated.timed else encode_content(translated._replace(occurred_at=0))
-        )
+        hashed = contents if translated.timed else encode_content(translated._replace(occurred_at=0))
         lead = head + encode_position(position)
         key = key_of(batch.tenant, translated.subject)
         home = partition_of(key, partitions)
@@ -223,9 +221,7 @@ def _refuse_record(record: RawRecord, batch: Batch | None, code: str, message: s
     return Translation({}, [refused], counted | {"received": 1, "rejected": 1})
 
 
-def reject(
-    raw_partition: int, raw_offset: int, batch: Batch, stage: str, position: int
-) -> Record:
+def reject(raw_partition: int, raw_offset: int, batch: Batch, stage: str, position: int) -> Record:
     """The fields of a reject that say where it came from."""
     return {
         "reject_id": f"{raw_partition}-{raw_offset}-{position}-{stage}",

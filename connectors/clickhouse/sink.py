@@ -122,20 +122,14 @@ class Sink:
     def run(self) -> None:
         """Until stopped. Raises on anything but ClickHouse being away."""
         prefix = self.settings.topic_prefix
-        consumer = committed_consumer(
-            self.settings,
-            f"{prefix}sink",
-            **{
-                "max.poll.interval.ms": 86_400_000,  # ClickHouse may be away for hours
-                "session.timeout.ms": int(self.settings.session_timeout_s * 1000),
-                "enable.partition.eof": False,
-                "queued.max.messages.kbytes": 65_536,
-                "partition.assignment.strategy": "range",
-            },
-        )
-        consumer.subscribe(
-            [prefix + name for name in TARGETS], on_revoke=lambda c, p: self._flush(c)
-        )
+        limits: dict[str, str | int | bool] = {
+            "max.poll.interval.ms": 86_400_000,  # ClickHouse may be away for hours
+            "session.timeout.ms": int(self.settings.session_timeout_s * 1000),
+            "enable.partition.eof": False,
+            "queued.max.messages.kbytes": 65_536,
+        }
+        consumer = committed_consumer(self.settings, f"{prefix}sink", **limits)
+        consumer.subscribe([prefix + name for name in TARGETS], on_revoke=lambda c, p: self._flush(c))
         try:
             while not self._stopping.is_set():
                 for message in consumer.consume(_POLL_RECORDS, _POLL_S):

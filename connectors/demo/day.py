@@ -89,8 +89,7 @@ class _Feed:
 def day(seed: int, events: int) -> list[Post]:
     """About ``events`` events for all tenants together, as requests in the order of posting."""
     posts: list[list[Post]] = [
-        list(_TenantDay(tenant, seed, events // len(TENANTS)).posts())
-        for tenant in TENANTS
+        list(_TenantDay(tenant, seed, events // len(TENANTS)).posts()) for tenant in TENANTS
     ]
     mixed = random.Random(f"{seed}-order")
     merged: list[Post] = []
@@ -184,7 +183,9 @@ class _TenantDay:
         win = Decimal(0)
         if self.rng.random() < WIN_SHARE:
             factors, weights = zip(*_MULTIPLIERS, strict=True)
-            win = (stake * Decimal(str(self.rng.choices(factors, weights)[0]))).quantize(Decimal("0.01"))
+            win = (stake * Decimal(str(self.rng.choices(factors, weights)[0]))).quantize(
+                Decimal("0.01")
+            )
         bet = Play("bet", at, player, game, round_id, f"{round_id}-b", stake, bonus)
         plays = [bet]
         if win:
@@ -194,7 +195,9 @@ class _TenantDay:
             plays.append(Play("win", when, player, game, round_id, f"{round_id}-w", win, won_bonus))
         if self.tenant.casino == "realtime-casino" and self.rng.random() < ROLLBACK_SHARE:
             plays.append(
-                bet._replace(kind="rollbackbet", event_id=f"{round_id}-rb", at=at + timedelta(minutes=5))
+                bet._replace(
+                    kind="rollbackbet", event_id=f"{round_id}-rb", at=at + timedelta(minutes=5)
+                )
             )
         if self.tenant.casino == "realtime-gameround":
             self._whole_round(bet, win, bonus)
@@ -229,7 +232,9 @@ class _TenantDay:
         if self.tenant.casino == "gameround":
             self.native.add(at, "login", unique_id=login, timestamp=_iso(at), player_id=player)
         else:
-            self.fasttrack.add(at, "realtime-login", unique_id=login, timestamp=_iso(at), user_id=player)
+            self.fasttrack.add(
+                at, "realtime-login", unique_id=login, timestamp=_iso(at), user_id=player
+            )
 
     def _deposit(self, player: str, at: datetime) -> None:
         amount = Decimal(self.rng.choice((10, 20, 50, 100)))

@@ -91,7 +91,9 @@ def _feed_and_report(console: Console, stack: Stack, seed: int, events: int) -> 
         account = now[name]
         parts = ("accepted", "duplicate", "conflict", "rejected")
         sum_of_parts = sum(account[part] for part in parts)
-        verdict = "holds" if account["received"] == sum_of_parts == expected else "[red]DOES NOT HOLD[/]"
+        verdict = (
+            "holds" if account["received"] == sum_of_parts == expected else "[red]DOES NOT HOLD[/]"
+        )
         console.print(
             f"{name}: received {account['received']:,} = "
             + " + ".join(f"{part} {account[part]:,}" for part in parts)

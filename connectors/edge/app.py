@@ -25,7 +25,7 @@ from connectors.edge.body import read_body
 from connectors.edge.problems import Problem
 from connectors.edge.tenants import Registry, Tenant
 from connectors.edge.writer import KafkaWriter, Writer
-from streams.batch import Invalid, Item
+from streams.batch import Invalid
 from streams.canonical import Batch
 from streams.errors import DeliveryFailed, EnvelopeError, TooManyItems
 from streams.kafka import ensure_topics, wait_for_broker
@@ -113,7 +113,7 @@ class Edge:
             ) from None
         invalid = [(i, item) for i, item in enumerate(items) if isinstance(item, Invalid)]
         if invalid:
-            raise _some_invalid(items, invalid)
+            raise _some_invalid(len(items), invalid)
         return Response(status_code=204)
 
     def _authenticate(self, route: _Route, request: Request) -> tuple[str, Tenant]:
@@ -141,8 +141,7 @@ def _idempotency_key(request: Request) -> str | None:
     return key
 
 
-def _some_invalid(items: "list[Item | Invalid] | object", invalid: list[tuple[int, Invalid]]) -> Problem:
-    received = len(items)  # type: ignore[arg-type]
+def _some_invalid(received: int, invalid: list[tuple[int, Invalid]]) -> Problem:
     stored = received - len(invalid)
     return Problem(
         422,

@@ -57,7 +57,9 @@ async def _inflate(stream: AsyncIterable[bytes], bytes_max: int) -> bytes:
 
 
 def _too_large(bytes_max: int) -> Problem:
-    return Problem(413, "body_too_large", f"The body is larger than {bytes_max} bytes. Send less at once.")
+    return Problem(
+        413, "body_too_large", f"The body is larger than {bytes_max} bytes. Send less at once."
+    )
 
 
 def _bad_gzip(why: str) -> Problem:

@@ -83,9 +83,7 @@ class Registry:
         with self._changing() as tenants:
             if name in tenants:
                 raise ConfigurationError(f"tenant {name} exists; `roundhouse tenant rotate` adds a key")
-            tenants[name] = Tenant(
-                channel_merging=channel_merging, campaigns_enabled=campaigns_enabled
-            )
+            tenants[name] = Tenant(channel_merging=channel_merging, campaigns_enabled=campaigns_enabled)
             return _new_key(tenants[name])
 
     def rotate(self, name: str) -> str:

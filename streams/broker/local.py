@@ -67,7 +67,9 @@ def prepare(jars: Path, home: Path, bootstrap: str) -> list[str]:
             check=False,
         )
         if result.returncode:
-            raise ConfigurationError(f"Kafka's storage could not be formatted:\n{result.stdout}{result.stderr}")
+            raise ConfigurationError(
+                f"Kafka's storage could not be formatted:\n{result.stdout}{result.stderr}"
+            )
     return java(jars, "kafka.Kafka", str(config.resolve()), heap="1g")
 
 

@@ -1,5 +1,6 @@
 """FastTrack's format, ``POST /api/v1/integrations/fasttrack/bulk`` (contracts/fasttrack-bulk)."""
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 import msgspec
@@ -49,9 +50,9 @@ class Event(Data):
     process_timestamp: Timestamp | None = None
 
     def _translated(
-        self, kind: Kind, event: str, event_id: str, *bodies: dict[str, object]
+        self, kind: Kind, event: str, event_id: str, *bodies: Mapping[str, object]
     ) -> Translated:
-        bodies_with_player = [{"player_id": self.user_id} | body for body in bodies]
+        bodies_with_player = [{"player_id": self.user_id, **body} for body in bodies]
         return Translated(kind, self.user_id, event, event_id, self.timestamp, bodies_with_player)
 
 

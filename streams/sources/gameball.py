@@ -118,9 +118,7 @@ class _Metadata:
         self.errors: list[ItemError] = []
 
     def error(self, code: str, message: str, *where: str | int) -> None:
-        self.errors.append(
-            ItemError(code, _printable(pointer("events", self.event, *where)), message)
-        )
+        self.errors.append(ItemError(code, _printable(pointer("events", self.event, *where)), message))
 
     def read(self, metadata: Any) -> None:
         if not self.event or len(self.event) > NAME_MAX or not _is_text(self.event):

@@ -1,0 +1,133 @@
+"""The two stages joined in memory: what the shell does, without Kafka, RocksDB or a clock.
+
+State and outputs are plain dicts and lists, so that a test can say what it expects of the core.
+"""
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from streams import profiles
+from streams.canonical import Batch, to_json
+from streams.codec import codec
+from streams.processing import process
+from streams.profiles import Profile
+from streams.topics import TOPICS
+from streams.translation import RawRecord, headers_of, translate
+
+NATIVE = Batch("acme", "native", "batch", 1_773_500_000_000_000, True, False, None)
+CONTRACTS = {topic.name: topic.contract for topic in TOPICS}
+
+
+class State:
+    """One partition's state, as :class:`streams.processing.Lookup` reads it."""
+
+    def __init__(self) -> None:
+        self.values: dict[bytes, bytes] = {}
+        self.known: dict[str, bytes] = {}
+
+    def window(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        return [self.values.get(key) for key in keys]
+
+    def profiles(self, keys: Sequence[str]) -> list[Profile | None]:
+        return [profiles.decode(self.known[key]) if key in self.known else None for key in keys]
+
+
+class Line:
+    """``post`` batches, ``settle`` what is staged, look at ``sent``."""
+
+    def __init__(self, partitions: int = 2) -> None:
+        self.partitions = partitions
+        self.states = [State() for _ in range(partitions)]
+        self.staged: dict[int, list[dict[str, Any]]] = defaultdict(list)
+        self.sent: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        self.offset = 0
+        self.raw_offset = 0
+
+    def post(self, body: Any, batch: Batch = NATIVE) -> None:
+        """One request; ``body`` is bytes or something to be written as JSON."""
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        record = RawRecord(0, self.raw_offset, headers_of(batch), data)
+        self.raw_offset += 1
+        translation = translate(record, self.partitions)
+        for partition, groups in translation.groups.items():
+            self.staged[partition].extend(groups)
+        for reject in translation.rejects:
+            self._keep("rejects", codec("reject").encode(reject))
+        self._keep("outcomes", codec("outcome").encode(translation.outcome))
+
+    def settle(self) -> None:
+        """Processes what is staged, all of a partition as one chunk."""
+        staged, self.staged = self.staged, defaultdict(list)
+        for partition, groups in staged.items():
+            state = self.states[partition]
+            effects = process(groups, state, partition, self.offset)
+            self.offset += 1
+            for output in effects.outputs:
+                datum = output.datum
+                if isinstance(datum, dict):
+                    datum = codec(output.contract).encode(datum)
+                self._keep(output.topic, datum)
+            state.values |= effects.window
+            for key, put in effects.profiles.items():
+                state.known[key] = profiles.encode(put.kind, put.tenant, put.identity, put.profile)
+
+    def run(self, body: Any, batch: Batch = NATIVE) -> None:
+        """Posts and settles."""
+        self.post(body, batch)
+        self.settle()
+
+    def rounds(self) -> dict[str, dict[str, Any]]:
+        """The newest revision of each round, by round id."""
+        return {sent["round_id"]: sent for sent in self.sent["rounds"]}
+
+    def tally(self) -> dict[str, int]:
+        """The outcomes, summed."""
+        total: Counter[str] = Counter()
+        for sent in self.sent["outcomes"]:
+            parts = ("received", "accepted", "duplicate", "conflict", "rejected")
+            total.update({part: sent[part] for part in parts})
+        return dict(total)
+
+    def _keep(self, topic: str, datum: bytes) -> None:
+        contract = CONTRACTS[topic]
+        assert contract is not None
+        self.sent[topic].append(json.loads(to_json(contract, codec(contract).decode(datum))))
+
+
+def bet(event_id: str, amount: float | str = 1, **more: Any) -> dict[str, Any]:
+    """A native bet."""
+    data = {
+        "unique_id": event_id,
+        "timestamp": "2026-03-14T12:00:00Z",
+        "player_id": "p-1",
+        "game_id": "g-1",
+        "round_id": "r-1",
+        "amount": amount,
+        "currency": "EUR",
+        "is_win": False,
+        "is_bonus": False,
+    }
+    return {"event": "gameround", "data": data | more}
+
+
+def win(event_id: str, amount: float | str = 1, **more: Any) -> dict[str, Any]:
+    """A native win."""
+    return bet(event_id, amount, **({"is_win": True} | more))
+
+
+def casino(kind: str, event_id: str, amount: float | str = 1, **more: Any) -> dict[str, Any]:
+    """A FastTrack casino event."""
+    data = {
+        "user_id": "p-1",
+        "timestamp": "2026-03-14T12:00:00Z",
+        "unique_id": event_id,
+        "game_id": "g-1",
+        "round_id": "r-1",
+        "type": kind,
+        "amount": amount,
+        "currency": "EUR",
+        "bonus_wager_amount": 0,
+    }
+    return {"event": "realtime-casino", "data": data | more}

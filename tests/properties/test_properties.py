@@ -1,0 +1,242 @@
+"""What holds for any input: arithmetic, encodings, and the fold."""
+
+import json
+import string
+from io import BytesIO
+from typing import Any
+
+import fastavro
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streams import money, profiles
+from streams.batch import Invalid
+from streams.codec import SCHEMA_IDS, codec, container, frame, schema, unframe
+from streams.errors import EnvelopeError
+from streams.idempotency import hash_of, key_of
+from streams.jsontext import members
+from streams.profiles import Value
+from streams.sources import READERS
+from streams.translation import RawRecord, headers_of, translate
+from tests.line import NATIVE, Line
+
+UNITS = st.integers(-money.LIMIT + 1, money.LIMIT - 1)
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+
+
+@given(UNITS)
+def test_money_survives_every_form(units: int) -> None:
+    assert money.to_units(money.to_decimal(units)) == units
+    assert money.from_bytes(money.to_bytes(units)) == units
+    assert len(money.to_bytes(units)) <= 16
+
+
+@given(st.lists(TEXT, min_size=1, max_size=4), st.lists(TEXT, min_size=1, max_size=4))
+def test_keys_and_hashes_tell_lists_apart(one: list[str], other: list[str]) -> None:
+    assert (key_of(*one) == key_of(*other)) == (one == other)
+    assert (hash_of(*one) == hash_of(*other)) == (one == other)
+
+
+def records(node: Any) -> st.SearchStrategy[Any]:
+    """Values of an Avro type, logical types left as they are on the wire."""
+    if isinstance(node, list):
+        return st.one_of(*(records(branch) for branch in node))
+    kind = node["type"] if isinstance(node, dict) else node
+    simple: dict[str, st.SearchStrategy[Any]] = {
+        "null": st.none(),
+        "boolean": st.booleans(),
+        "int": st.integers(-(2**31), 2**31 - 1),
+        "long": st.integers(-(2**63), 2**63 - 1),
+        "string": TEXT,
+        "bytes": st.binary(max_size=20),
+    }
+    if kind in simple:
+        return simple[kind]
+    if kind == "enum":
+        return st.sampled_from(node["symbols"])
+    if kind == "array":
+        return st.lists(records(node["items"]), max_size=3)
+    if kind == "map":
+        return st.dictionaries(TEXT, records(node["values"]), max_size=3)
+    assert kind == "record"
+    return st.fixed_dictionaries({field["name"]: records(field["type"]) for field in node["fields"]})
+
+
+@pytest.mark.parametrize("name", SCHEMA_IDS)
+@given(data=st.data())
+def test_every_contract_survives_its_encoding(name: str, data: st.DataObject) -> None:
+    record = data.draw(records(schema(name)))
+    datum = codec(name).encode(record)
+    assert codec(name).decode(datum) == record
+    assert unframe(frame(SCHEMA_IDS[name]) + datum) == datum
+
+
+@given(st.lists(st.binary(max_size=12), max_size=300))
+def test_a_container_is_an_avro_file_of_its_datums(payloads: list[bytes]) -> None:
+    rows = [codec("window-changes").encode({"keys": [p], "values": [p], "position": None}) for p in payloads]
+    read = list(fastavro.reader(BytesIO(container("window-changes", rows))))
+    assert [row["keys"] for row in read if isinstance(row, dict)] == [[p] for p in payloads]
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=12,
+)
+KINDISH = st.sampled_from(["gameround", "player", "realtime-casino", "realtime-sports-bet", "x"])
+ITEMS = st.lists(
+    st.fixed_dictionaries({"event": KINDISH, "data": st.dictionaries(
+        st.sampled_from(["unique_id", "timestamp", "player_id", "amount", "tags", "bets", "user_id"]), JSON)})
+    | JSON,
+    max_size=4,
+)  # fmt: skip
+GAMEBALLISH = st.fixed_dictionaries({"playerUniqueId": JSON, "events": st.dictionaries(TEXT, JSON) | JSON})
+BODIES = (
+    st.binary(max_size=200)
+    | st.text(alphabet='{}[]",:0123456789.eE+-ntrufalsi \\u', max_size=60).map(str.encode)
+    | JSON.map(lambda value: json.dumps(value).encode())
+    | ITEMS.map(lambda value: json.dumps(value).encode())
+    | GAMEBALLISH.map(lambda value: json.dumps(value).encode())
+)
+
+
+@pytest.mark.parametrize("source", READERS)
+@given(body=BODIES)
+def test_any_bytes_are_read_or_refused_and_never_raise(source: str, body: bytes) -> None:
+    try:
+        items = READERS[source](body, NATIVE, 1000)
+    except EnvelopeError as error:
+        assert error.code
+        return
+    for item in items:
+        if isinstance(item, Invalid):
+            assert item.errors
+            json.dumps([error._asdict() for error in item.errors]).encode()
+
+
+@given(
+    body=BODIES,
+    source=st.sampled_from(sorted(READERS)),
+    headers=st.dictionaries(st.sampled_from(["tenant", "received-at", "counts"]), st.binary(), max_size=2),
+)
+def test_any_record_is_accounted_for(body: bytes, source: str, headers: dict[str, bytes]) -> None:
+    batch = NATIVE._replace(source=source)
+    record = RawRecord(0, 0, {**headers_of(batch), **headers}, body)
+    translation = translate(record, 3)
+    codec("outcome").encode(translation.outcome)
+    for reject in translation.rejects:
+        codec("reject").encode(reject)
+    assert translation.outcome["rejected"] == len(translation.rejects)
+    staged = sum(
+        kind < 128
+        for groups in translation.groups.values()
+        for group in groups
+        for kind in group["kinds"]
+    )
+    assert translation.outcome["received"] == staged + len(translation.rejects)
+
+
+@given(st.dictionaries(TEXT, JSON, max_size=5))
+def test_members_give_each_value_as_it_stands_in_the_text(document: dict[str, Any]) -> None:
+    text = json.dumps(document, allow_nan=False) if _finite(document) else "{}"
+    for member in members(text):
+        assert json.loads(member.text) == document[member.name]
+
+
+def _finite(value: Any) -> bool:
+    try:
+        json.dumps(value, allow_nan=False)
+    except ValueError:
+        return False
+    return True
+
+
+EVENT_KINDS = ("bet", "win", "loss", "rollbackbet", "rollbackwin")
+EVENTS = st.lists(
+    st.tuples(
+        st.sampled_from(EVENT_KINDS),
+        st.integers(0, 10**9),  # amount in thousandths
+        st.integers(0, 100),  # bonus percent
+        st.integers(0, 3),  # second of the day
+        st.sampled_from(["r-1", "r-2"]),
+        st.sampled_from(["p-1", "p-2", "p-3"]),
+        st.sampled_from(["g-1", "g-2"]),
+    ),
+    min_size=1,
+    max_size=12,
+)
+
+
+def casino_item(number: int, event: tuple[str, int, int, int, str, str, str]) -> dict[str, Any]:
+    kind, thousandths, percent, second, round_id, player, game = event
+    amount = thousandths / 1000
+    return {
+        "event": "realtime-casino",
+        "data": {
+            "user_id": player,
+            "timestamp": f"2026-03-14T12:00:0{second}Z",
+            "unique_id": f"u-{number}",
+            "game_id": game,
+            "round_id": round_id,
+            "type": kind,
+            "amount": amount,
+            "currency": "EUR",
+            "bonus_wager_amount": thousandths * percent // 100 / 1000,
+        },
+    }
+
+
+def outcome_of(line: Line) -> tuple[dict[str, Any], list[str]]:
+    """What must not depend on order: each round's newest state, and which events came out."""
+    volatile = ("revision", "segment", "last_received_at")
+    rounds = {
+        f"{sent['player_id']}|{sent['round_id']}": {k: v for k, v in sent.items() if k not in volatile}
+        for sent in line.sent["rounds"]
+    }
+    return rounds, sorted(sent["event_id"] for sent in line.sent["canonical.game-transactions"])
+
+
+@given(events=EVENTS, data=st.data())
+def test_any_order_duplication_and_batching_give_the_same_rounds(
+    events: list[tuple[str, int, int, int, str, str, str]], data: st.DataObject
+) -> None:
+    batch = NATIVE._replace(source="fasttrack")
+    items = [casino_item(number, event) for number, event in enumerate(events)]
+    straight = Line()
+    straight.run(items, batch)
+
+    again = data.draw(st.lists(st.sampled_from(items), max_size=5))
+    shuffled = data.draw(st.permutations(items + again))
+    crooked = Line()
+    while shuffled:
+        size = data.draw(st.integers(1, len(shuffled)))
+        crooked.post(shuffled[:size], batch)
+        shuffled = shuffled[size:]
+        if data.draw(st.booleans()):
+            crooked.settle()
+    crooked.settle()
+
+    assert outcome_of(crooked) == outcome_of(straight)
+    tally = crooked.tally()
+    assert (tally["accepted"], tally["duplicate"]) == (len(items), len(again))
+
+
+VALUES = st.builds(
+    Value,
+    st.integers(0, 3),
+    st.just("player"),
+    st.sampled_from(string.ascii_lowercase[:4]),
+    st.just("v"),
+).map(lambda value: value._replace(value=f"{value.occurred_at}{value.event_id}"))
+PROFILES = st.dictionaries(st.sampled_from(["country", "tags", "email"]), VALUES, max_size=3)
+
+
+@given(PROFILES, PROFILES, PROFILES)
+def test_merging_profiles_is_commutative_associative_and_idempotent(
+    a: dict[str, Value], b: dict[str, Value], c: dict[str, Value]
+) -> None:
+    merge = profiles.merge
+    assert merge(a, b) == merge(b, a)
+    assert merge(merge(a, b), c) == merge(a, merge(b, c))
+    assert merge(a, a) == a

@@ -1,0 +1,186 @@
+"""The core is pure, the contracts share their leading fields, and the docs say what the code says."""
+
+import ast
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+from connectors.clickhouse.sink import TARGETS
+from connectors.edge.app import ROUTES
+from streams.canonical import Kind
+from streams.cli import main
+from streams.codec import SCHEMA_IDS
+from streams.settings import Settings
+from streams.topics import TOPICS
+
+ROOT = Path(__file__).parent.parent
+CORE = [
+    *(ROOT / "streams" / "sources").glob("*.py"),
+    *(
+        ROOT / "streams" / f"{name}.py"
+        for name in (
+            "batch", "canonical", "codec", "errors", "idempotency", "jsontext", "money",
+            "processing", "profiles", "rounds", "topics", "translation",
+        )
+    ),
+]  # fmt: skip
+PURE = {
+    "collections", "dataclasses", "datetime", "decimal", "enum", "fastavro", "functools", "hashlib",
+    "io", "json", "msgspec", "pathlib", "pydantic", "pydantic_core", "typing", "zlib",
+}  # fmt: skip
+CLOCKS = {"now", "utcnow", "today", "time", "time_ns", "monotonic"}
+AVRO = sorted((ROOT / "avro").glob("*.avsc"))
+
+
+def imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module == "streams":
+            yield from (f"streams.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+
+
+@pytest.mark.parametrize("path", CORE, ids=lambda path: path.stem)
+def test_the_core_imports_only_itself_and_pure_libraries(path: Path) -> None:
+    own = {"streams." + str(p.relative_to(ROOT / "streams"))[:-3].replace("/", ".") for p in CORE}
+    own |= {"streams.sources"}
+    for name in imports(path):
+        assert name in own or name.split(".")[0] in PURE, f"{path.name} imports {name}"
+
+
+@pytest.mark.parametrize("path", CORE, ids=lambda path: path.stem)
+def test_the_core_asks_no_clock(path: Path) -> None:
+    calls = [n.func.attr for n in ast.walk(ast.parse(path.read_text()))
+             if isinstance(n, ast.Call) and isinstance(n.func, ast.Attribute)]  # fmt: skip
+    assert not CLOCKS & set(calls)
+
+
+@pytest.mark.parametrize("path", AVRO, ids=lambda path: path.stem)
+def test_every_field_of_every_contract_has_a_doc(path: Path) -> None:
+    def check(node: Any) -> None:
+        if isinstance(node, list):
+            for branch in node:
+                check(branch)
+        elif isinstance(node, dict):
+            if node.get("type") == "record":
+                assert node["doc"]
+                for field in node["fields"]:
+                    assert field["doc"], f"{node['name']}.{field['name']}"
+                    check(field["type"])
+            for inner in ("items", "values"):
+                check(node.get(inner))
+
+    check(json.loads(path.read_text()))
+
+
+def test_every_contract_has_a_schema_id_and_every_topic_a_contract() -> None:
+    assert {path.stem for path in AVRO} == set(SCHEMA_IDS)
+    assert {topic.contract for topic in TOPICS} - {None} == set(SCHEMA_IDS)
+
+
+def test_canonical_contracts_begin_with_the_same_fields() -> None:
+    leads = {
+        json.dumps(_fields(kind.contract)[:9]).replace("null", "None")
+        for kind in Kind
+    }  # fmt: skip
+    assert len(leads) == 1
+
+
+def _fields(contract: str) -> list[dict[str, Any]]:
+    fields: list[dict[str, Any]] = json.loads((ROOT / "avro" / f"{contract}.avsc").read_text())["fields"]
+    return fields
+
+
+def test_every_table_has_the_columns_of_its_contract() -> None:
+    sql = (ROOT / "connectors/clickhouse/migrations/0001_tables.sql").read_text()
+    for target in TARGETS.values():
+        table = re.search(rf"{target.table}\n\((.*?)\n\)", sql, re.DOTALL)
+        assert table, target.table
+        columns = re.findall(r"^    (\w+) ", table[1], re.MULTILINE)
+        assert columns == [field["name"] for field in _fields(target.contract)]
+
+
+# Docs ----------------------------------------------------------------------------------------
+
+
+def doc(name: str) -> str:
+    return (ROOT / "docs" / f"{name}.md").read_text()
+
+
+def test_every_setting_is_documented_with_its_default() -> None:
+    text = doc("operations")
+    for name, field in Settings.model_fields.items():
+        default = "" if field.default is None else f"`{field.default}`"
+        row = re.search(rf"^\| `ROUNDHOUSE_{name.upper()}` \|(.*)$", text, re.MULTILINE)
+        assert row, f"ROUNDHOUSE_{name.upper()} is not in docs/operations.md"
+        assert default in row[1], f"default of {name} in docs/operations.md: {row[1]}"
+
+
+def test_no_setting_is_documented_that_does_not_exist() -> None:
+    known = {f"ROUNDHOUSE_{name.upper()}" for name in Settings.model_fields} | {"ROUNDHOUSE_LOG_LEVEL"}
+    for path in [*(ROOT / "docs").glob("*.md"), ROOT / "README.md", ROOT / "docker-compose.yml"]:
+        assert set(re.findall(r"ROUNDHOUSE_[A-Z_]+", path.read_text())) <= known, path.name
+
+
+def test_every_topic_is_documented() -> None:
+    for topic in TOPICS:
+        assert f"`{topic.name}`" in doc("data-platform"), topic.name
+
+
+def test_every_route_and_error_code_is_documented() -> None:
+    text = doc("operators")
+    for route in ROUTES:
+        assert route.path in text
+    for code in _codes():
+        assert f"`{code}`" in text, f"error code {code} is not in docs/operators.md"
+
+
+def _codes() -> set[str]:
+    """First arguments of everything that names an error code."""
+    makers = {"PydanticCustomError", "EnvelopeError", "TooManyItems", "_invalid", "error", "_not_json"}
+    found = {"not_json", "wrong_envelope", "duplicate_key", "required", "id_conflict"}
+    for path in [*CORE, ROOT / "connectors/edge/app.py", ROOT / "connectors/edge/body.py"]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.Call):
+                continue
+            name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            at = 1 if name == "Problem" else 0
+            if (name in makers or name == "Problem") and len(node.args) > at:
+                argument = node.args[at]
+                if isinstance(argument, ast.Constant) and isinstance(argument.value, str):
+                    found.add(argument.value)
+    return {code for code in found if re.fullmatch(r"[a-z_]+", code)}
+
+
+def commands(group: click.Group, *above: str) -> Iterator[str]:
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from commands(command, *above, name)
+        elif not command.hidden:
+            yield " ".join((*above, name))
+
+
+def test_every_command_is_documented_and_explains_itself() -> None:
+    text = doc("operations")
+    for name in commands(main):
+        assert f"`roundhouse {name}" in text, f"roundhouse {name} is not in docs/operations.md"
+        result = subprocess.run(
+            [sys.executable, "-m", "streams.cli", *name.split(), "--help"],
+            capture_output=True, text=True, check=True, cwd=ROOT,
+        )  # fmt: skip
+        assert "Usage:" in result.stdout
+
+
+def test_every_link_in_the_docs_leads_somewhere() -> None:
+    for path in [*(ROOT / "docs").glob("*.md"), ROOT / "README.md"]:
+        for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", path.read_text()):
+            assert (path.parent / link).exists(), f"{path.name}: {link}"
