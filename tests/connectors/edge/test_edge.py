@@ -1,0 +1,214 @@
+"""The edge through HTTP, with a writer that remembers what it was given."""
+
+import asyncio
+import gzip
+import json
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from connectors.edge.app import create_app
+from connectors.edge.tenants import Registry
+from streams.canonical import Batch
+from streams.errors import DeliveryFailed
+from streams.settings import Settings
+from tests.line import bet
+
+NOW = 1_773_500_000_000_000
+
+
+class Remembered:
+    """A :class:`connectors.edge.writer.Writer` without Kafka."""
+
+    def __init__(self) -> None:
+        self.written: list[tuple[Batch, bytes]] = []
+        self.fails = False
+
+    async def write(self, batch: Batch, body: bytes) -> None:
+        if self.fails:
+            raise DeliveryFailed("no broker")
+        self.written.append((batch, body))
+
+    async def ready(self) -> bool:
+        return not self.fails
+
+    def close(self) -> None:
+        pass
+
+
+class Edge:
+    """An edge in-process and a client that posts to it."""
+
+    def __init__(self, home: Path) -> None:
+        self.settings = Settings(data_dir=home, body_bytes_max=20_000, items_max=20)
+        self.registry = Registry(self.settings.tenants_home)
+        self.key = self.registry.add("acme", channel_merging=False, campaigns_enabled=True)
+        self.writer = Remembered()
+        self.app = create_app(self.settings, self.writer, lambda: NOW)
+
+    def post(
+        self, body: Any, path: str = "/api/v1/events", **headers: str | None
+    ) -> httpx.Response:
+        sent: dict[str, str | None] = {"x-api-key": self.key, "content-type": "application/json"}
+        sent |= {name.replace("_", "-"): value for name, value in headers.items()}
+        content = body if isinstance(body, bytes | str) or hasattr(body, "__aiter__") else json.dumps(body)
+        return self.send("POST", path, content=content, headers={k: v for k, v in sent.items() if v})
+
+    def send(self, method: str, path: str, **request: Any) -> httpx.Response:
+        async def run() -> httpx.Response:
+            transport = httpx.ASGITransport(self.app)
+            async with httpx.AsyncClient(transport=transport, base_url="http://edge") as client:
+                return await client.request(method, path, **request)
+
+        return asyncio.run(run())
+
+
+@pytest.fixture
+def edge(tmp_path: Path) -> Iterator[Edge]:
+    yield Edge(tmp_path)
+
+
+def problem(answer: httpx.Response) -> tuple[int, str]:
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.headers["x-batch-id"]
+    body = answer.json()
+    assert (body["status"], body["detail"] != "") == (answer.status_code, True)
+    return answer.status_code, body["code"]
+
+
+def test_a_valid_batch_is_written_byte_for_byte_and_answered_with_204(edge: Edge) -> None:
+    body = json.dumps({"items": [bet("b")]}, indent=3)
+    answer = edge.post(body)
+    assert (answer.status_code, answer.content) == (204, b"")
+    [(batch, written)] = edge.writer.written
+    assert written == body.encode()
+    assert batch == Batch("acme", "native", answer.headers["x-batch-id"], NOW, True, False, None)
+
+
+def test_some_invalid_items_are_listed_and_the_batch_is_stored(edge: Edge) -> None:
+    answer = edge.post([bet("b"), bet("c", amount="1"), {"event": "x"}])
+    assert problem(answer) == (422, "invalid_items")
+    body = answer.json()
+    assert (body["received"], body["stored"], body["invalid"]) == (3, 1, 2)
+    assert [(e["index"], e["code"], e["pointer"]) for e in body["errors"]] == [
+        (1, "wrong_type", "/1/data/amount"),
+        (2, "unknown_event", "/2/event"),
+    ]
+    assert body["batch_id"] == answer.headers["x-batch-id"]
+    assert len(edge.writer.written) == 1
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({"x_api_key": None}, (401, "no_key")),
+        ({"x_api_key": "rh_00000000_wrong"}, (403, "unknown_key")),
+        ({"x_api_key": "caf\u00e9"}, (403, "unknown_key")),
+        ({"content_type": None}, (415, "unsupported_media_type")),
+        ({"content_type": "text/plain"}, (415, "unsupported_media_type")),
+        ({"content_encoding": "br"}, (415, "unsupported_encoding")),
+        ({"content_encoding": "gzip"}, (400, "bad_gzip")),
+    ],
+)
+def test_wrong_headers(edge: Edge, headers: dict[str, str | None], expected: tuple[int, str]) -> None:
+    encoded = {k: v.encode() if v and not v.isascii() else v for k, v in headers.items()}
+    assert problem(edge.post([bet("b")], **encoded)) == expected  # type: ignore[arg-type]
+    assert edge.writer.written == []
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ("{", (400, "not_json")),
+        ("{}", (400, "wrong_envelope")),
+        ([0] * 21, (413, "too_many_items")),
+        (" " * 20_001, (413, "body_too_large")),
+    ],
+)
+def test_wrong_bodies(edge: Edge, body: Any, expected: tuple[int, str]) -> None:
+    assert problem(edge.post(body)) == expected
+    assert edge.writer.written == []
+
+
+def test_a_body_without_a_length_is_bounded_too(edge: Edge) -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        for _ in range(30):
+            yield b" " * 1000
+
+    assert problem(edge.post(chunks())) == (413, "body_too_large")
+
+
+def test_gzip_is_written_inflated(edge: Edge) -> None:
+    body = json.dumps([bet("b")]).encode()
+    two_members = gzip.compress(body[:10]) + gzip.compress(body[10:])
+    for packed in (gzip.compress(body), two_members):
+        assert edge.post(packed, content_encoding="gzip").status_code == 204
+    assert [written for _, written in edge.writer.written] == [body, body]
+
+
+def test_a_gzip_bomb_and_a_cut_gzip_are_refused(edge: Edge) -> None:
+    bomb = gzip.compress(b" " * 50_000_000)
+    assert problem(edge.post(bomb[:15_000], content_encoding="gzip")) == (413, "body_too_large")
+    cut = gzip.compress(json.dumps([bet("b")]).encode())[:-9]
+    assert problem(edge.post(cut, content_encoding="gzip")) == (400, "bad_gzip")
+
+
+def test_503_with_retry_after_when_kafka_does_not_acknowledge(edge: Edge) -> None:
+    edge.writer.fails = True
+    answer = edge.post([bet("b")])
+    assert problem(answer) == (503, "not_acknowledged")
+    assert int(answer.headers["retry-after"]) > 0
+
+
+def test_health_says_live_always_and_ready_when_kafka_answers(edge: Edge) -> None:
+    assert edge.send("GET", "/healthz/live").status_code == 200
+    assert edge.send("GET", "/healthz/ready").status_code == 200
+    edge.writer.fails = True
+    assert edge.send("GET", "/healthz/live").status_code == 200
+    assert edge.send("GET", "/healthz/ready").status_code == 503
+
+
+@pytest.mark.parametrize(("method", "path"), [("GET", "/api/v1/events"), ("POST", "/nowhere")])
+def test_other_paths_and_methods_are_problems_too(edge: Edge, method: str, path: str) -> None:
+    answer = edge.send(method, path)
+    assert answer.status_code in (404, 405)
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.headers["x-batch-id"]
+
+
+GAMEBALL = {"playerUniqueId": "p", "events": {"visit": {}}}
+
+
+def test_gameball_takes_its_own_key_header_and_an_idempotency_key(edge: Edge) -> None:
+    edge.registry.switch("acme", channel_merging=True, campaigns_enabled=False)
+    answer = edge.post(
+        GAMEBALL, "/integrations/event", x_api_key=None, APIKey=edge.key, idempotency_key="order-7"
+    )
+    assert answer.status_code == 204
+    [(batch, _)] = edge.writer.written
+    assert (batch.source, batch.idempotency_key) == ("gameball", "order-7")
+    assert (batch.merges_channels, batch.counts) == (True, False)
+
+
+def test_gameball_refuses_a_strange_idempotency_key(edge: Edge) -> None:
+    answer = edge.post(
+        GAMEBALL, "/integrations/event", x_api_key=None, APIKey=edge.key, idempotency_key="a b"
+    )
+    assert problem(answer) == (400, "bad_idempotency_key")
+
+
+def test_fasttrack_is_posted_to_its_own_path(edge: Edge) -> None:
+    login = {"user_id": "p", "timestamp": "2026-03-14T12:00:00Z", "unique_id": "u"}
+    body = [{"event": "realtime-login", "data": login}]
+    assert edge.post(body, "/api/v1/integrations/fasttrack/bulk").status_code == 204
+    assert edge.writer.written[0][0].source == "fasttrack"
+
+
+def test_no_key_of_any_kind_stands_in_an_answer(edge: Edge) -> None:
+    for key in (edge.key, "rh_00000000_wrong"):
+        answer = edge.post("{", x_api_key=key)
+        assert key not in answer.text
+        assert key not in str(answer.headers)

@@ -1,0 +1,69 @@
+"""Tenants, keys and the file they stand in."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from connectors.edge.tenants import Registry
+from streams.errors import ConfigurationError
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Registry:
+    return Registry(tmp_path / "deep" / "tenants.json")
+
+
+def name_of(registry: Registry, key: str) -> str | None:
+    found = registry.authenticate(key)
+    return found[0] if found else None
+
+
+def test_a_tenant_has_several_live_keys_until_each_is_revoked(registry: Registry) -> None:
+    first = registry.add("acme", channel_merging=False, campaigns_enabled=True)
+    second = registry.rotate("acme")
+    assert name_of(registry, first) == name_of(registry, second) == "acme"
+    registry.revoke("acme", first.split("_")[1])
+    assert name_of(registry, first) is None
+    assert name_of(registry, second) == "acme"
+
+
+def test_the_file_holds_no_key(registry: Registry) -> None:
+    key = registry.add("acme", channel_merging=False, campaigns_enabled=True)
+    text = registry.path.read_text()
+    assert key not in text
+    assert key.split("_", 2)[2] not in text
+    assert registry.path.stat().st_mode & 0o077 == 0
+
+
+def test_a_right_id_with_a_wrong_secret_is_nobody(registry: Registry) -> None:
+    key = registry.add("acme", channel_merging=False, campaigns_enabled=True)
+    for wrong in (key[:-1], key + "x", "", "rh_", "rh_" + key.split("_")[1], key.upper()):
+        assert registry.authenticate(wrong) is None
+
+
+def test_a_running_edge_sees_what_another_process_changes(registry: Registry) -> None:
+    other = Registry(registry.path)
+    key = other.add("acme", channel_merging=False, campaigns_enabled=True)
+    found = registry.authenticate(key)
+    assert found
+    assert found[1].channel_merging is False
+    other.switch("acme", channel_merging=True)
+    found = registry.authenticate(key)
+    assert found
+    assert found[1].channel_merging is True
+
+
+def test_mistakes_are_explained(registry: Registry) -> None:
+    registry.add("acme", channel_merging=False, campaigns_enabled=True)
+    with pytest.raises(ConfigurationError, match="exists"):
+        registry.add("acme", channel_merging=False, campaigns_enabled=True)
+    with pytest.raises(ConfigurationError, match="a-z"):
+        registry.add("Acme Ltd", channel_merging=False, campaigns_enabled=True)
+    with pytest.raises(ConfigurationError, match="no tenant"):
+        registry.rotate("other")
+    with pytest.raises(ConfigurationError, match="no live key"):
+        registry.revoke("acme", "00000000")
+    registry.path.write_text(json.dumps({"tenants": {"acme": {"keys": {"a": {"sha256": "x"}}}}}))
+    with pytest.raises(ConfigurationError, match="sha256"):
+        Registry(registry.path).all()

@@ -1,0 +1,93 @@
+"""Brokers and a ClickHouse for the tests: the in-memory cluster and, where a JDK is, a real Kafka."""
+
+import itertools
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from clickhouse_connect.driver.client import Client
+from confluent_kafka import Producer
+
+from connectors.clickhouse.client import connect
+from connectors.clickhouse.migrate import migrate
+from streams.broker import local
+from streams.kafka import ensure_topics, wait_for_broker
+from streams.settings import Settings
+
+ROOT = Path(__file__).parent.parent.parent
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def memory_broker() -> Iterator[str]:
+    """The address of librdkafka's in-memory cluster."""
+    producer = Producer({"test.mock.num.brokers": 1, "log_level": 0})
+    brokers = producer.list_topics(timeout=10).brokers
+    yield ",".join(f"{broker.host}:{broker.port}" for broker in brokers.values())
+    producer.flush(1)
+
+
+@pytest.fixture(scope="session")
+def real_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a real Kafka node that lives as long as the session."""
+    missing = local.missing_tools()
+    if missing:
+        pytest.skip(f"a real Kafka needs {' and '.join(missing)}, not found on the PATH")
+    bootstrap = f"127.0.0.1:{local.free_port()}"
+    home = tmp_path_factory.mktemp("kafka")
+    command = local.prepare(local.fetch_jars(ROOT / ".kafka"), home, bootstrap)
+    with open(home / "out.log", "wb") as out, subprocess.Popen(command, stdout=out, stderr=out) as node:
+        try:
+            wait_for_broker(Settings(kafka_bootstrap=bootstrap), 60)
+            yield bootstrap
+        finally:
+            node.terminate()
+            node.wait(30)
+
+
+@pytest.fixture(params=["memory", pytest.param("real", marks=pytest.mark.kafka)])
+def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
+    """Settings of a line of its own on each kind of broker: topics and databases are not shared."""
+    made: Callable[[str], Settings] = request.getfixturevalue("line_settings")
+    return made(request.getfixturevalue(f"{request.param}_broker"))
+
+
+@pytest.fixture
+def real_settings(line_settings: Callable[[str], Settings], real_broker: str) -> Settings:
+    """Settings of a line of its own on a real Kafka."""
+    return line_settings(real_broker)
+
+
+@pytest.fixture
+def line_settings(tmp_path: Path) -> Callable[[str], Settings]:
+    """Makes settings for a broker and creates their topics."""
+
+    def make(bootstrap: str) -> Settings:
+        number = next(_numbers)
+        made = Settings(
+            data_dir=tmp_path,
+            kafka_bootstrap=bootstrap,
+            topic_prefix=f"t{number}.",
+            clickhouse_database=f"t{number}",
+            sink_linger_ms=20,
+        )
+        ensure_topics(made)
+        return made
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def chdb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    """chDB, in-process: one directory for the whole session, a database for each test."""
+    client = connect(Settings(data_dir=tmp_path_factory.mktemp("clickhouse")))
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def clickhouse(chdb: Client, settings: Settings) -> Client:
+    """A migrated database of the test's own."""
+    migrate(chdb, settings.clickhouse_database)
+    return chdb

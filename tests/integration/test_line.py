@@ -1,0 +1,392 @@
+"""Writer, stages and sink on a broker, in this process: each step where it could lose or double."""
+
+import asyncio
+import json
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from clickhouse_connect.driver.client import Client
+from clickhouse_connect.driver.exceptions import ClickHouseError
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+
+from connectors.clickhouse.sink import ClickHouseTables, Sink, Tables, Target
+from connectors.edge.writer import KafkaWriter
+from streams.canonical import Batch
+from streams.codec import SCHEMA_IDS, codec, frame, unframe
+from streams.errors import InputGap, StateMismatch
+from streams.idempotency import partition_of
+from streams.kafka import committed_consumer, idempotent_producer, wait_for_broker
+from streams.ledger import Ledger
+from streams.settings import Settings
+from streams.stages import Process, Translate
+from streams.table import Table
+from streams.topics import RAW, STAGED
+from streams.translation import RawRecord
+from tests.line import NATIVE, bet, casino, win
+
+FRAMES = {name: frame(number) for name, number in SCHEMA_IDS.items()}
+P1 = partition_of("acme|p-1", 4)  # where everything of player p-1 is decided
+
+
+class Records(list[Any]):
+    """All records of a partition as (offset, headers, value), up to its end."""
+
+
+def read(settings: Settings, topic: str, partition: int) -> Records:
+    consumer = committed_consumer(settings, "test-reader")
+    found = Records()
+    consumer.assign([TopicPartition(settings.topic_prefix + topic, partition, 0)])
+    while True:
+        message = consumer.poll(10)
+        assert message is not None, "no end of partition within 10 s"
+        error = message.error()
+        if error is not None:
+            assert error.code() == KafkaError._PARTITION_EOF, error
+            break
+        found.append((message.offset(), dict(message.headers() or []), message.value()))
+    consumer.close()
+    return found
+
+
+def decoded(settings: Settings, topic: str, contract: str, partition: int = P1) -> list[dict[str, Any]]:
+    values = read(settings, topic, partition)
+    return [codec(contract).decode(unframe(value)) for _, _, value in values]
+
+
+class Line:
+    """The steps of the line, to be called one by one."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.cluster = wait_for_broker(settings)
+        self.translate = Translate(settings, FRAMES)
+
+    def post(self, items: list[Any], **batch: Any) -> None:
+        writer = KafkaWriter(self.settings)
+        asyncio.run(writer.write(NATIVE._replace(**batch), json.dumps(items).encode()))
+        writer.close()
+
+    def raw(self) -> list[RawRecord]:
+        return [
+            RawRecord(partition, offset, headers, value)
+            for partition in range(4)
+            for offset, headers, value in read(self.settings, RAW, partition)
+        ]
+
+    def staged(self, partition: int = P1) -> list[tuple[int, bytes]]:
+        return [(offset, value) for offset, _, value in read(self.settings, STAGED, partition)]
+
+    @contextmanager
+    def ledger(self, partition: int = P1, worker: str = "w") -> Iterator[Ledger]:
+        ledger = Ledger(self.settings, partition, worker, FRAMES, self.cluster)
+        try:
+            yield ledger
+        finally:
+            ledger.close()
+
+
+@pytest.fixture
+def line(settings: Settings) -> Line:
+    return Line(settings)
+
+
+def test_the_edges_record_carries_body_and_headers(line: Line) -> None:
+    line.post([bet("b")], idempotency_key="k")
+    [record] = line.raw()
+    assert json.loads(record.body) == [bet("b")]
+    assert record.headers["tenant"] == b"acme"
+    assert record.headers["idempotency-key"] == b"k"
+
+
+def test_a_replay_by_translate_is_skipped_without_being_counted(line: Line, settings: Settings) -> None:
+    #   raw: r0 r1 r2    translate: [r0 r1] crash [r0 r1 r2], grouped otherwise
+    line.post([bet("b1"), bet("b2")])
+    first = line.raw()
+    line.translate(first)
+    for n in range(3):
+        line.post([bet(f"b{n}"), win(f"w{n}")])
+    Translate(settings, FRAMES)(line.raw())
+    with line.ledger() as ledger:
+        ledger.apply(line.staged())
+    outcomes = [o for o in decoded(settings, "outcomes", "outcome") if o["stage"] == "process"]
+    assert sum(o["accepted"] for o in outcomes) == 6
+    assert sum(o["duplicate"] for o in outcomes) == 2  # those the client really sent twice
+    assert len({o["outcome_id"] for o in outcomes}) == len(outcomes) == 4
+
+
+def test_records_that_come_again_are_skipped_and_a_missing_one_stops(line: Line) -> None:
+    for n in range(3):
+        line.post([bet(f"b{n}")])
+        line.translate(line.raw()[-1:]) if n == 0 else Translate(line.settings, FRAMES)(line.raw())
+    staged = line.staged()
+    assert len(staged) == 3
+    with line.ledger() as ledger:
+        ledger.apply(staged[:1])
+        ledger.apply(staged[:2])
+        assert ledger.expected == 2
+        with pytest.raises(InputGap, match="offset 3 came where 2 was due"):
+            ledger.apply([(3, staged[2][1])])
+
+
+def test_state_is_built_again_from_the_changelog_when_its_directory_is_gone(line: Line) -> None:
+    line.post([bet("b", 2), {"event": "player", "data": {
+        "unique_id": "u", "timestamp": "2026-03-14T12:00:00Z", "player_id": "p-1", "country": "FI"}}])  # fmt: skip
+    line.translate(line.raw())
+    with line.ledger() as ledger:
+        ledger.apply(line.staged())
+        position = ledger.position
+    shutil.rmtree(line.settings.state_home)
+    again = Translate(line.settings, FRAMES)
+    line.post([bet("b", 2), win("w", 5)])
+    with line.ledger() as ledger:
+        assert ledger.position == position
+        again(line.raw())
+        ledger.apply(line.staged())
+    newest = decoded(line.settings, "rounds", "round")[-1]
+    assert (newest["bet_count"], newest["win_count"], newest["player_country"]) == (1, 1, "FI")
+    assert newest["revision"] == 2
+
+
+def test_a_crash_between_commit_and_local_write_is_repaired(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line.post([bet("b")])
+    line.translate(line.raw())
+
+    def crash(self: Table, puts: Mapping[bytes, bytes], offset: int) -> None:
+        raise OSError("killed before the write")
+
+    with line.ledger() as ledger, monkeypatch.context() as patch:
+        patch.setattr(Table, "write", crash)
+        with pytest.raises(OSError, match="killed"):
+            ledger.apply(line.staged())
+    with line.ledger() as ledger:
+        ledger.apply(line.staged())
+    assert len(decoded(line.settings, "canonical.game-transactions", "game-transaction")) == 1
+
+
+@pytest.mark.kafka
+def test_a_crash_before_the_commit_leaves_nothing_behind(
+    real_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = Line(real_settings)
+    line.post([bet("b")])
+    line.translate(line.raw())
+    with line.ledger() as ledger:
+        producer = ledger._producer
+        sent = ledger._send
+
+        def crash(topic: str, *rest: Any) -> None:
+            sent(topic, *rest)
+            producer.flush()
+            raise OSError("killed within the transaction")
+
+        monkeypatch.setattr(ledger, "_send", crash)
+        with pytest.raises(OSError, match="killed"):
+            ledger.apply(line.staged())
+    with line.ledger() as ledger:
+        ledger.apply(line.staged())
+    assert len(decoded(real_settings, "canonical.game-transactions", "game-transaction")) == 1
+
+
+@pytest.mark.kafka
+def test_a_zombie_is_fenced_and_counts_nothing(real_settings: Settings) -> None:
+    #   w1 opens ---- sleeps ---- w2 opens, applies ---- w1 wakes, applies: fenced
+    line = Line(real_settings)
+    line.post([bet("b")])
+    line.translate(line.raw())
+    with line.ledger(worker="w1") as zombie, line.ledger(worker="w2") as owner:
+        owner.apply(line.staged())
+        with pytest.raises(KafkaException) as caught:
+            zombie.apply(line.staged())
+        assert caught.value.args[0].code() in (KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH)
+    assert len(decoded(real_settings, "canonical.game-transactions", "game-transaction")) == 1
+
+
+def test_state_of_another_cluster_is_not_used(line: Line) -> None:
+    with line.ledger():
+        pass
+    line.cluster = "another"
+    with pytest.raises(StateMismatch, match="another Kafka cluster"), line.ledger():
+        pass
+
+
+def test_a_staged_record_that_translate_did_not_write_is_refused_and_the_line_goes_on(line: Line) -> None:
+    producer = idempotent_producer(line.settings)
+    producer.produce(line.settings.topic_prefix + STAGED, b"\x00\x00\x00\x00\x01rubbish", partition=P1)
+    producer.flush()
+    line.post([bet("b")])
+    line.translate(line.raw())
+    with line.ledger() as ledger:
+        ledger.apply(line.staged())
+    assert [reject["code"] for reject in decoded(line.settings, "rejects", "reject")] == ["not_staged"]
+    assert len(decoded(line.settings, "rounds", "round")) == 1
+
+
+def test_a_gap_is_asked_for_again_once_and_then_stops(line: Line) -> None:
+    for n in range(3):
+        line.post([bet(f"b{n}")])
+        Translate(line.settings, FRAMES)(line.raw()[n:])
+    staged = line.staged()
+    sought = []
+
+    async def run() -> None:
+        async def seek(partition: int, offset: int) -> None:
+            sought.append((partition, offset))
+
+        process = Process(lambda partition: Ledger(line.settings, partition, "w", FRAMES, line.cluster), seek)
+        assert await process(P1, staged[:1]) is False  # not assigned yet
+        process.assign([P1])
+        assert await process(P1, staged[1:2]) is False  # a gap: go back
+        assert await process(P1, staged[2:3]) is False  # was under way already
+        assert await process(P1, staged) is True
+        assert process.positions() == {P1: 2}
+        assert await process(P1, [(5, b"")]) is False
+        with pytest.raises(InputGap, match="does not come even after"):
+            await process(P1, [(4, b"")])
+        await process.close()
+
+    asyncio.run(run())
+    assert sought == [(P1, 0), (P1, 3)]
+
+
+# The sink ------------------------------------------------------------------------------------
+
+
+@contextmanager
+def running(sink: Sink) -> Iterator[None]:
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            sink.run()
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        sink.stop()
+        thread.join()
+        if errors:
+            raise errors[0]
+
+
+def eventually(condition: Callable[[], bool], timeout_s: float = 60) -> None:
+    """Waits for something that another thread or process brings about."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "did not come about"
+        time.sleep(0.02)
+
+
+def tables(client: Client) -> ClickHouseTables:
+    return ClickHouseTables(lambda: client)
+
+
+def fill(line: Line) -> None:
+    line.post([bet("b", 2), win("w", 5), {"event": "x"}])
+    fasttrack: dict[str, Any] = {"source": "fasttrack"}
+    line.post([casino("bet", "c", 7, round_id="r-2"), casino("rollbackbet", "d", 7, round_id="r-2")], **fasttrack)
+    line.translate(line.raw())
+    with line.ledger() as ledger:
+        ledger.apply(line.staged())
+
+
+def question(client: Client, settings: Settings, sql: str) -> list[Any]:
+    client.database = settings.clickhouse_database
+    return list(client.query(sql).result_rows)
+
+
+def test_what_was_posted_can_be_asked_for_in_sql(line: Line, settings: Settings, clickhouse: Client) -> None:
+    fill(line)
+    with running(Sink(settings, tables(clickhouse))):
+        eventually(lambda: question(clickhouse, settings, "SELECT count() FROM rounds") == [(2,)])
+        eventually(lambda: question(clickhouse, settings, "SELECT sum(unsettled), count() FROM accounting") == [(0, 1)])
+    rows = question(clickhouse, settings, "SELECT round_id, stake, payout, ggr FROM rounds ORDER BY round_id")
+    assert rows == [("r-1", 2, 5, -3), ("r-2", 0, 0, 0)]
+    assert question(
+        clickhouse, settings, "SELECT received, accepted, rejected, unsettled FROM accounting"
+    ) == [(5, 4, 1, 0)]
+
+
+class Flaky:
+    """Tables that fail before or after the first inserts."""
+
+    def __init__(self, inner: Tables, before: int = 0, after: int = 0) -> None:
+        self.inner, self.before, self.after = inner, before, after
+        self.attempts = 0
+
+    def insert(self, target: Target, rows: list[bytes], token: str) -> None:
+        self.attempts += 1
+        if self.before:
+            self.before -= 1
+            raise ClickHouseError("away")
+        self.inner.insert(target, rows, token)
+        if self.after:
+            self.after -= 1
+            raise ClickHouseError("answered too late")
+
+
+@pytest.mark.parametrize("fault", ["before", "after"])
+def test_clickhouse_away_or_too_late_loses_and_doubles_nothing(
+    fault: str, line: Line, settings: Settings, clickhouse: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("connectors.clickhouse.sink.PAUSE_S", (0.01, 0.05))
+    fill(line)
+    flaky = Flaky(tables(clickhouse), **{fault: 4})
+    with running(Sink(settings, flaky)):
+        eventually(lambda: question(clickhouse, settings, "SELECT count() FROM game_transactions") == [(4,)])
+        eventually(lambda: question(clickhouse, settings, "SELECT sum(unsettled), count() FROM accounting") == [(0, 1)])
+    assert flaky.attempts > 4
+    assert question(clickhouse, settings, "SELECT count() FROM game_transactions_rows") == [(4,)]
+
+
+def test_offsets_do_not_move_while_clickhouse_is_away(
+    line: Line, settings: Settings, clickhouse: Client
+) -> None:
+    fill(line)
+    away = Flaky(tables(clickhouse), before=1_000_000)
+    sink = Sink(settings, away)
+    with running(sink):
+        eventually(lambda: away.attempts > 0)
+        assert sink.away_since is not None
+    topic = TopicPartition(settings.topic_prefix + "canonical.game-transactions", P1)
+    consumer: Consumer = committed_consumer(settings, f"{settings.topic_prefix}sink")
+    assert [place.offset for place in consumer.committed([topic], timeout=10)] == [-1001]
+    consumer.close()
+
+
+def test_a_sink_that_dies_before_its_commit_doubles_nothing(
+    line: Line, settings: Settings, clickhouse: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(line)
+    with monkeypatch.context() as patch:
+        patch.setattr("connectors.clickhouse.sink.TopicPartition", _raise)
+        sink = Sink(settings, tables(clickhouse))
+        with pytest.raises(OSError, match="killed"), running(sink):
+            eventually(lambda: sink.rows_inserted > 0)
+            eventually(lambda: threading.active_count() < 50 and not _alive("sink-under-test"))
+    line.post([bet("e", 1, round_id="r-3")])
+    Translate(settings, FRAMES)(line.raw())
+    with line.ledger() as ledger:
+        ledger.apply(line.staged())
+    with running(Sink(settings, tables(clickhouse))):
+        eventually(lambda: question(clickhouse, settings, "SELECT count() FROM rounds") == [(3,)])
+        eventually(lambda: question(clickhouse, settings, "SELECT count() FROM game_transactions") == [(5,)])
+    assert question(clickhouse, settings, "SELECT sum(bet_amount) FROM rounds") == [(10,)]
+
+
+def _raise(*args: Any) -> None:
+    raise OSError("killed between insert and commit")
+
+
+def _alive(name: str) -> bool:
+    return any(thread.name == name for thread in threading.enumerate())
