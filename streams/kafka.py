@@ -62,6 +62,7 @@ def committed_consumer(settings: Settings, group: str, **more: str | int | bool)
             "enable.auto.commit": False,
             "auto.offset.reset": "earliest",
             "enable.partition.eof": True,
+            "fetch.wait.max.ms": 20,  # an empty partition reports its end only after this wait
             "fetch.message.max.bytes": MESSAGE_BYTES_MAX,
             "fetch.max.bytes": 4 * MESSAGE_BYTES_MAX,
             "receive.message.max.bytes": 5 * MESSAGE_BYTES_MAX,

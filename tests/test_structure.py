@@ -96,7 +96,9 @@ def test_canonical_contracts_begin_with_the_same_fields() -> None:
 
 
 def _fields(contract: str) -> list[dict[str, Any]]:
-    fields: list[dict[str, Any]] = json.loads((ROOT / "avro" / f"{contract}.avsc").read_text())["fields"]
+    fields: list[dict[str, Any]] = json.loads((ROOT / "avro" / f"{contract}.avsc").read_text())[
+        "fields"
+    ]
     return fields
 
 
@@ -152,7 +154,9 @@ def _codes() -> set[str]:
         for node in ast.walk(ast.parse(path.read_text())):
             if not isinstance(node, ast.Call):
                 continue
-            name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            name = (
+                node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            )
             at = 1 if name == "Problem" else 0
             if (name in makers or name == "Problem") and len(node.args) > at:
                 argument = node.args[at]

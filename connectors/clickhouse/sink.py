@@ -126,6 +126,7 @@ class Sink:
             "max.poll.interval.ms": 86_400_000,  # ClickHouse may be away for hours
             "session.timeout.ms": int(self.settings.session_timeout_s * 1000),
             "enable.partition.eof": False,
+            "fetch.wait.max.ms": 500,
             "queued.max.messages.kbytes": 65_536,
         }
         consumer = committed_consumer(self.settings, f"{prefix}sink", **limits)

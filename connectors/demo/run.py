@@ -49,7 +49,7 @@ def run_demo(settings: Settings, *, memory: bool, events: int, seed: int, proces
 
 def _feed_and_report(console: Console, stack: Stack, seed: int, events: int) -> None:
     settings = stack.settings
-    keys = _keys(Registry(settings.tenants_home))
+    keys = demo_keys(Registry(settings.tenants_home))
     posts = day(seed, events)
     before = accounts(settings)
     total = sum(post.items for post in posts)
@@ -72,7 +72,7 @@ def _feed_and_report(console: Console, stack: Stack, seed: int, events: int) -> 
                         name: before[name]["received"] + fed.result().get(name, 0) for name in now
                     }
                     if all(
-                        now[name]["received"] >= posted[name] and _balanced(now[name]) for name in now
+                        now[name]["received"] >= posted[name] and is_balanced(now[name]) for name in now
                     ):
                         return posted
                 if time.monotonic() > deadline:
@@ -101,7 +101,7 @@ def _feed_and_report(console: Console, stack: Stack, seed: int, events: int) -> 
         )
 
 
-def _balanced(account: Mapping[str, int]) -> bool:
+def is_balanced(account: Mapping[str, int]) -> bool:
     """All received is settled, and what was accepted stands in its table and in its round."""
     return (
         account["received"] == account["settled"]
@@ -121,7 +121,7 @@ def accounts(settings: Settings) -> dict[str, dict[str, int]]:
     return found
 
 
-def _keys(registry: Registry) -> dict[str, str]:
+def demo_keys(registry: Registry) -> dict[str, str]:
     """A live key of each demo tenant, which comes into being on the first run."""
     return {
         tenant.name: registry.rotate(tenant.name)

@@ -99,7 +99,9 @@ def test_every_error_of_every_item_is_reported() -> None:
             }
         ),
     )
-    found = [[(e.code, e.pointer) for e in i.errors] if isinstance(i, Invalid) else "valid" for i in items]
+    found = [
+        [(e.code, e.pointer) for e in i.errors] if isinstance(i, Invalid) else "valid" for i in items
+    ]
     assert found == [
         [("wrong_type", "/items/0/data/amount"), ("wrong_type", "/items/0/data/is_win")],
         "valid",

@@ -29,7 +29,7 @@ def test_the_same_event_again_is_a_duplicate_and_changes_nothing() -> None:
     line = Line()
     line.run([bet("b")])
     line.run([win("w", 3)])
-    line.run([bet("b", **{"ignored": "unknown fields do not matter"})])
+    line.run([bet("b", ignored="unknown fields do not matter")])
     assert line.tally() == {"received": 3, "accepted": 2, "duplicate": 1, "conflict": 0, "rejected": 0}
     assert [sent["revision"] for sent in line.sent["rounds"]] == [1, 2]
     assert len(line.sent["canonical.game-transactions"]) == 2
@@ -50,7 +50,11 @@ def test_the_same_id_with_other_content_is_a_conflict_and_is_kept_as_a_reject() 
     line.run([bet("b", 2)])
     assert line.tally()["conflict"] == 1
     [reject] = line.sent["rejects"]
-    assert (reject["code"], reject["outcome"], reject["stage"]) == ("id_conflict", "conflict", "process")
+    assert (reject["code"], reject["outcome"], reject["stage"]) == (
+        "id_conflict",
+        "conflict",
+        "process",
+    )
     assert b'"amount": "2.000000000000000000"' in bytes.fromhex(reject["payload"])
     assert amounts(line.rounds()["r-1"], "bet") == [1]
 
@@ -126,11 +130,17 @@ def test_a_round_that_would_not_fit_any_more_refuses_the_event() -> None:
 
 
 def player(event_id: str, at: str, **fields: Any) -> dict[str, Any]:
-    return {"event": "player", "data": {"unique_id": event_id, "timestamp": at, "player_id": "p-1"} | fields}
+    return {
+        "event": "player",
+        "data": {"unique_id": event_id, "timestamp": at, "player_id": "p-1"} | fields,
+    }
 
 
 def game(event_id: str, at: str, **fields: Any) -> dict[str, Any]:
-    return {"event": "game", "data": {"unique_id": event_id, "timestamp": at, "game_id": "g-1"} | fields}
+    return {
+        "event": "game",
+        "data": {"unique_id": event_id, "timestamp": at, "game_id": "g-1"} | fields,
+    }
 
 
 def test_a_round_is_enriched_with_the_newest_of_player_and_game_by_event_time() -> None:
@@ -158,7 +168,11 @@ def test_a_game_is_known_on_every_partition_but_counted_and_emitted_once() -> No
 
 def test_gameball_brings_an_unknown_player_into_being_once() -> None:
     line = Line()
-    body = {"playerUniqueId": "p-9", "email": "p@example.com", "events": {"visit": {}, "buy": {"price": 3}}}
+    body = {
+        "playerUniqueId": "p-9",
+        "email": "p@example.com",
+        "events": {"visit": {}, "buy": {"price": 3}},
+    }
     merging = GAMEBALL._replace(merges_channels=True, idempotency_key="k")
     line.run(body, merging)
     line.run(body, merging._replace(batch_id="retry", received_at=merging.received_at + 1))

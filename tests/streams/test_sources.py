@@ -40,7 +40,9 @@ def money(text: str) -> str:
 
 
 def test_every_kind_of_every_format_has_a_sample() -> None:
-    wanted = {f"native/{name}" for name in native.KINDS} | {f"fasttrack/{name}" for name in fasttrack.KINDS}
+    wanted = {f"native/{name}" for name in native.KINDS} | {
+        f"fasttrack/{name}" for name in fasttrack.KINDS
+    }
     found = {f"{path.parent.name}/{path.stem}" for path in SAMPLES.glob("*/*.json")}
     assert found == wanted | {"gameball/event"}
 
@@ -122,7 +124,11 @@ def test_fasttrack_registration() -> None:
 
 def test_fasttrack_gameround_becomes_a_bet_and_a_win_if_there_was_one() -> None:
     bet, win, lost = (event for _, event in canonical("fasttrack", "realtime-gameround"))
-    assert (bet["type"], bet["amount"], bet["base_amount"]) == ("bet", money("0.00000001"), money("0.5"))
+    assert (bet["type"], bet["amount"], bet["base_amount"]) == (
+        "bet",
+        money("0.00000001"),
+        money("0.5"),
+    )
     assert (win["type"], win["amount"], win["bonus_amount"]) == ("win", money("2"), money("1"))
     assert bet["round_id"] == win["round_id"] == bet["event_id"] == win["event_id"] == "grd-1"
     assert (lost["type"], lost["base_amount"], lost["currency"]) == ("bet", None, "BTC")

@@ -10,7 +10,10 @@ from tests.line import NATIVE, bet
 
 
 def record(body: bytes, **headers: bytes | None) -> RawRecord:
-    merged = {**headers_of(NATIVE), **{name.replace("_", "-"): value for name, value in headers.items()}}
+    merged = {
+        **headers_of(NATIVE),
+        **{name.replace("_", "-"): value for name, value in headers.items()},
+    }
     kept = {name: value for name, value in merged.items() if value is not None}
     return RawRecord(3, 17, kept, body)
 
@@ -33,7 +36,9 @@ def test_headers_carry_the_batch_there_and_back() -> None:
         ("counts", b"yes"),
     ],
 )
-def test_a_record_that_no_edge_wrote_is_refused_with_the_reason(header: str, value: bytes | None) -> None:
+def test_a_record_that_no_edge_wrote_is_refused_with_the_reason(
+    header: str, value: bytes | None
+) -> None:
     translation = translate(record(b"[]", **{header: value}), 4)
     [reject] = translation.rejects
     assert (reject["code"], reject["payload"], reject["position"]) == ("wrong_header", b"[]", -1)
@@ -43,7 +48,11 @@ def test_a_record_that_no_edge_wrote_is_refused_with_the_reason(header: str, val
 
 def test_a_body_that_is_not_json_is_refused_as_a_record() -> None:
     [reject] = translate(record(b"\xff{"), 4).rejects
-    assert (reject["code"], reject["payload_format"], reject["tenant"]) == ("not_json", "record", "acme")
+    assert (reject["code"], reject["payload_format"], reject["tenant"]) == (
+        "not_json",
+        "record",
+        "acme",
+    )
 
 
 def test_a_large_record_is_cut_into_the_same_parts_every_time() -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import gzip
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -49,12 +49,12 @@ class Edge:
         self.writer = Remembered()
         self.app = create_app(self.settings, self.writer, lambda: NOW)
 
-    def post(
-        self, body: Any, path: str = "/api/v1/events", **headers: str | None
-    ) -> httpx.Response:
+    def post(self, body: Any, path: str = "/api/v1/events", **headers: str | None) -> httpx.Response:
         sent: dict[str, str | None] = {"x-api-key": self.key, "content-type": "application/json"}
         sent |= {name.replace("_", "-"): value for name, value in headers.items()}
-        content = body if isinstance(body, bytes | str) or hasattr(body, "__aiter__") else json.dumps(body)
+        content = (
+            body if isinstance(body, bytes | str) or hasattr(body, "__aiter__") else json.dumps(body)
+        )
         return self.send("POST", path, content=content, headers={k: v for k, v in sent.items() if v})
 
     def send(self, method: str, path: str, **request: Any) -> httpx.Response:
@@ -67,8 +67,8 @@ class Edge:
 
 
 @pytest.fixture
-def edge(tmp_path: Path) -> Iterator[Edge]:
-    yield Edge(tmp_path)
+def edge(tmp_path: Path) -> Edge:
+    return Edge(tmp_path)
 
 
 def problem(answer: httpx.Response) -> tuple[int, str]:

@@ -1,0 +1,179 @@
+"""The whole line as processes: HTTP in, SQL out, on both brokers, with workers killed on the way."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from connectors.clickhouse.query import query
+from connectors.demo.day import TENANTS, day
+from connectors.demo.feed import feed
+from connectors.demo.run import accounts, demo_keys, is_balanced
+from connectors.edge.tenants import Registry
+from streams.broker.local import missing_tools
+from streams.canonical import Kind
+from streams.settings import Settings
+from streams.stack import Stack, with_free_ports
+from tests.oracle import Expected, expect, read_topic
+
+ROOT = Path(__file__).parent.parent.parent
+EVENTS = 100_000
+KILLS = 3
+
+needs_kafka = pytest.mark.skipif(
+    bool(missing_tools()), reason=f"a real Kafka needs {' and '.join(missing_tools())}"
+)
+
+
+def run_demo(home: Path, *arguments: str) -> str:
+    result = subprocess.run(
+        [sys.executable, "-m", "streams.cli", "demo", "--events", "2000", *arguments],
+        env=os.environ | {"ROUNDHOUSE_DATA_DIR": str(home)},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
+
+
+def accepted(output: str) -> list[tuple[str, int, int]]:
+    """(tenant, accepted, duplicate) of the lines with which the demo ends."""
+    found = []
+    for line in output.splitlines():
+        words = line.replace(",", "").split()
+        if len(words) > 2 and words[1] == "received":
+            assert words[-1] == "holds", line
+            found.append((words[0], int(words[5]), int(words[8])))
+    assert len(found) == 3, output
+    return found
+
+
+def test_the_demo_on_the_in_memory_broker_balances(tmp_path: Path) -> None:
+    output = run_demo(tmp_path, "--memory")
+    assert all(count > 500 for _, count, _ in accepted(output))
+    assert "Wagering leaderboard" in output
+
+
+@needs_kafka
+@pytest.mark.kafka
+def test_the_demo_again_on_kept_data_accepts_nothing_twice(tmp_path: Path) -> None:
+    first = accepted(run_demo(tmp_path))
+    second = accepted(run_demo(tmp_path))
+    for (tenant, before, duplicates), (_, after, more) in zip(first, second, strict=True):
+        assert after == before, tenant
+        assert more == 2 * duplicates + before, tenant
+
+
+@contextmanager
+def supervised(stack: Stack) -> Iterator[None]:
+    thread = threading.Thread(target=stack.supervisor.run)
+    thread.start()
+    try:
+        yield
+    finally:
+        stack.supervisor.ask_to_stop()
+        thread.join()
+
+
+@needs_kafka
+@pytest.mark.kafka
+def test_every_event_counts_once_though_workers_are_killed(tmp_path: Path) -> None:
+    """Every event is posted twice; a worker is killed with SIGKILL three times, work before it."""
+    settings = with_free_ports(Settings(data_dir=tmp_path))
+    posts = day(seed=11, events=EVENTS)
+    posts = posts + posts
+    expected = expect(posts)
+    with Stack(settings, processes=2) as stack, supervised(stack):
+        keys = demo_keys(Registry(settings.tenants_home))
+        fed = threading.Thread(target=lambda: asyncio.run(feed(stack.edge_url, keys, posts)))
+        fed.start()
+        total = sum(expected.received.values())
+        for kill in range(KILLS):
+            _wait_until(lambda k=kill: _settled(settings) > total * (k + 1) / (KILLS + 4))
+            os.kill(stack.supervisor.pids()[f"worker-{kill % 2}"], signal.SIGKILL)
+            assert _settled(settings) < total, "the line had finished before the worker was killed"
+        fed.join()
+        _wait_until(lambda: _complete(settings, expected))
+        _compare(settings, expected)
+
+
+def _wait_until(condition: Any, timeout_s: float = 300) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "did not come about"
+        time.sleep(0.1)
+
+
+def _settled(settings: Settings) -> int:
+    return sum(account["settled"] for account in accounts(settings).values())
+
+
+def _complete(settings: Settings, expected: Expected) -> bool:
+    now = accounts(settings)
+    return all(
+        now[tenant.name]["received"] >= expected.received[tenant.name] and is_balanced(now[tenant.name])
+        for tenant in TENANTS
+    )
+
+
+def _compare(settings: Settings, expected: Expected) -> None:
+    """Canonical topics, rounds topic, ClickHouse and accounts against the books."""
+    found: Counter[tuple[str, ...]] = Counter()
+    legs: Counter[tuple[str, ...]] = Counter()
+    for kind in Kind:
+        topic = settings.topic_prefix + kind.topic
+        for event in read_topic(settings.kafka_bootstrap, topic, kind.contract, settings.partitions):
+            key = (event["tenant"], event["source_event"], event["event_id"])
+            if kind is Kind.PLAYER and event["source_event"] == "event":
+                continue  # derived from a custom event, not an item
+            legs[(*key, event.get("type", ""))] += 1
+            found[key] = 1
+    assert set(found) == expected.events
+    assert set(legs.values()) == {1}
+
+    newest: dict[tuple[str, str, str], dict[str, Any]] = {}
+    topic = settings.topic_prefix + "rounds"
+    for record in read_topic(settings.kafka_bootstrap, topic, "round", settings.partitions):
+        key3 = (record["tenant"], record["player_id"], record["round_id"])
+        if key3 in newest:
+            assert record["revision"] == newest[key3]["revision"] + 1
+        newest[key3] = record
+    columns = ("bet_amount", "win_amount", "rollback_bet_amount", "bet_bonus_amount")
+    books = {
+        key: (round_.bets, round_.wins, round_.bets_back, round_.bonus_bets)
+        for key, round_ in expected.rounds.items()
+    }
+    assert {key: tuple(record[name] for name in columns) for key, record in newest.items()} == books
+
+    texts = ", ".join(f"toString({column})" for column in columns)
+    rows = query(settings, f"SELECT tenant, player_id, round_id, {texts} FROM rounds", "json")
+    stored = {tuple(row.values())[:3]: tuple(row.values())[3:] for row in json.loads(rows)["data"]}
+    assert {key: tuple(map(_number, values)) for key, values in stored.items()} == {
+        key: tuple(map(_number, values)) for key, values in books.items()
+    }
+
+    for name, account in accounts(settings).items():
+        events = sum(1 for event in expected.events if event[0] == name)
+        assert account["received"] == expected.received[name]
+        assert account["accepted"] == events
+        assert account["rejected"] == expected.rejected[name]
+        assert account["conflict"] == 0
+
+
+def _number(value: Any) -> str:
+    return format(Decimal(value), ".18f")

@@ -1,0 +1,135 @@
+"""What must come out of a day, computed from what was posted; shares no code with ``streams``.
+
+Reads the posted JSON with the standard library, applies the contracts' rules in the plainest way, and
+reads the line's Avro with fastavro and the contract files.
+"""
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from decimal import Decimal
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import fastavro
+from confluent_kafka import Consumer, KafkaError, TopicPartition
+
+from connectors.demo.day import GAMEBALL, Post
+
+AVRO = Path(__file__).parent.parent / "avro"
+ZERO = Decimal(0)
+
+
+@dataclass
+class Round:
+    """Sums of a round: what was bet, won, and taken back."""
+
+    bets: Decimal = ZERO
+    wins: Decimal = ZERO
+    bets_back: Decimal = ZERO
+    bonus_bets: Decimal = ZERO
+    events: int = 0
+
+
+@dataclass
+class Expected:
+    """What the line must hold: every event once, every round's sums, items by tenant."""
+
+    events: set[tuple[str, ...]] = field(default_factory=set)
+    rounds: dict[tuple[str, str, str], Round] = field(default_factory=lambda: defaultdict(Round))
+    received: Counter[str] = field(default_factory=Counter)
+    rejected: Counter[str] = field(default_factory=Counter)
+
+
+def expect(posts: Iterable[Post]) -> Expected:
+    """The books of a day."""
+    books = Expected()
+    for post in posts:
+        document = json.loads(post.body, parse_float=Decimal)
+        if post.path == GAMEBALL:
+            for name in document["events"]:
+                books.received[post.tenant] += 1
+                books.events.add((post.tenant, "event", f"{post.idempotency_key}|{name}"))
+            continue
+        for item in document["items"] if isinstance(document, dict) else document:
+            books.received[post.tenant] += 1
+            data = item["data"]
+            spoilt = [name for name in data if name.endswith(("_id", "timestamp")) and data[name] == 12]
+            if spoilt:
+                books.rejected[post.tenant] += 1
+            else:
+                _book(books, post.tenant, item["event"], data)
+    return books
+
+
+def _book(books: Expected, tenant: str, event: str, data: dict[str, Any]) -> None:
+    if event == "realtime-payment":
+        identity = f"{data['payment_id']}|{data['type']}|{data['status']}"
+    elif event == "realtime-sports-bet":
+        identity = f"{data['activity_id']}|{data['type']}|{data['status']}"
+    else:
+        identity = data["unique_id"]
+    key = (tenant, event, identity)
+    if key in books.events:
+        return
+    books.events.add(key)
+    if event == "gameround":
+        round_ = books.rounds[tenant, data["player_id"], data["round_id"]]
+        amount = Decimal(data["amount"])
+        if data["is_win"]:
+            round_.wins += amount
+        else:
+            round_.bets += amount
+            round_.bonus_bets += amount if data["is_bonus"] else ZERO
+        round_.events += 1
+    elif event == "realtime-casino":
+        round_ = books.rounds[tenant, data["user_id"], data["round_id"]]
+        amount = Decimal(data["amount"])
+        if data["type"] == "bet":
+            round_.bets += amount
+            round_.bonus_bets += Decimal(data["bonus_wager_amount"])
+        elif data["type"] == "win":
+            round_.wins += amount
+        elif data["type"] == "rollbackbet":
+            round_.bets_back += amount
+        round_.events += 1
+    elif event == "realtime-gameround":
+        round_ = books.rounds[tenant, data["user_id"], data["unique_id"]]
+        round_.bets += Decimal(data["total_bet_user"])
+        round_.bonus_bets += Decimal(data["bonus_bet_user"])
+        round_.wins += Decimal(data["total_win_user"])
+        round_.events += 1 + (data["total_win_user"] > 0)
+
+
+def read_topic(bootstrap: str, topic: str, contract: str, partitions: int) -> list[dict[str, Any]]:
+    """All committed records of a topic, in order within each partition; money as ``Decimal``."""
+    schema = fastavro.schema.load_schema(str(AVRO / f"{contract}.avsc"))
+    consumer = Consumer(
+        {
+            "bootstrap.servers": bootstrap,
+            "group.id": "oracle",
+            "isolation.level": "read_committed",
+            "enable.partition.eof": True,
+            "enable.auto.commit": False,
+            "fetch.wait.max.ms": 20,
+        }
+    )
+    consumer.assign([TopicPartition(topic, partition, 0) for partition in range(partitions)])
+    found: list[dict[str, Any]] = []
+    ended = 0
+    while ended < partitions:
+        for message in consumer.consume(10_000, 0.5):
+            error = message.error()
+            if error is None:
+                datum = BytesIO((message.value() or b"")[5:])
+                record = fastavro.schemaless_reader(datum, schema, None)
+                assert isinstance(record, dict)
+                found.append(record)
+            elif error.code() == KafkaError._PARTITION_EOF:
+                ended += 1
+            else:
+                raise AssertionError(error)
+    consumer.close()
+    return found
