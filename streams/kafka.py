@@ -71,10 +71,13 @@ def committed_consumer(settings: Settings, group: str, **more: str | int | bool)
     )
 
 
-def wait_for_broker(settings: Settings, timeout_s: float = 30.0) -> str:
+BROKER_WITHIN_S = 30.0
+
+
+def wait_for_broker(settings: Settings, timeout_s: float | None = None) -> str:
     """Waits until a broker answers, and returns the cluster's id ("" if it has none)."""
     admin = AdminClient(_client(settings) | {"log_level": 0})
-    deadline = time.monotonic() + timeout_s
+    deadline = time.monotonic() + (BROKER_WITHIN_S if timeout_s is None else timeout_s)
     while True:
         try:
             return admin.list_topics(timeout=2.0).cluster_id or ""

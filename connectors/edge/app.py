@@ -176,7 +176,7 @@ def create_app(
 
     async def http_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        problem = Problem(error.status_code, "http", error.detail, dict(error.headers or {}))
+        problem = Problem(error.status_code, "no_such_route", error.detail, dict(error.headers or {}))
         problem.headers["x-batch-id"] = str(uuid.uuid4())
         return problem.response()
 

@@ -1,0 +1,18 @@
+# One image for edge, worker and sink; the command chooses.
+FROM python:3.11-slim AS build
+WORKDIR /src
+COPY pyproject.toml README.md ./
+COPY avro avro
+COPY streams streams
+COPY connectors connectors
+RUN pip wheel --no-cache-dir --wheel-dir /wheels .
+
+FROM python:3.11-slim
+RUN useradd --create-home roundhouse && install --directory --owner roundhouse /var/lib/roundhouse
+COPY --from=build /wheels /wheels
+RUN pip install --no-cache-dir --no-index --find-links /wheels roundhouse && rm -rf /wheels
+USER roundhouse
+ENV ROUNDHOUSE_DATA_DIR=/var/lib/roundhouse
+VOLUME /var/lib/roundhouse
+ENTRYPOINT ["roundhouse"]
+CMD ["--help"]

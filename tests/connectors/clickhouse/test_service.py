@@ -1,0 +1,100 @@
+"""The loopback door: who may ask, and what counts as a question."""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from clickhouse_connect.driver.client import Client
+
+from connectors.clickhouse.client import connect
+from connectors.clickhouse.migrate import HERE, migrate, statements
+from connectors.clickhouse.service import NotAQuestion, ask, create_app
+from connectors.clickhouse.sink import Sink, Target
+from streams.errors import ConfigurationError
+from streams.settings import Settings
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    opened = connect(Settings(data_dir=tmp_path_factory.mktemp("clickhouse")))
+    opened.command("CREATE DATABASE IF NOT EXISTS door")
+    opened.database = "door"
+    opened.command("CREATE TABLE IF NOT EXISTS t (a Int8) ENGINE = MergeTree ORDER BY a")
+    yield opened
+    opened.close()
+
+
+@pytest.mark.parametrize(
+    ("query", "answer"),
+    [
+        ("SELECT 1 AS x, 'a;b' AS y", "x,y\n1,a;b\n"),
+        ("select 2 -- a comment; with a semicolon", "2\n2\n"),
+        ("  (SELECT 3 AS z);", "z\n3\n"),
+        ("WITH 4 AS x SELECT x", "x\n4\n"),
+        ("EXISTS t", "result\n1\n"),
+    ],
+)
+def test_questions_are_answered(client: Client, query: str, answer: str) -> None:
+    assert ask(client, query, "csv").replace('"', "") == answer
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "INSERT INTO t VALUES (1)",
+        "INSERT INTO t FORMAT TSV\n1",
+        "DROP TABLE t",
+        "SELECT 1; DROP TABLE t",
+        "SELECT 1 INTO OUTFILE 'x'",
+        "/* SELECT */ TRUNCATE TABLE t",
+        "SET readonly = 0",
+        "",
+    ],
+)
+def test_what_could_write_is_not_a_question(client: Client, query: str) -> None:
+    with pytest.raises(NotAQuestion):
+        ask(client, query, "table")
+    assert client.query("SELECT count() FROM t").result_rows == [(0,)]
+
+
+def test_asking_leaves_the_connection_able_to_write(client: Client) -> None:
+    ask(client, "SELECT 1", "json")
+    client.command("CREATE TABLE IF NOT EXISTS u (a Int8) ENGINE = MergeTree ORDER BY a")
+    client.command("DROP TABLE u")
+
+
+class Nowhere:
+    def insert(self, target: Target, rows: list[bytes], token: str) -> None:
+        raise AssertionError("nothing is inserted here")
+
+
+def test_the_door_asks_for_its_token(client: Client, tmp_path: Path) -> None:
+    app = create_app(client, Sink(Settings(data_dir=tmp_path), Nowhere()), "secret")
+
+    async def post(token: str, query: str, form: str = "csv") -> httpx.Response:
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://door") as http:
+            headers = {"x-token": token}
+            return await http.post(f"/sql?format={form}", content=query, headers=headers)
+
+    assert asyncio.run(post("wrong", "SELECT 1")).status_code == 403
+    assert asyncio.run(post("secret", "SELECT 1 AS a")).text == '"a"\n1\n'
+    assert asyncio.run(post("secret", "SELECT nonsense")).status_code == 400
+    assert asyncio.run(post("secret", "SELECT 1", "xml")).status_code == 400
+
+
+def test_migrations_are_applied_once_and_may_not_change(client: Client, tmp_path: Path) -> None:
+    for path in HERE.glob("*.sql"):
+        (tmp_path / path.name).write_text(path.read_text())
+    assert migrate(client, "moving", tmp_path) == ["0001_tables.sql", "0002_views.sql"]
+    assert migrate(client, "moving", tmp_path) == []
+    (tmp_path / "0001_tables.sql").write_text("SELECT 1;\n")
+    with pytest.raises(ConfigurationError, match="0001_tables"):
+        migrate(client, "moving", tmp_path)
+    client.database = "door"
+
+
+def test_a_semicolon_within_a_line_does_not_end_a_statement() -> None:
+    assert statements("SELECT 'a; b';\n\nSELECT 2;\n") == ["SELECT 'a; b'", "SELECT 2"]

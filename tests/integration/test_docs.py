@@ -1,0 +1,122 @@
+"""Every command and query in the docs is run, in the order in which it stands, on a running stack."""
+
+import os
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from connectors.clickhouse.query import query
+from connectors.demo.day import day
+from connectors.demo.feed import feed
+from connectors.demo.report import QUESTIONS
+from connectors.demo.run import accounts, demo_keys, is_balanced
+from connectors.edge.tenants import Registry
+from streams.broker.local import missing_tools
+from streams.settings import Settings
+from streams.stack import Stack, with_free_ports
+from tests.integration.test_line import eventually
+
+ROOT = Path(__file__).parent.parent.parent
+DOCS = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md"]
+
+
+def blocks(path: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", path.read_text(), re.DOTALL | re.MULTILINE)
+
+
+class Running:
+    def __init__(self, stack: Stack, key: str) -> None:
+        self.stack = stack
+        self.settings = stack.settings
+        self.key = key
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """A stack with a small demo day in it: real Kafka where there is a JDK, in memory elsewhere."""
+    import asyncio
+
+    settings = with_free_ports(Settings(data_dir=tmp_path_factory.mktemp("docs")))
+    with Stack(settings, in_memory=bool(missing_tools())) as stack:
+        keys = demo_keys(Registry(settings.tenants_home))
+        posts = day(seed=3, events=3000)
+        asyncio.run(feed(stack.edge_url, keys, posts))
+        total = sum(post.items for post in posts)
+
+        def settled() -> bool:
+            found = accounts(stack.settings).values()
+            received = sum(account["received"] for account in found)
+            return received == total and all(map(is_balanced, found))
+
+        eventually(settled, 120)
+        yield Running(stack, keys["aurora"])
+
+
+@pytest.mark.parametrize("path", DOCS, ids=lambda path: path.stem)
+def test_every_shell_block_runs(path: Path, running: Running) -> None:
+    environment = running.stack.environment | {
+        "KEY": running.key,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    }
+    for block in blocks(path, "sh"):
+        lines = [line for line in block.splitlines() if not line.startswith("make ")]
+        script = "\n".join(lines).replace("http://127.0.0.1:8080", running.stack.edge_url)
+        result = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", script],
+            env=environment, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+        assert result.returncode == 0, f"{script}\n{result.stdout}{result.stderr}"
+        if "curl" in script:
+            assert "204 No Content" in result.stdout
+
+
+def test_the_make_targets_of_the_readme_exist() -> None:
+    targets = re.findall(r"`?make ([a-z-]+)", (ROOT / "README.md").read_text())
+    assert {"demo", "test", "up"} <= set(targets)
+    for target in set(targets):
+        subprocess.run(["make", "-n", target], cwd=ROOT, check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("number", range(len(blocks(ROOT / "docs" / "analysts.md", "sql"))))
+def test_every_query_answers_with_rows(number: int, running: Running) -> None:
+    sql = blocks(ROOT / "docs" / "analysts.md", "sql")[number]
+    lines = query(running.settings, sql, "csv").splitlines()
+    assert len(lines) > 1, sql
+
+
+def test_the_demos_questions_stand_in_the_analysts_page() -> None:
+    documented = {" ".join(sql.split()) for sql in blocks(ROOT / "docs" / "analysts.md", "sql")}
+    assert {" ".join(sql.split()) for sql in QUESTIONS.values()} <= documented
+
+
+def test_the_python_example_prints_rounds(running: Running) -> None:
+    [example] = blocks(ROOT / "docs" / "data-platform.md", "python")
+    example = example.replace("127.0.0.1:9092", running.stack.settings.kafka_bootstrap)
+    result = subprocess.run(
+        [sys.executable, "-c", example],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert result.stdout.count("'round_id'") == 10
+    assert "Decimal(" in result.stdout
+
+
+def test_the_stack_of_this_page_is_supervised(running: Running) -> None:
+    """A worker that is killed comes back while people ask questions."""
+    stack = running.stack
+    before = stack.supervisor.pids()["worker-0"]
+    os.kill(before, 9)
+    thread = threading.Thread(target=stack.supervisor.run)
+    thread.start()
+    eventually(lambda: stack.supervisor.pids()["worker-0"] != before)
+    stack.supervisor.ask_to_stop()
+    thread.join()
+    assert query(running.settings, "SELECT 1 AS one", "csv") == '"one"\n1\n'

@@ -1,0 +1,74 @@
+"""The compose file, as far as it can be judged without a Docker engine; and with one, started."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import click
+import httpx
+import pytest
+import yaml
+
+from streams.cli import main
+from streams.settings import Settings
+from streams.topics import MESSAGE_BYTES_MAX
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def compose() -> dict[str, Any]:
+    loaded: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+    return loaded
+
+
+def test_services_start_after_what_they_need_is_healthy(compose: dict[str, Any]) -> None:
+    services = compose["services"]
+    for name, service in services.items():
+        assert "healthcheck" in service, name
+        for needed, how in service.get("depends_on", {}).items():
+            assert how == {"condition": "service_healthy"}
+            assert "healthcheck" in services[needed]
+
+
+def test_our_services_run_commands_and_settings_that_exist(compose: dict[str, Any]) -> None:
+    known = {f"ROUNDHOUSE_{name.upper()}" for name in Settings.model_fields}
+    for name in ("edge", "worker", "sink"):
+        service = compose["services"][name]
+        command, *options = service["command"].split()
+        found = main.commands[command]
+        assert isinstance(found, click.Command)
+        found.make_context(command, options)
+        assert set(service["environment"]) <= known
+        assert service["healthcheck"]["test"][1:] == ["roundhouse", "health", name]
+        volumes = {volume.split(":")[0] for volume in service["volumes"]}
+        assert volumes <= set(compose["volumes"])
+
+
+def test_the_broker_takes_our_largest_message(compose: dict[str, Any]) -> None:
+    kafka = compose["services"]["kafka"]["environment"]
+    assert int(kafka["KAFKA_MESSAGE_MAX_BYTES"]) == MESSAGE_BYTES_MAX
+
+
+def test_the_image_copies_what_the_package_needs() -> None:
+    text = (ROOT / "Dockerfile").read_text()
+    copied = set(re.findall(r"^COPY (\w+) \w+$", text, re.MULTILINE))
+    assert copied == {"avro", "streams", "connectors"}
+
+
+def _docker_engine() -> bool:
+    if shutil.which("docker") is None:
+        return False
+    return subprocess.run(["docker", "info"], capture_output=True, check=False).returncode == 0
+
+
+@pytest.mark.docker
+@pytest.mark.skipif(not _docker_engine(), reason="no Docker engine answers")
+def test_the_compose_stack_becomes_healthy() -> None:
+    from testcontainers.compose import DockerCompose
+
+    with DockerCompose(ROOT, build=True, wait=True) as stack:
+        host, port = stack.get_service_host_and_port("edge", 8080)
+        assert httpx.get(f"http://{host}:{port}/healthz/ready").status_code == 200
