@@ -11,7 +11,7 @@ import logging
 import os
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterable, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +29,8 @@ from streams.translation import RawRecord
 log = logging.getLogger(__name__)
 
 EXIT_FAILED = 70
-TAKE_MAX = 200
-TAKE_WITHIN_S = 0.02
+TAKE_MAX = 64
+TAKE_BYTES = 4_000_000
 ALIVE_EVERY_S = 1.0
 
 
@@ -101,28 +101,28 @@ def _add_agents(app: faust.App, settings: Settings, translate: Translate, proces
 
     @app.agent(bytes_topic(RAW), name="translate")
     async def translate_agent(stream: StreamT[bytes]) -> None:
-        async for events in _batches(stream):
-            try:
+        try:
+            async for events in _batches(stream):
                 await asyncio.to_thread(translate, [_raw_record(event) for event in events])
-            except Exception as error:
-                fail_stop(error)
+                _acknowledge(events)
+        except Exception as error:
+            fail_stop(error)
+
+    async def apply(partition: int, events: list[EventT[Any]]) -> None:
+        records = [(event.message.offset, event.message.value or b"") for event in events]
+        if await process(partition, records):
             _acknowledge(events)
 
     @app.agent(bytes_topic(STAGED), name="process")
     async def process_agent(stream: StreamT[bytes]) -> None:
-        async def one(partition: int, events: list[EventT[Any]]) -> None:
-            records = [(event.message.offset, event.message.value or b"") for event in events]
-            if await process(partition, records):
-                _acknowledge(events)
-
-        async for events in _batches(stream):
-            by_partition: dict[int, list[EventT[Any]]] = defaultdict(list)
-            for event in events:
-                by_partition[event.message.partition].append(event)
-            try:
-                await asyncio.gather(*(one(*entry) for entry in by_partition.items()))
-            except Exception as error:
-                fail_stop(error)
+        try:
+            async for events in _batches(stream):
+                by_partition: dict[int, list[EventT[Any]]] = defaultdict(list)
+                for event in events:
+                    by_partition[event.message.partition].append(event)
+                await asyncio.gather(*(apply(*entry) for entry in by_partition.items()))
+        except Exception as error:
+            fail_stop(error)
 
 
 def _connect(app: faust.App, staged_topic: str, translate: Translate, process: Process) -> None:
@@ -148,9 +148,23 @@ def _connect(app: faust.App, staged_topic: str, translate: Translate, process: P
         await process.close()
 
 
-def _batches(stream: StreamT[bytes]) -> AsyncIterable[list[EventT[Any]]]:
-    """Events as they come, some at a time, none acknowledged by the stream itself."""
-    return stream.noack_take(TAKE_MAX, within=TAKE_WITHIN_S)  # type: ignore[attr-defined,no-any-return]
+async def _batches(stream: StreamT[bytes]) -> AsyncIterator[list[EventT[Any]]]:
+    """Events as they come: at least one, and what else is there up to a bound.
+
+    Reads the stream's channel, not the stream: iterating over a stream acknowledges in ``finally``,
+    also what raised, and ``noack_take`` waits its whole time-out if fewer events come than asked for.
+    """
+    channel: Any = aiter(stream.channel)
+    while True:
+        try:
+            events: list[EventT[Any]] = [await channel.queue.get()]
+        except StopAsyncIteration:  # how a channel is told that its stream stops
+            return
+        size = len(events[0].message.value or b"")
+        while size < TAKE_BYTES and len(events) < TAKE_MAX and not channel.queue.empty():
+            events.append(channel.queue.get_nowait())
+            size += len(events[-1].message.value or b"")
+        yield events
 
 
 def _acknowledge(events: Iterable[EventT[Any]]) -> None:
@@ -170,7 +184,7 @@ def _write_alive(path: Path, process: Process) -> None:
     fresh.replace(path)
 
 
-def run_worker(settings: Settings, worker: str, loglevel: str = "WARNING") -> None:
+def run_worker(settings: Settings, worker: str, loglevel: str = "INFO") -> None:
     """Runs a worker until it is told to stop (SIGINT, SIGTERM) or must stop (:func:`fail_stop`)."""
     try:
         app = create_app(settings, worker)

@@ -38,7 +38,7 @@ def main(log_level: str) -> None:
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
         stream=sys.stderr,
     )
-    for chatty in ("httpx", "faust", "aiokafka", "mode"):
+    for chatty in ("httpx",):
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
 

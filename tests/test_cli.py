@@ -1,5 +1,8 @@
 """The command line: tenants, settings and mistakes, as a person meets them."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -59,13 +62,22 @@ def test_health_of_what_never_ran(run: Run) -> None:
     assert "no worker named worker has run" in result.output
 
 
-def test_sql_without_a_stack_opens_chdb_itself(run: Run) -> None:
-    assert run("migrate").output == "0001_tables.sql\n0002_views.sql\n"
-    assert run("migrate").output == "nothing to do\n"
-    assert run("sql", "SELECT count() AS n FROM rounds", "--format", "csv").output == '"n"\n0\n'
-    refused = run("sql", "DROP TABLE rounds_rows")
-    assert refused.exit_code == 1
-    assert "ask one question" in refused.output
-    wrong = run("sql", "SELECT nothing FROM nowhere")
-    assert wrong.exit_code == 1
-    assert "nowhere" in wrong.output
+def test_sql_without_a_stack_opens_chdb_itself(tmp_path: Path) -> None:
+    def call(*arguments: str) -> tuple[int, str]:
+        """In a process of its own: chDB serves one directory a process."""
+        result = subprocess.run(
+            [sys.executable, "-m", "streams.cli", *arguments],
+            env=os.environ | {"ROUNDHOUSE_DATA_DIR": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return result.returncode, result.stdout or result.stderr
+
+    assert call("migrate") == (0, "0001_tables.sql\n0002_views.sql\n")
+    assert call("migrate") == (0, "nothing to do\n")
+    assert call("sql", "SELECT count() AS n FROM rounds", "--format", "csv") == (0, '"n"\n0\n')
+    status, refused = call("sql", "DROP TABLE rounds_rows")
+    assert (status, "ask one question" in refused) == (1, True)
+    status, wrong = call("sql", "SELECT nothing FROM nowhere")
+    assert (status, "nowhere" in wrong) == (1, True)

@@ -37,7 +37,7 @@ def migrate(client: Client, database: str, directory: Path = HERE) -> list[str]:
             continue
         for statement in statements(text):
             client.command(statement)
-        client.insert("schema_migrations", [[path.name, digest]], column_names=["name", "sha256"])
+        client.command(f"INSERT INTO schema_migrations (name, sha256) SELECT '{path.name}', '{digest}'")
         done.append(path.name)
     return done
 

@@ -10,6 +10,7 @@ import logging
 import os
 import re
 import secrets
+import signal
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -112,6 +113,9 @@ def run_sink(settings: Settings) -> None:
     with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         file.write(token)
     app = create_app(client, sink, token)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # uvicorn stops on these and then raises them again, which would skip what comes after it
+        signal.signal(number, lambda *_: None)
     try:
         uvicorn.run(
             app, host="127.0.0.1", port=settings.sql_port, log_level="warning", access_log=False

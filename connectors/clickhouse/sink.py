@@ -130,7 +130,11 @@ class Sink:
             "queued.max.messages.kbytes": 65_536,
         }
         consumer = committed_consumer(self.settings, f"{prefix}sink", **limits)
-        consumer.subscribe([prefix + name for name in TARGETS], on_revoke=lambda c, p: self._flush(c))
+        consumer.subscribe(
+            [prefix + name for name in TARGETS],
+            on_assign=lambda c, p: log.info("assigned %d partitions", len(p)),
+            on_revoke=lambda c, p: self._flush(c),
+        )
         try:
             while not self._stopping.is_set():
                 for message in consumer.consume(_POLL_RECORDS, _POLL_S):

@@ -180,6 +180,11 @@ def create_app(
         problem.headers["x-batch-id"] = str(uuid.uuid4())
         return problem.response()
 
+    async def bug(request: Request, error: Exception) -> Response:
+        problem = Problem(500, "bug", "Roundhouse failed. Post the batch again.")
+        problem.headers["x-batch-id"] = str(uuid.uuid4())
+        return problem.response()
+
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         yield
@@ -191,7 +196,7 @@ def create_app(
             Route("/healthz/live", live),
             Route("/healthz/ready", edge.ready),
         ],
-        exception_handlers={HTTPException: http_error},
+        exception_handlers={HTTPException: http_error, Exception: bug},
         lifespan=lifespan,
     )
 

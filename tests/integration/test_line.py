@@ -273,6 +273,28 @@ def test_a_gap_is_asked_for_again_once_and_then_stops(line: Line) -> None:
     assert sought == [(P1, 0), (P1, 3)]
 
 
+@pytest.mark.kafka
+def test_the_largest_body_passes(real_settings: Settings) -> None:
+    """10,000 items in just under 10 MB: one raw record, several staged ones, nothing lost."""
+    line = Line(real_settings)
+    filler = "x" * 240
+    items = [
+        bet(f"b-{n}-{filler}", 1, round_id=f"r-{n}-{filler}", player_id="p-1" + filler)
+        for n in range(10_000)
+    ]
+    assert 9_000_000 < len(json.dumps(items)) < 10_000_000
+    line.post(items)
+    line.translate(line.raw())
+    partition = partition_of("acme|p-1" + filler, 4)
+    staged = line.staged(partition)
+    assert len(staged) > 1
+    with line.ledger(partition) as ledger:
+        ledger.apply(staged)
+    outcomes = decoded(real_settings, "outcomes", "outcome", partition)
+    assert sum(o["accepted"] for o in outcomes if o["stage"] == "process") == 10_000
+    assert len(decoded(real_settings, "rounds", "round", partition)) == 10_000
+
+
 # The sink ------------------------------------------------------------------------------------
 
 

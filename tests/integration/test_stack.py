@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -26,6 +28,7 @@ from streams.broker.local import missing_tools
 from streams.canonical import Kind
 from streams.settings import Settings
 from streams.stack import Stack, with_free_ports
+from tests.clickhouse_server import PASSWORD, USER
 from tests.oracle import Expected, expect, read_topic
 
 ROOT = Path(__file__).parent.parent.parent
@@ -77,6 +80,78 @@ def test_the_demo_again_on_kept_data_accepts_nothing_twice(tmp_path: Path) -> No
     for (tenant, before, duplicates), (_, after, more) in zip(first, second, strict=True):
         assert after == before, tenant
         assert more == 2 * duplicates + before, tenant
+
+
+@pytest.fixture
+def clickhouse_dsn(tmp_path: Path) -> Iterator[str]:
+    """A server that speaks ClickHouse's HTTP interface: chDB in a process of its own."""
+    command = [sys.executable, "-m", "tests.clickhouse_server", str(tmp_path / "server")]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout
+        yield f"http://{USER}:{quote(PASSWORD)}@{server.stdout.readline().strip()}"
+        server.terminate()
+
+
+def test_the_line_into_clickhouse_over_http(tmp_path: Path, clickhouse_dsn: str) -> None:
+    settings = with_free_ports(Settings(data_dir=tmp_path, clickhouse_dsn=clickhouse_dsn))
+    posts = day(seed=5, events=2000)
+    expected = expect(posts)
+    with Stack(settings, in_memory=True) as stack:
+        keys = demo_keys(Registry(settings.tenants_home))
+        asyncio.run(feed(stack.edge_url, keys, posts))
+        _wait_until(lambda: _complete(stack.settings, expected))
+        found = query(stack.settings, "SELECT sum(stake), sum(payout) FROM rounds", "tsv")
+    stake = sum(round_.bets - round_.bets_back for round_ in expected.rounds.values())
+    payout = sum(round_.wins for round_ in expected.rounds.values())
+    assert list(map(Decimal, found.splitlines()[1].split("\t"))) == [stake, payout]
+
+
+def test_up_prints_a_curl_that_works_stops_on_ctrl_c_and_keeps_its_data(tmp_path: Path) -> None:
+    memory = ["--memory"] if missing_tools() else []
+    settings = with_free_ports(Settings(data_dir=tmp_path))
+    environment = Stack(settings).environment
+    with _up(environment, memory) as (process, printed):
+        curl = printed[printed.index("curl") : printed.index("\n\nAsk")]
+        answer = subprocess.run(["bash", "-c", curl], capture_output=True, text=True, check=True)
+        assert "204 No Content" in answer.stdout
+        if memory:
+            environment["ROUNDHOUSE_DATA_DIR"] = re.findall(r"ROUNDHOUSE_DATA_DIR=(\S+)", printed)[0]
+        _wait_until(lambda: _sql(environment, "SELECT stake FROM rounds") == "1.25")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 0
+    if not memory:
+        assert _sql(environment, "SELECT stake FROM rounds") == "1.25"  # chDB itself, nothing runs
+        with _up(environment, memory) as (process, _):
+            assert _sql(environment, "SELECT stake FROM rounds") == "1.25"
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(60) == 0
+
+
+@contextmanager
+def _up(environment: dict[str, str], options: list[str]) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A running ``roundhouse up`` and what it printed until it was ready."""
+    command = [sys.executable, "-m", "streams.cli", "up", *options]
+    with subprocess.Popen(
+        command, env=environment, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        assert process.stdout
+        printed = ""
+        while "Ctrl-C" not in printed:
+            line = process.stdout.readline()
+            assert line, printed
+            printed += line
+        try:
+            yield process, printed
+        finally:
+            process.kill()
+
+
+def _sql(environment: dict[str, str], sql: str) -> str:
+    command = [sys.executable, "-m", "streams.cli", "sql", sql, "--format", "tsv"]
+    result = subprocess.run(
+        command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    return result.stdout.splitlines()[-1] if result.stdout else result.stderr
 
 
 @contextmanager

@@ -12,6 +12,7 @@ import pytest
 
 from connectors.edge.app import create_app
 from connectors.edge.tenants import Registry
+from connectors.edge.writer import KafkaWriter
 from streams.canonical import Batch
 from streams.errors import DeliveryFailed
 from streams.settings import Settings
@@ -212,3 +213,23 @@ def test_no_key_of_any_kind_stands_in_an_answer(edge: Edge) -> None:
         answer = edge.post("{", x_api_key=key)
         assert key not in answer.text
         assert key not in str(answer.headers)
+
+
+def test_a_bug_is_answered_as_a_problem_and_is_not_hidden(
+    edge: Edge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(batch: Batch, body: bytes) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(edge.writer, "write", broken)
+    with pytest.raises(ZeroDivisionError):  # what the server logs after it has answered
+        edge.post([bet("b")])
+
+
+def test_without_a_broker_a_write_fails_in_time(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path, kafka_bootstrap="127.0.0.1:1", ack_timeout_s=0.2)
+    writer = KafkaWriter(settings)
+    batch = Batch("acme", "native", "b", NOW, True, False, None)
+    with pytest.raises(DeliveryFailed):
+        asyncio.run(writer.write(batch, b"[]"))
+    writer.close()

@@ -1,0 +1,90 @@
+"""ClickHouse's HTTP interface in front of chDB, as much of it as clickhouse-connect's client uses.
+
+The engine is the same; what this stands in for is the wire: queries and settings in the URL, data in
+the body, errors as status 500 with ClickHouse's text.
+"""
+
+import base64
+import json
+import re
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from chdb.session import Session
+
+USER, PASSWORD = "roundhouse", "a secret"
+
+
+def serve(path: str) -> None:
+    """Prints its address, then serves until it is killed."""
+    session: Any = Session(path)  # type: ignore[no-untyped-call]
+    lock = threading.Lock()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            self.do_POST()
+
+        def do_POST(self) -> None:
+            data = self._body()
+            parameters = {key: values[0] for key, values in parse_qs(urlsplit(self.path).query).items()}
+            expected = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+            if self.headers.get("authorization") != f"Basic {expected}":
+                self._answer(403, b"Code: 516. DB::Exception: Authentication failed")
+                return
+            with lock:
+                try:
+                    self._answer(200, self._run(parameters, data))
+                except RuntimeError as error:
+                    self._answer(500, str(error).encode())
+
+        def _run(self, parameters: dict[str, str], data: bytes) -> bytes:
+            if database := parameters.get("database"):
+                session.query(f"USE {database}")
+            insert = re.match(rb"(INSERT INTO .*?) FORMAT (Avro)\n", data, re.DOTALL)
+            if insert:
+                into, form = insert[1].decode(), insert[2].decode()
+                with open(f"{path}.insert", "wb") as file:
+                    file.write(data[insert.end() :])
+                token = parameters["insert_deduplication_token"]
+                session.query(
+                    f"{into} FROM INFILE '{path}.insert' "
+                    f"SETTINGS insert_deduplication_token = '{token}' FORMAT {form}"
+                )
+                return b""
+            text = data.decode()
+            named = re.search(r"\bFORMAT\s+(\w+)\s*(SETTINGS.*)?$", text.strip())
+            result = session.query(text, named[1] if named else "TabSeparated")
+            return bytes(result.bytes() or b"")
+
+        def _body(self) -> bytes:
+            if self.headers.get("transfer-encoding", "").lower() == "chunked":
+                parts = []
+                while size := int(self.rfile.readline().strip() or b"0", 16):
+                    parts.append(self.rfile.read(size))
+                    self.rfile.readline()
+                self.rfile.readline()
+                return b"".join(parts)
+            return self.rfile.read(int(self.headers.get("content-length", "0")))
+
+        def _answer(self, status: int, body: bytes) -> None:
+            self.send_response(status)
+            self.send_header("content-length", str(len(body)))
+            self.send_header("x-clickhouse-summary", json.dumps({"written_rows": "0"}))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    print(f"127.0.0.1:{server.server_address[1]}", flush=True)
+    server.serve_forever()
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1])
