@@ -26,12 +26,12 @@ from confluent_kafka import KafkaError, Message, Producer, TopicPartition
 
 from streams import profiles
 from streams.codec import Record, codec, unframe
-from streams.errors import DeliveryFailed, InputGap
+from streams.errors import DeliveryFailed, InputGap, StateMismatch
 from streams.kafka import committed_consumer, transactional_producer
 from streams.processing import Effects, Output, process
 from streams.profiles import Profile
 from streams.settings import Settings
-from streams.table import Puts, Table, recover
+from streams.table import Puts, Table, Window, recover
 from streams.topics import PROFILES, STAGED, WINDOW
 
 log = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ class Ledger:
         self.frames = frames
         self._producer = _fencing_producer(settings, partition)
         home = settings.state_home / worker / f"partition-{partition}"
-        self._window = Table(home / "window", cluster, settings.window_s)
+        self._window = Window(home / "window", cluster, settings.window_s)
         self._profiles = Table(home / "profiles", cluster)
         self._cache: dict[str, Profile | None] = {}
         self._recover()
@@ -111,6 +111,11 @@ class Ledger:
     def _read_position(self) -> Position:
         stored = self._window.get(_POSITION)
         if stored is None:
+            if self._window.offset:
+                raise StateMismatch(
+                    f"the state in {self._window.path} has a changelog offset and no position: it is "
+                    "damaged. Move that directory away to build the state anew from the changelog."
+                )
             return Position(self._low - 1, {})
         position = Position.of(cast(Record, _CHANGES.decode(stored)["position"]))
         if position.staged_offset + 1 < self._low:
@@ -185,11 +190,11 @@ class Ledger:
             self._send(WINDOW, "window-changes", None, change, window_end)
         self._producer.commit_transaction()
 
-        self._window.write(
-            {**effects.window, _POSITION: _CHANGES.encode(_empty_change(position))}, window_end.next
-        )
+        now = time.time()
+        puts = {**effects.window, _POSITION: _CHANGES.encode(_empty_change(position))}
+        self._window.write(puts, window_end.next, now)
         if profile_puts:
-            self._profiles.write(profile_puts, profiles_end.next)
+            self._profiles.write(profile_puts, profiles_end.next, now)
         for state_key, put in effects.profiles.items():
             self._cache[state_key] = put.profile
         self.position = position

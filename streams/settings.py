@@ -29,7 +29,11 @@ class Settings(BaseSettings):
         4, ge=1, le=1024, description="Partitions of every topic. Fixed once topics exist."
     )
     replication_factor: int = Field(1, ge=1, description="Replicas of every topic.")
-    window_days: int = Field(35, ge=1, description="How long an event id and a round are remembered.")
+    window_days: int = Field(
+        35,
+        ge=1,
+        description="How long an event id and a round are remembered, at least; at most twice as long.",
+    )
     session_timeout_s: float = Field(
         10.0, ge=1, description="After so long a silent worker loses its partitions."
     )

@@ -1,16 +1,21 @@
-"""A table: RocksDB beside a changelog partition, which is the truth.
+"""Tables: RocksDB beside a changelog partition, which is the truth.
 
 RocksDB is written after the transaction that holds the changelog record has committed, in one write
 batch together with the changelog offset to go on from. Its own write-ahead log is off: whatever a
 crash loses is read again from the changelog, from that offset.
+
+RocksDB's time to live is not used: through rocksdict 0.3.29, a database that is opened ``with_ttl`` a
+second time loses *all* its entries at the next compaction, whatever the time. :class:`Window` forgets
+by dropping whole databases instead.
 """
 
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple, Protocol
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from rocksdict import (
-    AccessType,
     BlockBasedOptions,
     Cache,
     Options,
@@ -32,9 +37,9 @@ _cache = Cache(_BLOCK_CACHE_BYTES)  # one for all tables of the process, so that
 
 
 class Table:
-    """Bytes to bytes. ``ttl_s`` lets entries expire at compaction, counted from their last write."""
+    """Bytes to bytes, for ever. Raises ``StateMismatch`` if it belongs to another cluster."""
 
-    def __init__(self, path: Path, cluster: str, ttl_s: int | None = None) -> None:
+    def __init__(self, path: Path, cluster: str) -> None:
         path.mkdir(parents=True, exist_ok=True)
         blocks = BlockBasedOptions()
         blocks.set_bloom_filter(10, False)
@@ -45,9 +50,8 @@ class Table:
         options.set_block_based_table_factory(blocks)
         options.set_write_buffer_size(_WRITE_BUFFER_BYTES)
         options.set_keep_log_file_num(2)
-        access = AccessType.with_ttl(ttl_s) if ttl_s else AccessType.read_write()
         self.path = path
-        self._db = Rdict(str(path), options, access_type=access)
+        self._db = Rdict(str(path), options)
         self._unlogged = WriteOptions()
         self._unlogged.disable_wal = True  # type: ignore[method-assign,assignment]  # a property
         known = self._db.get(_CLUSTER)
@@ -57,7 +61,7 @@ class Table:
                 f"the state in {path} belongs to another Kafka cluster. Move that directory away, "
                 "or point ROUNDHOUSE_KAFKA_BOOTSTRAP or ROUNDHOUSE_DATA_DIR back."
             )
-        self.write({_CLUSTER: cluster.encode()}, self.offset)
+        self._put({_CLUSTER: cluster.encode()})
 
     @property
     def offset(self) -> int:
@@ -65,21 +69,18 @@ class Table:
         stored = self._db.get(_OFFSET)
         return int.from_bytes(stored, "big") if stored else 0
 
-    def get(self, key: bytes) -> bytes | None:
-        """One value."""
-        value: bytes | None = self._db.get(key)
-        return value
-
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """Values in the order of ``keys``."""
         return list(self._db.get(list(keys)) or ())
 
-    def write(self, puts: Puts, offset: int) -> None:
-        """Puts and the changelog offset to go on from, together."""
+    def write(self, puts: Puts, offset: int, at_s: float) -> None:
+        """Puts and the changelog offset to go on from, together. Their time does not matter here."""
+        self._put({**puts, _OFFSET: offset.to_bytes(8, "big")})
+
+    def _put(self, puts: Puts) -> None:
         batch = WriteBatch(raw_mode=True)
         for key, value in puts.items():
             batch.put(key, value)
-        batch.put(_OFFSET, offset.to_bytes(8, "big"))
         self._db.write(batch, self._unlogged)
 
     def close(self) -> None:
@@ -87,8 +88,78 @@ class Table:
         self._db.close()
 
 
+class Window:
+    """Bytes to bytes, forgotten between ``window_s`` and twice that after their last write.
+
+    Time is cut into generations of ``window_s``, each a database. The newest two are kept: what is
+    written goes into the newest, what is asked for is looked up in both.
+    """
+
+    def __init__(self, path: Path, cluster: str, window_s: int) -> None:
+        path.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        self._cluster = cluster
+        self._window_s = window_s
+        kept = sorted(int(entry.name) for entry in path.iterdir() if entry.name.isdecimal())
+        self._generations = {number: Table(path / str(number), cluster) for number in kept}
+
+    @property
+    def offset(self) -> int:
+        """The changelog offset to go on from."""
+        return max((table.offset for table in self._generations.values()), default=0)
+
+    def get(self, key: bytes) -> bytes | None:
+        """One value."""
+        return self.get_many([key])[0]
+
+    def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """Values in the order of ``keys``, the newest of each."""
+        found: list[bytes | None] = [None] * len(keys)
+        missing = list(range(len(keys)))
+        for number in sorted(self._generations, reverse=True):
+            if not missing:
+                break
+            values = self._generations[number].get_many([keys[i] for i in missing])
+            for i, value in zip(missing, values, strict=True):
+                found[i] = value
+            missing = [i for i in missing if found[i] is None]
+        return found
+
+    def write(self, puts: Puts, offset: int, at_s: float) -> None:
+        """Puts and the changelog offset to go on from, together, as of ``at_s`` (seconds, epoch)."""
+        newest = max(self._generations, default=0)
+        number = max(int(at_s // self._window_s), newest)  # a clock that goes back changes nothing
+        if number not in self._generations:
+            self._generations[number] = Table(self.path / str(number), self._cluster)
+        self._generations[number].write(puts, offset, at_s)
+        for old in [each for each in self._generations if each < number - 1]:
+            table = self._generations.pop(old)
+            table.close()
+            shutil.rmtree(table.path)
+
+    def close(self) -> None:
+        """Flushes and closes."""
+        for table in self._generations.values():
+            table.close()
+
+
+class Store(Protocol):
+    """What :func:`recover` brings up to date: a :class:`Table` or a :class:`Window`."""
+
+    path: Path
+
+    @property
+    def offset(self) -> int:
+        """The changelog offset to go on from."""
+        ...
+
+    def write(self, puts: Puts, offset: int, at_s: float) -> None:
+        """Puts and the offset, together."""
+        ...
+
+
 def recover(
-    table: Table,
+    table: Store,
     consumer: Consumer,
     topic: str,
     partition: int,
@@ -111,21 +182,29 @@ def recover(
         return 0
     count = 0
     consumer.assign([TopicPartition(topic, partition, max(start, low))])
-    for batch, end in _to_the_end(consumer):
+    for records, end in _to_the_end(consumer):
+        count += len(records)
+        at_s = 0.0
         puts: dict[bytes, bytes] = {}
-        for key, value in batch:
-            puts |= puts_of(key, value)
-        count += len(batch)
-        table.write(puts, end)
+        for record in records:
+            at_s = record.at_s
+            puts |= puts_of(record.key, record.value)
+        table.write(puts, end, at_s)
     consumer.unassign()
     return count
 
 
-def _to_the_end(consumer: Consumer) -> Iterator[tuple[list[tuple[bytes | None, bytes]], int]]:
-    """Batches of (key, value) with the offset after them, until the partition's end."""
+class _Record(NamedTuple):
+    key: bytes | None
+    value: bytes
+    at_s: float
+
+
+def _to_the_end(consumer: Consumer) -> Iterator[tuple[list[_Record], int]]:
+    """Batches of records with the offset after them, until the partition's end."""
     done = False
     while not done:
-        batch: list[tuple[bytes | None, bytes]] = []
+        batch: list[_Record] = []
         end = None
         while len(batch) < 500 and not done:
             message = consumer.poll(1.0)
@@ -135,12 +214,12 @@ def _to_the_end(consumer: Consumer) -> Iterator[tuple[list[tuple[bytes | None, b
             if error is None:
                 value = message.value()
                 assert value is not None
-                batch.append((message.key(), value))
+                batch.append(_Record(message.key(), value, message.timestamp()[1] / 1000))
                 end = (message.offset() or 0) + 1
             elif error.code() == KafkaError._PARTITION_EOF:
                 end = message.offset()
                 done = True
             else:
                 raise KafkaException(error)
-        if end is not None:
+        if batch and end is not None:
             yield batch, end

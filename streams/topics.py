@@ -19,7 +19,8 @@ _DAY_MS = 86_400_000
 
 
 class Topic(NamedTuple):
-    """A topic. ``contract`` is None where the value is not Avro; ``days`` None means the window."""
+    """A topic. ``contract`` is None where the value is not Avro; ``days`` None means
+    twice the window, which is how long the table beside it may remember."""
 
     name: str
     contract: str | None
@@ -31,7 +32,7 @@ class Topic(NamedTuple):
         sizes = {"max.message.bytes": str(MESSAGE_BYTES_MAX)}
         if self.compacted:
             return sizes | {"cleanup.policy": "compact"}
-        days = window_days if self.days is None else self.days
+        days = 2 * window_days if self.days is None else self.days
         return sizes | {"cleanup.policy": "delete", "retention.ms": str(days * _DAY_MS)}
 
 

@@ -172,7 +172,7 @@ def test_a_crash_between_commit_and_local_write_is_repaired(
     line.post([bet("b")])
     line.translate(line.raw())
 
-    def crash(self: Table, puts: Mapping[bytes, bytes], offset: int) -> None:
+    def crash(self: Table, puts: Mapping[bytes, bytes], offset: int, at_s: float) -> None:
         raise OSError("killed before the write")
 
     with line.ledger() as ledger, monkeypatch.context() as patch:
