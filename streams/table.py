@@ -9,6 +9,7 @@ second time loses *all* its entries at the next compaction, whatever the time. :
 by dropping whole databases instead.
 """
 
+import itertools
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -91,8 +92,10 @@ class Table:
 class Window:
     """Bytes to bytes, forgotten between ``window_s`` and twice that after their last write.
 
-    Time is cut into generations of ``window_s``, each a database. The newest two are kept: what is
-    written goes into the newest, what is asked for is looked up in both.
+    Time is cut into generations, each a database named after the second in which it begins; one
+    lasts until the first write ``window_s`` later. What is written goes into the newest, what is asked
+    for is looked up in all, and one that ended ``window_s`` ago is dropped. Another ``window_s`` may
+    be given at any opening.
     """
 
     def __init__(self, path: Path, cluster: str, window_s: int) -> None:
@@ -100,8 +103,8 @@ class Window:
         self.path = path
         self._cluster = cluster
         self._window_s = window_s
-        kept = sorted(int(entry.name) for entry in path.iterdir() if entry.name.isdecimal())
-        self._generations = {number: Table(path / str(number), cluster) for number in kept}
+        kept = [int(entry.name) for entry in path.iterdir() if entry.name.isdecimal()]
+        self._generations = {begin: Table(path / str(begin), cluster) for begin in kept}
 
     @property
     def offset(self) -> int:
@@ -116,10 +119,10 @@ class Window:
         """Values in the order of ``keys``, the newest of each."""
         found: list[bytes | None] = [None] * len(keys)
         missing = list(range(len(keys)))
-        for number in sorted(self._generations, reverse=True):
+        for begin in sorted(self._generations, reverse=True):
             if not missing:
                 break
-            values = self._generations[number].get_many([keys[i] for i in missing])
+            values = self._generations[begin].get_many([keys[i] for i in missing])
             for i, value in zip(missing, values, strict=True):
                 found[i] = value
             missing = [i for i in missing if found[i] is None]
@@ -127,15 +130,18 @@ class Window:
 
     def write(self, puts: Puts, offset: int, at_s: float) -> None:
         """Puts and the changelog offset to go on from, together, as of ``at_s`` (seconds, epoch)."""
-        newest = max(self._generations, default=0)
-        number = max(int(at_s // self._window_s), newest)  # a clock that goes back changes nothing
-        if number not in self._generations:
-            self._generations[number] = Table(self.path / str(number), self._cluster)
-        self._generations[number].write(puts, offset, at_s)
-        for old in [each for each in self._generations if each < number - 1]:
-            table = self._generations.pop(old)
-            table.close()
-            shutil.rmtree(table.path)
+        now = int(at_s)
+        newest = max(self._generations, default=None)
+        if newest is None or now >= newest + self._window_s:
+            newest = now
+            self._generations[now] = Table(self.path / str(now), self._cluster)
+        self._generations[newest].write(puts, offset, at_s)
+        begins = sorted(self._generations)
+        for begin, end in itertools.pairwise(begins):
+            if end <= now - self._window_s:
+                table = self._generations.pop(begin)
+                table.close()
+                shutil.rmtree(table.path)
 
     def close(self) -> None:
         """Flushes and closes."""

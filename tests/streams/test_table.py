@@ -28,21 +28,31 @@ def test_a_table_that_is_opened_again_and_compacted_keeps_everything(tmp_path: P
 def test_a_window_remembers_for_at_least_its_length_and_forgets_after_twice_that(
     tmp_path: Path,
 ) -> None:
-    #   generation:  |0          |1          |2
-    #   written:            a          b       (c)
+    #   generation:  |100                |100 + week         |100 + 2 weeks
+    #   written:      a             b    c                    d
     window = Window(tmp_path, "cluster", WEEK)
-    window.write({b"a": b"1", b"both": b"1"}, 1, WEEK - 1)
-    window.write({b"b": b"1", b"both": b"2"}, 2, 2 * WEEK - 2)
-    assert window.get_many([b"a", b"b", b"both", b"c"]) == [b"1", b"1", b"2", None]
+    window.write({b"a": b"1", b"both": b"1"}, 1, 100)
+    window.write({b"b": b"1"}, 2, 99 + WEEK)
+    window.write({b"c": b"1", b"both": b"2"}, 3, 100 + WEEK)
+    assert window.get_many([b"a", b"b", b"c", b"both", b"d"]) == [b"1", b"1", b"1", b"2", None]
     window.close()
 
     window = Window(tmp_path, "cluster", WEEK)
-    assert window.get(b"a") == b"1"
-    assert window.offset == 2
-    window.write({b"c": b"1"}, 3, 2 * WEEK)
-    assert window.get_many([b"a", b"b", b"both", b"c"]) == [None, b"1", b"2", b"1"]
-    assert {entry.name for entry in tmp_path.iterdir()} == {"1", "2"}
+    assert (window.get(b"a"), window.offset) == (b"1", 3)
+    window.write({b"e": b"1"}, 4, 98 + 2 * WEEK)
+    assert window.get(b"b") == b"1"  # a second younger than the window
+    window.write({b"d": b"1"}, 5, 100 + 2 * WEEK)
+    assert window.get_many([b"a", b"b", b"c", b"both", b"d"]) == [None, None, b"1", b"2", b"1"]
+    assert {entry.name for entry in tmp_path.iterdir()} == {str(100 + WEEK), str(100 + 2 * WEEK)}
     window.close()
+
+
+def test_a_longer_or_shorter_window_forgets_nothing_too_early(tmp_path: Path) -> None:
+    for days, at_days, known in [(7, 10, []), (35, 20, [b"10"]), (14, 30, [b"20"])]:
+        window = Window(tmp_path, "cluster", days * 86_400)
+        window.write({b"%d" % at_days: b"x"}, 1, at_days * 86_400)
+        assert [window.get(key) for key in known] == [b"x"] * len(known)
+        window.close()
 
 
 def test_a_clock_that_goes_back_hides_nothing(tmp_path: Path) -> None:
