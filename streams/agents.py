@@ -9,6 +9,7 @@ import gc
 import json
 import logging
 import os
+import socket
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Mapping
@@ -42,7 +43,7 @@ def fail_stop(error: BaseException) -> None:
 
 
 def create_app(settings: Settings, worker: str) -> faust.App:
-    """The app of one worker process; ``worker`` names it stably across restarts."""
+    """The app of one worker process; ``worker`` names it on this host, stably across restarts."""
     cluster = wait_for_broker(settings)
     ensure_topics(settings)
     home = settings.state_home / worker
@@ -51,7 +52,7 @@ def create_app(settings: Settings, worker: str) -> faust.App:
         f"{settings.topic_prefix}line",
         broker="kafka://" + ";kafka://".join(settings.kafka_bootstrap.split(",")),
         datadir=str(home / "faust"),
-        consumer_group_instance_id=f"{settings.topic_prefix}{worker}",
+        consumer_group_instance_id=f"{settings.topic_prefix}{socket.gethostname()}-{worker}",
         consumer_auto_offset_reset="earliest",
         consumer_max_fetch_size=MESSAGE_BYTES_MAX,
         broker_session_timeout=settings.session_timeout_s,

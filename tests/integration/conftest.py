@@ -1,5 +1,6 @@
 """Brokers and a ClickHouse for the tests: the in-memory cluster and, where a JDK is, a real Kafka."""
 
+import gc
 import itertools
 import subprocess
 from collections.abc import Callable, Iterator
@@ -25,6 +26,7 @@ def memory_broker() -> Iterator[str]:
     producer = Producer({"test.mock.num.brokers": 1, "log_level": 0})
     brokers = producer.list_topics(timeout=10).brokers
     yield ",".join(f"{broker.host}:{broker.port}" for broker in brokers.values())
+    gc.collect()
     producer.flush(1)
 
 
@@ -42,6 +44,7 @@ def real_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             wait_for_broker(Settings(kafka_bootstrap=bootstrap), 60)
             yield bootstrap
         finally:
+            gc.collect()  # clients that are still alive would complain about the end of their broker
             node.terminate()
             node.wait(30)
 

@@ -1,0 +1,1 @@
+"""Speed, measured on verified runs only."""
