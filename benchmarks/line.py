@@ -1,6 +1,6 @@
 """Translate and process on the yardstick job: CPU an event and events a second, on a real Kafka.
 
-``raw.batches`` is loaded first, then one worker is started, so the figure is the worker's own; two sizes
+``raw.batches`` is loaded first, then one worker is started: the figure is the worker's own. Two sizes
 give the steady cost, start-up cancels out. A run is verified against the generator's summary before its
 figure is printed; a wrong run prints none and fails.
 """
