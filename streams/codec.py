@@ -12,7 +12,9 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, cast
 
-from fastavro import parse_schema, schemaless_reader, schemaless_writer
+from fastavro import parse_schema, schemaless_reader
+
+from streams.avro_encoder import encoder, zigzag_varint
 
 Record = dict[str, Any]
 
@@ -75,13 +77,9 @@ class Codec:
         bare = _without_logical_types(schema(name))
         bare["fields"] = bare["fields"][start:stop]
         self.name = name
+        self.encode = encoder(bare)
+        """The datum of a record; its errors mean a bug, input is validated before."""
         self._schema = parse_schema(bare)
-
-    def encode(self, record: Record) -> bytes:
-        """The datum of ``record``; fastavro's errors mean a bug, input is validated before."""
-        out = BytesIO()
-        schemaless_writer(out, self._schema, record)
-        return out.getvalue()
 
     def decode(self, datum: bytes) -> Record:
         """The record of ``datum``."""
@@ -106,26 +104,18 @@ def unframe(value: bytes) -> bytes:
     return value[FRAME_BYTES:]
 
 
-def _varint(number: int) -> bytes:
-    number <<= 1
-    out = bytearray()
-    while number > 0x7F:
-        out.append((number & 0x7F) | 0x80)
-        number >>= 7
-    out.append(number)
-    return bytes(out)
-
-
 @cache
 def _container_header(name: str) -> bytes:
     text = json.dumps(schema(name)).encode()
     entries = (b"avro.schema", text), (b"avro.codec", b"null")
-    meta = b"".join(_varint(len(k)) + k + _varint(len(v)) + v for k, v in entries)
-    return b"Obj\x01" + _varint(len(entries)) + meta + b"\x00" + _SYNC
+    meta = b"".join(zigzag_varint(len(k)) + k + zigzag_varint(len(v)) + v for k, v in entries)
+    return b"Obj\x01" + zigzag_varint(len(entries)) + meta + b"\x00" + _SYNC
 
 
 def container(name: str, datums: Iterable[bytes]) -> bytes:
     """An Avro object container file of ``datums`` in one block, decoding none of them."""
     rows = list(datums)
     block = b"".join(rows)
-    return b"".join((_container_header(name), _varint(len(rows)), _varint(len(block)), block, _SYNC))
+    return b"".join(
+        (_container_header(name), zigzag_varint(len(rows)), zigzag_varint(len(block)), block, _SYNC)
+    )

@@ -6,7 +6,7 @@ round has when its events disagree: the first to be accepted; the others are ref
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 from streams.codec import Record, codec
@@ -51,6 +51,8 @@ class Round:
 
 _NAMES = tuple(field.name for field in fields(Round))
 _MONEY = tuple(name for name in _NAMES if name.endswith("_amount"))
+_PLAIN = tuple(name for name in _NAMES if name not in _MONEY)
+_ZERO = to_bytes(0)
 
 
 def opened_by(event: Mapping[str, Any], segment: int) -> Round:
@@ -134,9 +136,10 @@ def fold(state: Round, event: Mapping[str, Any]) -> None:
 
 def encode(state: Round, player: Profile | None, game: Profile | None) -> bytes:
     """The ``round`` datum: the state, enriched with the profiles as they are known now."""
-    record: Record = asdict(state)
+    record: Record = {name: getattr(state, name) for name in _PLAIN}
     for name in _MONEY:
-        record[name] = to_bytes(record[name])
+        units = getattr(state, name)
+        record[name] = to_bytes(units) if units else _ZERO
     record["player_country"] = value_of(player, "country")
     record["player_currency"] = value_of(player, "currency")
     record["player_affiliate"] = value_of(player, "affiliate")

@@ -26,7 +26,7 @@ CORE = [
     *(
         ROOT / "streams" / f"{name}.py"
         for name in (
-            "batch", "canonical", "codec", "errors", "idempotency", "jsontext", "money",
+            "avro_encoder", "batch", "canonical", "codec", "errors", "idempotency", "jsontext", "money",
             "processing", "profiles", "rounds", "topics", "translation",
         )
     ),
