@@ -22,12 +22,16 @@ class Kind(IntEnum):
     @property
     def contract(self) -> str:
         """Name of its ``.avsc``."""
-        return self.name.lower().replace("_", "-")
+        return _CONTRACTS[self]
 
     @property
     def topic(self) -> str:
         """Its topic, without the prefix."""
-        return f"canonical.{self.contract}s"
+        return _TOPICS[self]
+
+
+_CONTRACTS = {kind: kind.name.lower().replace("_", "-") for kind in Kind}
+_TOPICS = {kind: f"canonical.{contract}s" for kind, contract in _CONTRACTS.items()}
 
 
 class Batch(NamedTuple):

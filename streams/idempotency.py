@@ -25,12 +25,8 @@ def decide(content: bytes, known: bytes | None) -> Verdict:
 
 def hash_of(*parts: str) -> bytes:
     """16 bytes for ``parts``; each goes in with its length, so no two lists collide by joining."""
-    joined = bytearray()
-    for part in parts:
-        data = part.encode()
-        joined += len(data).to_bytes(4, "big")
-        joined += data
-    return blake2b(joined, digest_size=ID_BYTES).digest()
+    joined = "".join([f"{len(part)}:{part}" for part in parts])
+    return blake2b(joined.encode(), digest_size=ID_BYTES).digest()
 
 
 def content_hash(contents: list[bytes]) -> bytes:
@@ -40,10 +36,11 @@ def content_hash(contents: list[bytes]) -> bytes:
 
 def key_of(*parts: str) -> str:
     """A topic key people can read: ``tenant|player``, with ``%`` and ``|`` in a part escaped."""
-    return "|".join(
-        part.replace("%", "%25").replace("|", "%7C") if "|" in part or "%" in part else part
-        for part in parts
-    )
+    return "|".join([_escaped(part) if "|" in part or "%" in part else part for part in parts])
+
+
+def _escaped(part: str) -> str:
+    return part.replace("%", "%25").replace("|", "%7C")
 
 
 def partition_of(key: str, partitions: int) -> int:

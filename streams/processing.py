@@ -8,6 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
+import msgspec
+
 from streams import profiles, rounds
 from streams.canonical import (
     Batch,
@@ -21,10 +23,14 @@ from streams.canonical import Translated as Derived
 from streams.codec import Record
 from streams.idempotency import CONTENT_BYTES, ID_BYTES, Verdict, decide, hash_of, key_of
 from streams.profiles import Profile
+from streams.rounds import Transaction
 from streams.translation import LOOKUP_ONLY, outcome, reject
 
 ID_KEY = b"\x01"
 ROUND_KEY = b"\x02"
+_TELLING = frozenset((Kind.PLAYER, Kind.GAME, Kind.CUSTOM_EVENT))
+_KINDS = tuple(Kind)
+_UNPACK = msgspec.msgpack.Decoder(list[list[Transaction] | None]).decode
 
 
 class Lookup(Protocol):
@@ -84,6 +90,7 @@ class _Item(NamedTuple):
     content_hash: bytes
     key: str
     datums: list[bytes]
+    transactions: list[Transaction] | None
 
 
 class _OpenRound(NamedTuple):
@@ -110,18 +117,14 @@ class _Processing:
     def run(self) -> Effects:
         items = [item for index, group in enumerate(self.groups) for item in _items(index, group)]
         self._look_up_ids(items)
-        events = {
-            index: [decode(item.kind, datum) for datum in item.datums]
-            for index, item in enumerate(items)
-            if self._needs_decoding(item)
-        }
-        self._look_up_rounds(events.values())
-        self._look_up_profiles(items, events.values())
-        for index, item in enumerate(items):
+        fresh = [item for item in items if item.lookup_only or self.ids[item.id_key] is None]
+        self._look_up_rounds(fresh)
+        self._look_up_profiles(fresh)
+        for item in items:
             if item.lookup_only:
-                self._learn(item, events[index][0])
+                self._learn(item)
             else:
-                self._decide(item, events.get(index))
+                self._decide(item)
         self._emit_rounds()
         self._emit_outcomes()
         return self.effects
@@ -132,29 +135,29 @@ class _Processing:
         keys = list({item.id_key for item in items if not item.lookup_only})
         self.ids = dict(zip(keys, self.lookup.window(keys), strict=True))
 
-    def _needs_decoding(self, item: _Item) -> bool:
-        """True for what may change a round or a profile; the rest passes through as bytes."""
-        if item.lookup_only:
-            return True
-        stateful = item.kind in (
-            Kind.GAME_TRANSACTION, Kind.PLAYER, Kind.GAME, Kind.CUSTOM_EVENT,
-        )  # fmt: skip
-        return stateful and self.ids[item.id_key] is None
-
-    def _look_up_rounds(self, events: Iterable[list[Record]]) -> None:
-        keys = list({_round_key(event) for item in events for event in item if "round_id" in event})
+    def _look_up_rounds(self, items: list[_Item]) -> None:
+        keys = list(
+            {
+                _round_key(self.batches[item.group], item.transactions[0])
+                for item in items
+                if item.transactions
+            }
+        )
         for key, datum in zip(keys, self.lookup.window(keys), strict=True):
             if datum is not None:
                 self.open_rounds[key] = _OpenRound(rounds.decode(datum), key)
 
-    def _look_up_profiles(self, items: list[_Item], events: Iterable[list[Record]]) -> None:
+    def _look_up_profiles(self, items: list[_Item]) -> None:
         keys = set()
-        for item in events:
-            event = item[0]
-            if "player_id" in event:
-                keys.add(_profile_key(Kind.PLAYER, event))
-            if "game_id" in event:
-                keys.update(_profile_key(Kind.GAME, each) for each in item)
+        for item in items:
+            tenant = self.batches[item.group].tenant
+            if item.transactions:
+                keys.add(profiles.state_key(Kind.PLAYER, tenant, item.transactions[0].player_id))
+                keys.update(
+                    profiles.state_key(Kind.GAME, tenant, each.game_id) for each in item.transactions
+                )
+            elif item.kind in _TELLING:
+                keys.add(_profile_of(item)[1])
         for opened in self.open_rounds.values():
             keys.add(profiles.state_key(Kind.GAME, opened.state.tenant, opened.state.game_id))
         ordered = list(keys)
@@ -162,7 +165,7 @@ class _Processing:
 
     # Deciding --------------------------------------------------------------------------------
 
-    def _decide(self, item: _Item, events: list[Record] | None) -> None:
+    def _decide(self, item: _Item) -> None:
         tally = self.tallies[item.group]
         tally["counted"] += 1
         verdict = decide(item.content_hash, self.ids[item.id_key])
@@ -174,31 +177,34 @@ class _Processing:
                 "id_conflict",
                 "this id was accepted before with other content; send corrections under a new id",
             )
-        elif (refusal := self._fold(item, events)) is not None:
+        elif (refusal := self._fold(item)) is not None:
             self._refuse(item, *refusal)
         else:
-            self._accept(item, events)
+            self._accept(item)
 
-    def _fold(self, item: _Item, events: list[Record] | None) -> tuple[str, str] | None:
-        if item.kind is not Kind.GAME_TRANSACTION:
+    def _fold(self, item: _Item) -> tuple[str, str] | None:
+        """Folds the item's transactions into their round, or says why not."""
+        if not item.transactions:
             return None
-        assert events is not None
-        key = _round_key(events[0])
-        opened = self.open_rounds.get(key) or _OpenRound(rounds.opened_by(events[0], self.segment), key)
-        refused = rounds.refusal(opened.state, events)
+        batch = self.batches[item.group]
+        key = _round_key(batch, item.transactions[0])
+        opened = self.open_rounds.get(key)
+        if opened is None:
+            opened = _OpenRound(rounds.opened_by(batch, item.transactions[0], self.segment), key)
+        refused = rounds.refusal(opened.state, item.transactions)
         if refused is None:
             self.open_rounds[key] = self.touched[key] = opened
-            for event in events:
-                rounds.fold(opened.state, event)
+            for transaction in item.transactions:
+                rounds.fold(opened.state, batch, transaction)
         return refused
 
-    def _accept(self, item: _Item, events: list[Record] | None) -> None:
+    def _accept(self, item: _Item) -> None:
         self.tallies[item.group]["accepted"] += 1
         self.ids[item.id_key] = self.effects.window[item.id_key] = item.content_hash
         for datum in item.datums:
             self._send(item.kind.topic, item.kind.contract, item.key, datum)
-        if events is not None and item.kind is not Kind.GAME_TRANSACTION:
-            self._learn(item, events[0])
+        if item.kind in _TELLING:
+            self._learn(item)
 
     def _refuse(self, item: _Item, code: str, message: str) -> None:
         self.tallies[item.group]["conflict"] += 1
@@ -215,10 +221,9 @@ class _Processing:
         }
         self._send("rejects", "reject", group["tenant"], refused)
 
-    def _learn(self, item: _Item, event: Record) -> None:
-        """Merges what ``event`` says into its profile; an unknown player comes into being."""
-        kind = Kind.GAME if item.kind is Kind.GAME else Kind.PLAYER
-        key = _profile_key(kind, event)
+    def _learn(self, item: _Item) -> None:
+        """Merges what an event says into its profile; an unknown player comes into being."""
+        kind, key, event = _profile_of(item)
         known = self.profiles[key]
         if item.kind is Kind.CUSTOM_EVENT:
             said = profiles.contact_said_by(event)
@@ -244,8 +249,7 @@ class _Processing:
             event["occurred_at"],
             [body],
         )
-        batch = self.batches[item.group]._replace(counts=event["counts"])
-        for datum in encode(batch, item.position, player):
+        for datum in encode(self.batches[item.group], item.position, player):
             self._send(Kind.PLAYER.topic, Kind.PLAYER.contract, item.key, datum)
 
     # Emitting --------------------------------------------------------------------------------
@@ -281,32 +285,40 @@ class _Processing:
 
 
 def _batch_of(group: Record) -> Batch:
-    return Batch(
-        group["tenant"], group["source"], group["batch_id"], group["received_at"], True, False, None
-    )
+    lead = group["tenant"], group["source"], group["batch_id"], group["received_at"], group["counts"]
+    return Batch(*lead, merges_channels=False, idempotency_key=None)
 
 
 def _items(index: int, group: Record) -> Iterable[_Item]:
-    ids, contents = bytes(group["id_hashes"]), bytes(group["content_hashes"])
-    for i, (position, kind, key, datums) in enumerate(
-        zip(group["positions"], group["kinds"], group["keys"], group["events"], strict=True)
-    ):
+    ids, contents = group["id_hashes"], group["content_hashes"]
+    columns = (
+        group["positions"],
+        group["kinds"],
+        group["keys"],
+        group["events"],
+        _UNPACK(group["transactions"]),
+    )
+    for i, (position, kind, key, datums, transactions) in enumerate(zip(*columns, strict=True)):
         yield _Item(
             index,
             position,
-            Kind(kind & ~LOOKUP_ONLY),
-            bool(kind & LOOKUP_ONLY),
+            _KINDS[kind & ~LOOKUP_ONLY],
+            kind >= LOOKUP_ONLY,
             ID_KEY + ids[i * ID_BYTES : (i + 1) * ID_BYTES],
             contents[i * CONTENT_BYTES : (i + 1) * CONTENT_BYTES],
             key,
             datums,
+            transactions,
         )
 
 
-def _round_key(event: Record) -> bytes:
-    return ROUND_KEY + hash_of(event["tenant"], event["player_id"], event["round_id"])
+def _round_key(batch: Batch, transaction: Transaction) -> bytes:
+    return ROUND_KEY + hash_of(batch.tenant, transaction.player_id, transaction.round_id)
 
 
-def _profile_key(kind: Kind, event: Record) -> str:
+def _profile_of(item: _Item) -> tuple[Kind, str, Record]:
+    """Which profile an item tells about: its kind, its state key; and the item's event."""
+    event = decode(item.kind, item.datums[0])
+    kind = Kind.GAME if item.kind is Kind.GAME else Kind.PLAYER
     identity = event["game_id" if kind is Kind.GAME else "player_id"]
-    return profiles.state_key(kind, event["tenant"], identity)
+    return kind, profiles.state_key(kind, event["tenant"], identity), event

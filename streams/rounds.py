@@ -5,10 +5,12 @@ and a rollback before its bet. What order does decide is which currency and whic
 round has when its events disagree: the first to be accepted; the others are refused.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any
 
+import msgspec
+
+from streams.canonical import Batch, Translated
 from streams.codec import Record, codec
 from streams.money import LIMIT, from_bytes, to_bytes
 from streams.profiles import Profile, value_of
@@ -55,83 +57,113 @@ _PLAIN = tuple(name for name in _NAMES if name not in _MONEY)
 _ZERO = to_bytes(0)
 
 
-def opened_by(event: Mapping[str, Any], segment: int) -> Round:
-    """An empty round that ``event``, a canonical game transaction, may be folded into."""
+class Transaction(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """What a round needs of a game transaction; amounts as Avro decimals, the time in microseconds."""
+
+    source_event: str
+    occurred_at: int
+    type: str
+    player_id: str
+    round_id: str
+    game_id: str
+    currency: str
+    amount: bytes
+    bonus_amount: bytes
+
+
+def transactions_of(item: Translated) -> list[Transaction]:
+    """The transactions of a translated game item."""
+    return [
+        Transaction(
+            item.source_event,
+            item.occurred_at,
+            body["type"],
+            body["player_id"],
+            body["round_id"],
+            body["game_id"],
+            body["currency"],
+            body["amount"],
+            body["bonus_amount"],
+        )
+        for body in item.bodies
+    ]
+
+
+def opened_by(batch: Batch, event: Transaction, segment: int) -> Round:
+    """An empty round that ``event`` may be folded into."""
     return Round(
-        tenant=event["tenant"],
-        player_id=event["player_id"],
-        round_id=event["round_id"],
+        tenant=batch.tenant,
+        player_id=event.player_id,
+        round_id=event.round_id,
         segment=segment,
         revision=0,
-        source=event["source"],
-        source_event=event["source_event"],
-        game_id=event["game_id"],
-        currency=event["currency"],
-        counts=event["counts"],
-        first_event_at=event["occurred_at"],
-        last_event_at=event["occurred_at"],
-        last_received_at=event["received_at"],
+        source=batch.source,
+        source_event=event.source_event,
+        game_id=event.game_id,
+        currency=event.currency,
+        counts=batch.counts,
+        first_event_at=event.occurred_at,
+        last_event_at=event.occurred_at,
+        last_received_at=batch.received_at,
     )
 
 
-def refusal(state: Round, events: Sequence[Mapping[str, Any]]) -> tuple[str, str] | None:
+def refusal(state: Round, events: Sequence[Transaction]) -> tuple[str, str] | None:
     """Why the events of an item must not be folded into ``state``, as (code, message), or None."""
     event = events[0]
-    if event["source_event"] != state.source_event:
+    if event.source_event != state.source_event:
         return (
             "round_reported_twice",
             f"round is already reported by {state.source_event}; "
-            f"{event['source_event']} would count it twice",
+            f"{event.source_event} would count it twice",
         )
-    if event["currency"] != state.currency:
+    if event.currency != state.currency:
         return (
             "round_currency_conflict",
-            f"round is in {state.currency}, this event is in {event['currency']}",
+            f"round is in {state.currency}, this event is in {event.currency}",
         )
     turned_over = (
         state.bet_amount
         + state.win_amount
         + state.rollback_bet_amount
         + state.rollback_win_amount
-        + sum(from_bytes(event["amount"]) for event in events)
+        + sum([from_bytes(each.amount) for each in events])
     )
     if turned_over >= LIMIT:
         return ("round_overflow", "the round's amounts together have more than 20 digits")
     return None
 
 
-def fold(state: Round, event: Mapping[str, Any]) -> None:
-    """Adds ``event``, a canonical game transaction that was not refused, to ``state``."""
-    when = event["occurred_at"]
-    if (when, event["game_id"]) < (state.first_event_at, state.game_id):
+def fold(state: Round, batch: Batch, event: Transaction) -> None:
+    """Adds ``event``, which was not refused, to ``state``."""
+    when = event.occurred_at
+    if (when, event.game_id) < (state.first_event_at, state.game_id):
         state.first_event_at = when
-        state.game_id = event["game_id"]
+        state.game_id = event.game_id
     state.last_event_at = max(state.last_event_at, when)
-    state.last_received_at = max(state.last_received_at, event["received_at"])
-    state.counts = state.counts and event["counts"]
-    kind = event["type"]
-    if kind == "loss":
-        state.loss_count += 1
-        return
-    amount = from_bytes(event["amount"])
-    bonus = from_bytes(event["bonus_amount"])
-    if kind == "bet":
+    state.last_received_at = max(state.last_received_at, batch.received_at)
+    state.counts = state.counts and batch.counts
+    amount = from_bytes(event.amount)
+    bonus = from_bytes(event.bonus_amount)
+    if event.type == "bet":
         state.bet_count += 1
         state.bet_amount += amount
         state.bet_bonus_amount += bonus
-    elif kind == "win":
+    elif event.type == "win":
         state.win_count += 1
         state.win_amount += amount
         state.win_bonus_amount += bonus
         state.largest_win_amount = max(state.largest_win_amount, amount)
-    elif kind == "rollback_bet":
+    elif event.type == "rollback_bet":
         state.rollback_bet_count += 1
         state.rollback_bet_amount += amount
         state.rollback_bet_bonus_amount += bonus
-    else:
+    elif event.type == "rollback_win":
         state.rollback_win_count += 1
         state.rollback_win_amount += amount
         state.rollback_win_bonus_amount += bonus
+    else:
+        state.loss_count += 1
 
 
 def encode(state: Round, player: Profile | None, game: Profile | None) -> bytes:

@@ -105,10 +105,9 @@ class _Chunk:
 
     def add(self, group: Record) -> int:
         """Adds a group and returns the size so far, in bytes."""
-        group["kinds"], ids = bytes(group["kinds"]), bytes(group["id_hashes"])
-        group["id_hashes"], group["content_hashes"] = ids, bytes(group["content_hashes"])
         self.groups.append(group)
-        self._bytes += 100 + sum(len(datum) + 40 for item in group["events"] for datum in item)
+        events = sum([len(datum) + 40 for item in group["events"] for datum in item])
+        self._bytes += 100 + events + len(group["transactions"])
         return self._bytes
 
     def take(self) -> bytes:

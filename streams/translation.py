@@ -7,6 +7,8 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import msgspec
+
 from streams.batch import Invalid, ItemError
 from streams.canonical import (
     Batch,
@@ -19,6 +21,7 @@ from streams.codec import Record
 from streams.errors import EnvelopeError
 from streams.idempotency import content_hash, hash_of, key_of, partition_of
 from streams.jsontext import raw_items
+from streams.rounds import Transaction, transactions_of
 from streams.sources import READERS
 
 PART_ITEMS = 1000
@@ -26,6 +29,7 @@ PART_BYTES = 512 * 1024
 """Where a raw record is cut into parts. Part of the replay contract: see ``StagedGroup.part``."""
 
 LOOKUP_ONLY = 128
+_PACK = msgspec.msgpack.Encoder().encode
 _UNLIMITED = 1 << 62
 
 
@@ -119,6 +123,7 @@ def translate(record: RawRecord, partitions: int) -> Translation:
             content_hash(hashed),
             key,
             [lead + content for content in contents],
+            transactions_of(translated) if translated.kind is Kind.GAME_TRANSACTION else None,
         )
         queues[home].add(entry)
         if translated.kind is Kind.GAME:
@@ -127,7 +132,7 @@ def translate(record: RawRecord, partitions: int) -> Translation:
                     queues[other].add(entry._replace(kind=entry.kind | LOOKUP_ONLY))
 
     return Translation(
-        {partition: queue.groups for partition, queue in queues.items()},
+        {partition: queue.close() for partition, queue in queues.items()},
         _rejects(record, batch, invalid),
         outcome(record.partition, record.offset, batch, "translate", 0, 0)
         | {"received": len(items), "rejected": len(invalid)},
@@ -141,6 +146,7 @@ class _Entry(NamedTuple):
     content_hash: bytes
     key: str
     events: list[bytes]
+    transactions: list[Transaction] | None
 
 
 class _Queue:
@@ -163,6 +169,7 @@ class _Queue:
         group["content_hashes"] += entry.content_hash
         group["keys"].append(entry.key)
         group["events"].append(entry.events)
+        group["transactions"].append(entry.transactions)
         self._items += 1
         self._room -= sum(map(len, entry.events))
 
@@ -177,14 +184,24 @@ class _Queue:
                 "source": self.batch.source,
                 "batch_id": self.batch.batch_id,
                 "received_at": self.batch.received_at,
+                "counts": self.batch.counts,
                 "positions": [],
                 "kinds": bytearray(),
                 "id_hashes": bytearray(),
                 "content_hashes": bytearray(),
                 "keys": [],
                 "events": [],
+                "transactions": [],
             }
         )
+
+    def close(self) -> list[Record]:
+        """The groups as their contract has them."""
+        for group in self.groups:
+            for name in ("kinds", "id_hashes", "content_hashes"):
+                group[name] = bytes(group[name])
+            group["transactions"] = _PACK(group["transactions"])
+        return self.groups
 
 
 def _rejects(record: RawRecord, batch: Batch, invalid: list[tuple[int, Invalid]]) -> list[Record]:
