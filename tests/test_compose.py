@@ -3,6 +3,8 @@
 import re
 import shutil
 import subprocess
+import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -72,3 +74,34 @@ def test_the_compose_stack_becomes_healthy() -> None:
     with DockerCompose(ROOT, build=True, wait=True) as stack:
         host, port = stack.get_service_host_and_port("edge", 8080)
         assert httpx.get(f"http://{host}:{port}/healthz/ready").status_code == 200
+
+
+def test_the_wheel_holds_contracts_migrations_and_runs_without_the_checkout(tmp_path: Path) -> None:
+    build = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--wheel-dir",
+        str(tmp_path),
+        ".",
+    ]
+    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
+    [wheel] = tmp_path.glob("roundhouse-*.whl")
+    home = tmp_path / "installed"
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(home)
+    assert not (home / "tests").exists()
+    script = (
+        "from streams.codec import SCHEMA_IDS, codec; import streams.codec, pathlib\n"
+        "assert pathlib.Path(streams.codec.__file__).is_relative_to(pathlib.Path.cwd())\n"
+        "[codec(name) for name in SCHEMA_IDS]\n"
+        "from connectors.clickhouse.migrate import HERE; print(len(list(HERE.glob('*.sql'))))\n"
+        "from streams.broker.local import POM; assert POM.exists()\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", script], cwd=home, check=True, capture_output=True, text=True
+    )
+    assert int(result.stdout) == len(list((ROOT / "connectors/clickhouse/migrations").glob("*.sql")))

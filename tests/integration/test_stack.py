@@ -26,6 +26,7 @@ from connectors.demo.run import accounts, demo_keys, is_balanced
 from connectors.edge.tenants import Registry
 from streams.broker.local import missing_tools
 from streams.canonical import Kind
+from streams.health import check
 from streams.settings import Settings
 from streams.stack import Stack, with_free_ports
 from tests.clickhouse_server import PASSWORD, USER
@@ -252,3 +253,29 @@ def _compare(settings: Settings, expected: Expected) -> None:
 
 def _number(value: Any) -> str:
     return format(Decimal(value), ".18f")
+
+
+def test_worker_and_edge_run_several_processes_and_stop_when_told(tmp_path: Path) -> None:
+    settings = with_free_ports(Settings(data_dir=tmp_path))
+    more = with_free_ports(settings)  # a second edge beside the stack's own
+    with Stack(settings, in_memory=True, processes=0) as stack:
+        environment = stack.environment | {"ROUNDHOUSE_EDGE_PORT": str(more.edge_port)}
+        command = [sys.executable, "-m", "streams.cli"]
+        quiet: dict[str, Any] = {"env": environment, "cwd": ROOT, "stderr": subprocess.DEVNULL}
+        with (
+            subprocess.Popen([*command, "worker", "--processes", "2"], **quiet) as worker,
+            subprocess.Popen([*command, "edge", "--processes", "2"], **quiet) as edge,
+        ):
+            homes = [stack.settings.state_home / f"worker-{index}" for index in range(2)]
+            _wait_until(lambda: all((home / "alive.json").exists() for home in homes))
+            _wait_until(lambda: check(more, "edge", "", 0) is None)
+            assert check(stack.settings, "worker", "worker", 60) is None
+            url = f"http://127.0.0.1:{more.edge_port}"
+            posts = day(seed=9, events=600)
+            asyncio.run(feed(url, demo_keys(Registry(settings.tenants_home)), posts))
+            _wait_until(lambda: _complete(stack.settings, expect(posts)))
+            worker.terminate()
+            edge.terminate()
+            assert worker.wait(30) == 0
+            edge.wait(30)
+        assert "gave its last sign of life" in (check(stack.settings, "worker", "worker", -1) or "")
