@@ -48,6 +48,18 @@ class _Child:
                 preexec_fn=_die_with_parent if sys.platform == "linux" else None,
             )
 
+    def stop(self) -> None:
+        process = self.process
+        if process is None or process.poll() is not None:
+            return
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(STOP_WITHIN_S)
+        except subprocess.TimeoutExpired:
+            log.warning("%s did not stop within %.0f s, killing it", self.name, STOP_WITHIN_S)
+            process.kill()
+            process.wait()
+
 
 class Supervisor:
     """Runs children until :meth:`stop`. Stopping goes in the reverse of the order of starting."""
@@ -74,7 +86,7 @@ class Supervisor:
 
     def check(self) -> None:
         """Starts again what has ended. Raises :class:`GaveUp` after too many ends in a row."""
-        for child in self._children:
+        for child in list(self._children):
             assert child.process
             code = child.process.poll()
             if code is None:
@@ -102,17 +114,14 @@ class Supervisor:
     def stop(self) -> None:
         """Ends all processes, last started first; each gets time to finish what it is at."""
         for child in reversed(self._children):
-            process = child.process
-            if process is None or process.poll() is not None:
-                continue
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(STOP_WITHIN_S)
-            except subprocess.TimeoutExpired:
-                log.warning("%s did not stop within %.0f s, killing it", child.name, STOP_WITHIN_S)
-                process.kill()
-                process.wait()
+            child.stop()
         self._children.clear()
+
+    def end(self, name: str) -> None:
+        """Ends one process for good."""
+        child = next(child for child in self._children if child.name == name)
+        self._children.remove(child)
+        child.stop()
 
 
 def stop_on_signals(supervisor: Supervisor) -> None:

@@ -38,7 +38,7 @@ class Expected:
     """What the line must hold: every event once, every round's sums, items by tenant."""
 
     events: set[tuple[str, ...]] = field(default_factory=set)
-    rounds: dict[tuple[str, str, str], Round] = field(default_factory=lambda: defaultdict(Round))
+    rounds: dict[tuple[str, ...], Round] = field(default_factory=lambda: defaultdict(Round))
     received: Counter[str] = field(default_factory=Counter)
     rejected: Counter[str] = field(default_factory=Counter)
 

@@ -1,15 +1,11 @@
 """The whole line as processes: HTTP in, SQL out, on both brokers, with workers killed on the way."""
 
 import asyncio
-import json
 import os
 import re
 import signal
 import subprocess
 import sys
-import threading
-import time
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from decimal import Decimal
@@ -20,21 +16,19 @@ from urllib.parse import quote
 import pytest
 
 from connectors.clickhouse.query import query
-from connectors.demo.day import TENANTS, day
+from connectors.demo.day import day
 from connectors.demo.feed import feed
-from connectors.demo.run import accounts, demo_keys, is_balanced
+from connectors.demo.run import demo_keys
 from connectors.edge.tenants import Registry
 from streams.broker.local import missing_tools
-from streams.canonical import Kind
 from streams.health import check
 from streams.settings import Settings
 from streams.stack import Stack, with_free_ports
 from tests.clickhouse_server import PASSWORD, USER
-from tests.oracle import Expected, expect, read_topic
+from tests.faults.harness import complete, wait_until
+from tests.oracle import expect
 
 ROOT = Path(__file__).parent.parent.parent
-EVENTS = 100_000
-KILLS = 3
 
 needs_kafka = pytest.mark.skipif(
     bool(missing_tools()), reason=f"a real Kafka needs {' and '.join(missing_tools())}"
@@ -100,7 +94,7 @@ def test_the_line_into_clickhouse_over_http(tmp_path: Path, clickhouse_dsn: str)
     with Stack(settings, in_memory=True) as stack:
         keys = demo_keys(Registry(settings.tenants_home))
         asyncio.run(feed(stack.edge_url, keys, posts))
-        _wait_until(lambda: _complete(stack.settings, expected))
+        wait_until(lambda: complete(stack.settings, expected))
         found = query(stack.settings, "SELECT sum(stake), sum(payout) FROM rounds", "tsv")
     stake = sum(round_.bets - round_.bets_back for round_ in expected.rounds.values())
     payout = sum(round_.wins for round_ in expected.rounds.values())
@@ -117,7 +111,7 @@ def test_up_prints_a_curl_that_works_stops_on_ctrl_c_and_keeps_its_data(tmp_path
         assert "204 No Content" in answer.stdout
         if memory:
             environment["ROUNDHOUSE_DATA_DIR"] = re.findall(r"ROUNDHOUSE_DATA_DIR=(\S+)", printed)[0]
-        _wait_until(lambda: _sql(environment, "SELECT stake FROM rounds") == "1.25")
+        wait_until(lambda: _sql(environment, "SELECT stake FROM rounds") == "1.25")
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 0
     if not memory:
@@ -155,106 +149,6 @@ def _sql(environment: dict[str, str], sql: str) -> str:
     return result.stdout.splitlines()[-1] if result.stdout else result.stderr
 
 
-@contextmanager
-def supervised(stack: Stack) -> Iterator[None]:
-    thread = threading.Thread(target=stack.supervisor.run)
-    thread.start()
-    try:
-        yield
-    finally:
-        stack.supervisor.ask_to_stop()
-        thread.join()
-
-
-@needs_kafka
-@pytest.mark.kafka
-def test_every_event_counts_once_though_workers_are_killed(tmp_path: Path) -> None:
-    """Every event is posted twice; a worker is killed with SIGKILL three times, work before it."""
-    settings = with_free_ports(Settings(data_dir=tmp_path))
-    posts = day(seed=11, events=EVENTS)
-    posts = posts + posts
-    expected = expect(posts)
-    with Stack(settings, processes=2) as stack, supervised(stack):
-        keys = demo_keys(Registry(settings.tenants_home))
-        fed = threading.Thread(target=lambda: asyncio.run(feed(stack.edge_url, keys, posts)))
-        fed.start()
-        total = sum(expected.received.values())
-        for kill in range(KILLS):
-            _wait_until(lambda k=kill: _settled(settings) > total * (k + 1) / (KILLS + 4))
-            os.kill(stack.supervisor.pids()[f"worker-{kill % 2}"], signal.SIGKILL)
-            assert _settled(settings) < total, "the line had finished before the worker was killed"
-        fed.join()
-        _wait_until(lambda: _complete(settings, expected))
-        _compare(settings, expected)
-
-
-def _wait_until(condition: Any, timeout_s: float = 300) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "did not come about"
-        time.sleep(0.1)
-
-
-def _settled(settings: Settings) -> int:
-    return sum(account["settled"] for account in accounts(settings).values())
-
-
-def _complete(settings: Settings, expected: Expected) -> bool:
-    now = accounts(settings)
-    return all(
-        now[tenant.name]["received"] >= expected.received[tenant.name] and is_balanced(now[tenant.name])
-        for tenant in TENANTS
-    )
-
-
-def _compare(settings: Settings, expected: Expected) -> None:
-    """Canonical topics, rounds topic, ClickHouse and accounts against the books."""
-    found: Counter[tuple[str, ...]] = Counter()
-    legs: Counter[tuple[str, ...]] = Counter()
-    for kind in Kind:
-        topic = settings.topic_prefix + kind.topic
-        for event in read_topic(settings.kafka_bootstrap, topic, kind.contract, settings.partitions):
-            key = (event["tenant"], event["source_event"], event["event_id"])
-            if kind is Kind.PLAYER and event["source_event"] == "event":
-                continue  # derived from a custom event, not an item
-            legs[(*key, event.get("type", ""))] += 1
-            found[key] = 1
-    assert set(found) == expected.events
-    assert set(legs.values()) == {1}
-
-    newest: dict[tuple[str, str, str], dict[str, Any]] = {}
-    topic = settings.topic_prefix + "rounds"
-    for record in read_topic(settings.kafka_bootstrap, topic, "round", settings.partitions):
-        key3 = (record["tenant"], record["player_id"], record["round_id"])
-        if key3 in newest:
-            assert record["revision"] == newest[key3]["revision"] + 1
-        newest[key3] = record
-    columns = ("bet_amount", "win_amount", "rollback_bet_amount", "bet_bonus_amount")
-    books = {
-        key: (round_.bets, round_.wins, round_.bets_back, round_.bonus_bets)
-        for key, round_ in expected.rounds.items()
-    }
-    assert {key: tuple(record[name] for name in columns) for key, record in newest.items()} == books
-
-    texts = ", ".join(f"toString({column})" for column in columns)
-    rows = query(settings, f"SELECT tenant, player_id, round_id, {texts} FROM rounds", "json")
-    stored = {tuple(row.values())[:3]: tuple(row.values())[3:] for row in json.loads(rows)["data"]}
-    assert {key: tuple(map(_number, values)) for key, values in stored.items()} == {
-        key: tuple(map(_number, values)) for key, values in books.items()
-    }
-
-    for name, account in accounts(settings).items():
-        events = sum(1 for event in expected.events if event[0] == name)
-        assert account["received"] == expected.received[name]
-        assert account["accepted"] == events
-        assert account["rejected"] == expected.rejected[name]
-        assert account["conflict"] == 0
-
-
-def _number(value: Any) -> str:
-    return format(Decimal(value), ".18f")
-
-
 def test_worker_and_edge_run_several_processes_and_stop_when_told(tmp_path: Path) -> None:
     settings = with_free_ports(Settings(data_dir=tmp_path))
     more = with_free_ports(settings)  # a second edge beside the stack's own
@@ -267,13 +161,13 @@ def test_worker_and_edge_run_several_processes_and_stop_when_told(tmp_path: Path
             subprocess.Popen([*command, "edge", "--processes", "2"], **quiet) as edge,
         ):
             homes = [stack.settings.state_home / f"worker-{index}" for index in range(2)]
-            _wait_until(lambda: all((home / "alive.json").exists() for home in homes))
-            _wait_until(lambda: check(more, "edge", "", 0) is None)
+            wait_until(lambda: all((home / "alive.json").exists() for home in homes))
+            wait_until(lambda: check(more, "edge", "", 0) is None)
             assert check(stack.settings, "worker", "worker", 60) is None
             url = f"http://127.0.0.1:{more.edge_port}"
             posts = day(seed=9, events=600)
             asyncio.run(feed(url, demo_keys(Registry(settings.tenants_home)), posts))
-            _wait_until(lambda: _complete(stack.settings, expect(posts)))
+            wait_until(lambda: complete(stack.settings, expect(posts)))
             worker.terminate()
             edge.terminate()
             assert worker.wait(30) == 0
