@@ -18,7 +18,9 @@ from streams.errors import RoundhouseError
 log = logging.getLogger(__name__)
 
 RESTARTS_MAX = 10
-RESTARTS_WITHIN_S = 60.0
+RESTARTS_WITHIN_S = 120.0
+PAUSE_S = (0.2, 10.0)
+"""Before a start after the first end in a row, and at most; it doubles from end to end."""
 STOP_WITHIN_S = 20.0
 _PR_SET_PDEATHSIG = 1
 
@@ -35,6 +37,7 @@ class _Child:
     log_path: Path | None
     process: subprocess.Popen[bytes] | None = None
     ends: deque[float] = field(default_factory=lambda: deque(maxlen=RESTARTS_MAX))
+    start_at: float | None = None
 
     def start(self) -> None:
         with open(self.log_path, "ab") if self.log_path else nullcontext() as out:
@@ -64,8 +67,9 @@ class _Child:
 class Supervisor:
     """Runs children until :meth:`stop`. Stopping goes in the reverse of the order of starting."""
 
-    def __init__(self, log_dir: Path | None = None) -> None:
+    def __init__(self, log_dir: Path | None = None, pause_s: tuple[float, float] = PAUSE_S) -> None:
         self.log_dir = log_dir
+        self.pause_s = pause_s
         self._children: list[_Child] = []
         self._stopping = threading.Event()
         if log_dir:
@@ -86,21 +90,35 @@ class Supervisor:
 
     def check(self) -> None:
         """Starts again what has ended. Raises :class:`GaveUp` after too many ends in a row."""
+        now = time.monotonic()
         for child in list(self._children):
             assert child.process
-            code = child.process.poll()
-            if code is None:
-                continue
-            now = time.monotonic()
-            child.ends.append(now)
-            where = f" Its log: {child.log_path}." if child.log_path else ""
-            if len(child.ends) == RESTARTS_MAX and now - child.ends[0] < RESTARTS_WITHIN_S:
-                raise GaveUp(
-                    f"{child.name} ended {RESTARTS_MAX} times within {RESTARTS_WITHIN_S:.0f} s, last "
-                    f"with exit status {code}.{where}"
-                )
-            log.warning("%s ended with exit status %s, starting it again.%s", child.name, code, where)
-            child.start()
+            if child.start_at is not None:
+                if now >= child.start_at:
+                    child.start_at = None
+                    child.start()
+            elif (code := child.process.poll()) is not None:
+                self._ended(child, code, now)
+
+    def _ended(self, child: _Child, code: int, now: float) -> None:
+        child.ends.append(now)
+        recent = sum(now - end < RESTARTS_WITHIN_S for end in child.ends)
+        where = f" Its log: {child.log_path}." if child.log_path else ""
+        if recent == RESTARTS_MAX:
+            raise GaveUp(
+                f"{child.name} ended {RESTARTS_MAX} times within {RESTARTS_WITHIN_S:.0f} s, last "
+                f"with exit status {code}.{where}"
+            )
+        first, longest = self.pause_s
+        pause = min(first * 2 ** (recent - 1), longest)
+        child.start_at = now + pause
+        log.warning(
+            "%s ended with exit status %s, starting it again in %.1f s.%s",
+            child.name,
+            code,
+            pause,
+            where,
+        )
 
     def run(self) -> None:
         """Checks until told to stop."""
@@ -131,5 +149,8 @@ def stop_on_signals(supervisor: Supervisor) -> None:
 
 
 def _die_with_parent() -> None:
-    """Linux: a child whose supervisor is killed is told to stop, so nothing is left running."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    """Linux: a child whose supervisor is killed is killed too; the line is made for that.
+
+    The parent is the *thread* that started the child: run a supervisor in a thread that outlives it.
+    """
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

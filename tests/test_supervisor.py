@@ -41,7 +41,7 @@ def test_a_killed_process_is_started_again_and_stop_ends_it(tmp_path: Path) -> N
 
 
 def test_a_process_that_cannot_live_is_given_up_with_its_log_named(tmp_path: Path) -> None:
-    supervisor = Supervisor(tmp_path)
+    supervisor = Supervisor(tmp_path, pause_s=(0.01, 0.02))
     supervisor.start("child", [sys.executable, "-c", "raise SystemExit(3)"], os.environ)
 
     def fails() -> bool:

@@ -1,7 +1,7 @@
 """A worker process that ends at a named point, as if it had been killed there.
 
-``python -m tests.faults.crashing_worker INDEX COUNTER_FILE``: each start takes the next point of
-:data:`POINTS` from the counter file and dies there at the third pass; after all points have had their
+``python -m tests.faults.crashing_worker COUNTER_FILE POINT...``: each start takes the next of the points
+(names in :data:`POINTS`) by the counter file and dies there at the third pass; after all have had their
 turn it runs on. Wraps the real methods from outside, so the line itself knows nothing of it.
 """
 
@@ -61,14 +61,13 @@ POINTS: dict[str, Callable[[], None]] = {
 
 def main() -> None:
     """Takes the next point, arms it, runs the worker."""
-    index, counter = sys.argv[1], Path(sys.argv[2])
+    counter, points = Path(sys.argv[1]), sys.argv[2:]
     turn = int(counter.read_text()) if counter.exists() else 0
     counter.write_text(str(turn + 1))
-    names = list(POINTS)
-    if turn < len(names):
-        print(f"crash point: {names[turn]}", flush=True)
-        POINTS[names[turn]]()
-    run_worker(Settings.load(), f"worker-{index}")
+    if turn < len(points):
+        print(f"crash point: {points[turn]}", flush=True)
+        POINTS[points[turn]]()
+    run_worker(Settings.load(), "worker-0")
 
 
 if __name__ == "__main__":

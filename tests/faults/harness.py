@@ -18,6 +18,7 @@ from connectors.demo.feed import feed
 from connectors.demo.run import accounts, demo_keys, is_balanced
 from connectors.edge.tenants import Registry
 from streams.canonical import Kind
+from streams.errors import RoundhouseError
 from streams.settings import Settings
 from streams.stack import Stack, with_free_ports
 from tests.oracle import Expected, expect, read_topic
@@ -33,14 +34,14 @@ def wait_until(condition: Callable[[], bool], timeout_s: float = 300) -> None:
 
 def complete(settings: Settings, expected: Expected) -> bool:
     """Everything posted is settled, stored and folded."""
-    now = accounts(settings)
+    try:
+        now = accounts(settings)
+    except RoundhouseError:  # the sink is being killed and started again
+        return False
     return all(
         now[tenant.name]["received"] >= expected.received[tenant.name] and is_balanced(now[tenant.name])
         for tenant in TENANTS
     )
-
-
-SLICES = 6
 
 
 class Proof:
@@ -50,11 +51,13 @@ class Proof:
     under way when it strikes and the line cannot have finished before.
     """
 
-    def __init__(self, stack: Stack, seed: int, events: int) -> None:
+    def __init__(self, stack: Stack, seed: int, events: int, harms: int) -> None:
         self.stack = stack
+        self.harms = harms
         self.posts = day(seed, events) * 2
         self.expected = expect(self.posts)
         self.retried = False
+        self.failures: list[BaseException] = []
         self.released = threading.Semaphore(0)
         self._slices = 0
         self._posted = 0
@@ -66,21 +69,25 @@ class Proof:
 
     def slices(self) -> list[list[Post]]:
         """The posts, in as many parts as can be released."""
-        size = len(self.posts) // SLICES + 1
+        size = len(self.posts) // (self.harms + 1)
         return [self.posts[start : start + size] for start in range(0, len(self.posts), size)]
 
     def load(self) -> None:
         """Releases the next slice and waits until the line is at work on it."""
-        assert self._slices < SLICES - 1, "nothing would be left to post after this harm"
+        assert self._slices < self.harms, "nothing would be left to post after this harm"
         before = self._posted
         self._posted += sum(post.items for post in self.slices()[self._slices])
         self._slices += 1
         self.released.release()
-        wait_until(lambda: self.settled() > before)
+        wait_until(lambda: bool(self.failures) or self._settled() > before)
+        if self.failures:
+            raise self.failures[0]
 
-    def settled(self) -> int:
-        """Items with an outcome in ClickHouse."""
-        return sum(account["settled"] for account in accounts(self.settings).values())
+    def _settled(self) -> int:
+        try:
+            return sum(account["settled"] for account in accounts(self.settings).values())
+        except RoundhouseError:
+            return 0
 
     def pid(self, name: str) -> int:
         """A process of the stack."""
@@ -92,13 +99,13 @@ class Proof:
 
 
 @contextmanager
-def proof(home: Path, seed: int, events: int, processes: int = 2) -> Iterator[Proof]:
+def proof(home: Path, seed: int, events: int, processes: int = 2, harms: int = 3) -> Iterator[Proof]:
     """Feeds a line while the caller does it harm; on leaving, waits until it has drained."""
     chosen = with_free_ports(Settings(data_dir=home, session_timeout_s=6))
     with Stack(chosen, processes=processes) as stack:
-        running = Proof(stack, seed, events)
+        running = Proof(stack, seed, events, harms)
         keys = demo_keys(Registry(stack.settings.tenants_home))
-        failures: list[BaseException] = []
+        failures = running.failures
 
         def post() -> None:
             for posts in running.slices():
@@ -120,17 +127,19 @@ def proof(home: Path, seed: int, events: int, processes: int = 2) -> Iterator[Pr
         supervising.start()
         try:
             yield running
-        finally:
-            running.released.release(SLICES)
+            running.released.release(len(running.slices()))
             posting.join()
+            wait_until(lambda: bool(failures) or complete(stack.settings, running.expected))
             if not failures:
-                wait_until(lambda: bool(failures) or complete(stack.settings, running.expected))
-            stack.supervisor.ask_to_stop()
+                wrong = differences(running.expected, held(stack.settings), retried=running.retried)
+                assert not wrong, f"{len(wrong)} differences: {wrong[:5]}"
+        finally:
+            running.released.release(len(running.slices()))
+            posting.join()
+            stack.supervisor.ask_to_stop()  # last: what this thread started again ends with it
             supervising.join()
         if failures:
             raise failures[0]
-        wrong = differences(running.expected, held(stack.settings), retried=running.retried)
-        assert not wrong, f"{len(wrong)} differences: {wrong[:5]}"
 
 
 Key = tuple[str, ...]
