@@ -1,8 +1,8 @@
 """A worker process that ends at a named point, as if it had been killed there.
 
-``python -m tests.faults.crashing_worker COUNTER_FILE POINT...``: each start takes the next of the points
-(names in :data:`POINTS`) by the counter file and dies there at the third pass; after all have had their
-turn it runs on. Wraps the real methods from outside, so the line itself knows nothing of it.
+``python -m tests.faults.crashing_worker COUNTER_FILE POINT...``: each start takes the next of the
+points (names in :data:`POINTS`) by the counter file and dies there at the third pass; after all have
+had their turn it runs on. Wraps the real methods from outside, so the line itself knows nothing of it.
 """
 
 import os
