@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
 
-.PHONY: help demo test lint up clean
+.PHONY: help demo test faults bench lint up clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +25,12 @@ test: $(VENV)/ready ## Lint, check types and run all tests.
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest
+
+faults: $(VENV)/ready ## Run only the tests that do harm (real Kafka).
+	$(BIN)/pytest tests/faults
+
+bench: $(VENV)/ready ## Measure the worker on the yardstick job (real Kafka; a minute).
+	$(BIN)/python -m benchmarks.line --events 100000 300000
 
 lint: $(VENV)/ready ## Lint and format in place.
 	$(BIN)/ruff check --fix .
