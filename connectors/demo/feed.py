@@ -12,20 +12,16 @@ CONCURRENCY = 8
 RETRIES = 20
 
 
-class Acknowledged(dict[str, int]):
-    """Items acknowledged, by tenant."""
-
-
 async def feed(
     url: str,
     keys: Mapping[str, str],
     posts: Sequence[Post],
     progress: Callable[[int], None] = lambda items: None,
-) -> Acknowledged:
-    """Posts everything; each tenant's posts stay in order. Raises if the edge answers unexpectedly.
+) -> dict[str, int]:
+    """Posts everything and returns the items acknowledged, by tenant; their posts stay about in order.
 
-    A request that gets 503 or no answer is posted again, as an operator would; its items count as
-    acknowledged once for every answer that says so.
+    A request that gets 503 or no answer is posted again, as an operator would. Raises ``RuntimeError``
+    if the edge answers otherwise than it should.
     """
     by_tenant: dict[str, list[Post]] = defaultdict(list)
     for post in posts:
@@ -43,7 +39,7 @@ async def feed(
                 progress(items)
 
         await asyncio.gather(*(run(tenant) for tenant in by_tenant))
-    return Acknowledged(counts)
+    return dict(counts)
 
 
 async def _post(client: httpx.AsyncClient, key: str, post: Post) -> None:

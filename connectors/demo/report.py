@@ -49,8 +49,6 @@ LIMIT 3 BY tenant
 }
 """By title. docs/analysts.md shows them and explains the columns."""
 
-CHECK = "SELECT * FROM accounting WHERE unsettled != 0"
-
 
 def show(console: Console, title: str, answer: str) -> None:
     """Prints a JSON answer of ``roundhouse sql`` as a table."""
