@@ -7,8 +7,6 @@ to it: see docs/design.md, decision 2, for what was measured.
 import asyncio
 import gc
 import json
-import logging
-import os
 import socket
 import time
 from collections import defaultdict
@@ -19,6 +17,7 @@ from typing import Any
 import faust
 from faust.types import TP, EventT, StreamT
 
+from streams.failstop import fail_stop
 from streams.kafka import ensure_topics, wait_for_broker
 from streams.ledger import Ledger
 from streams.schemas import frames
@@ -27,19 +26,9 @@ from streams.stages import Process, Translate
 from streams.topics import MESSAGE_BYTES_MAX, RAW, STAGED
 from streams.translation import RawRecord
 
-log = logging.getLogger(__name__)
-
-EXIT_FAILED = 70
 TAKE_MAX = 64
 TAKE_BYTES = 4_000_000
 ALIVE_EVERY_S = 1.0
-
-
-def fail_stop(error: BaseException) -> None:
-    """Ends the process at once: Faust's own shutdown would commit offsets on the way down."""
-    log.critical("stopping: %s: %s", type(error).__name__, error, exc_info=error)
-    logging.shutdown()
-    os._exit(EXIT_FAILED)
 
 
 def create_app(settings: Settings, worker: str) -> faust.App:

@@ -27,12 +27,12 @@ from connectors.clickhouse.client import connect, is_embedded
 from connectors.clickhouse.migrate import migrate
 from connectors.clickhouse.sink import ClickHouseTables, Sink
 from streams.errors import RoundhouseError
+from streams.failstop import fail_stop
 from streams.kafka import ensure_topics, wait_for_broker
 from streams.settings import Settings
 
 log = logging.getLogger(__name__)
 
-EXIT_FAILED = 70
 FORMATS = {
     "table": "PrettyCompactMonoBlock",
     "csv": "CSVWithNames",
@@ -143,6 +143,4 @@ def _run_or_die(sink: Sink) -> None:
     try:
         sink.run()
     except Exception as error:
-        log.critical("the sink stops: %s", error, exc_info=error)
-        logging.shutdown()
-        os._exit(EXIT_FAILED)
+        fail_stop(error)

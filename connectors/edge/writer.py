@@ -1,8 +1,6 @@
 """Writes raw batches to Kafka and waits for the acknowledgement, from asyncio."""
 
 import asyncio
-import logging
-import os
 import threading
 from typing import Protocol
 
@@ -10,12 +8,11 @@ from confluent_kafka import KafkaError, KafkaException, Message
 
 from streams.canonical import Batch
 from streams.errors import DeliveryFailed
+from streams.failstop import fail_stop
 from streams.kafka import idempotent_producer
 from streams.settings import Settings
 from streams.topics import RAW
 from streams.translation import headers_of
-
-log = logging.getLogger(__name__)
 
 
 class Writer(Protocol):
@@ -107,5 +104,4 @@ class KafkaWriter:
             try:
                 self._producer.poll(0.1)
             except Exception as error:  # a dead poller would leave every request waiting
-                log.critical("the edge stops: %s", error, exc_info=error)
-                os._exit(70)
+                fail_stop(error)
