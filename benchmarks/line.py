@@ -69,7 +69,8 @@ def load(settings: Settings, events: int, batch_items: int) -> Summary:
 def run(events: int, batch_items: int, home: Path) -> dict[str, Any]:
     """One size, on a Kafka of its own."""
     settings = Settings(data_dir=home, kafka_bootstrap=f"127.0.0.1:{local.free_port()}")
-    command = local.prepare(local.fetch_jars(), home / "kafka", settings.kafka_bootstrap)
+    nodes = local.nodes_of(settings.kafka_bootstrap)
+    (command,) = local.prepare(local.fetch_jars(), home / "kafka", nodes).values()
     environment = os.environ | {
         "ROUNDHOUSE_DATA_DIR": str(home),
         "ROUNDHOUSE_KAFKA_BOOTSTRAP": settings.kafka_bootstrap,

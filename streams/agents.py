@@ -8,6 +8,7 @@ import asyncio
 import gc
 import json
 import socket
+import ssl
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Mapping
@@ -16,9 +17,10 @@ from typing import Any
 
 import faust
 from faust.types import TP, EventT, StreamT
+from faust.types.auth import CredentialsT
 
 from streams.failstop import fail_stop
-from streams.kafka import ensure_topics, wait_for_broker
+from streams.kafka import ensure_topics, sasl_login, wait_for_broker
 from streams.ledger import Ledger
 from streams.schemas import frames
 from streams.settings import Settings
@@ -40,6 +42,7 @@ def create_app(settings: Settings, worker: str) -> faust.App:
     app = faust.App(
         f"{settings.topic_prefix}line",
         broker="kafka://" + ";kafka://".join(settings.kafka_bootstrap.split(",")),
+        broker_credentials=_credentials(settings),
         datadir=str(home / "faust"),
         consumer_group_instance_id=f"{settings.topic_prefix}{socket.gethostname()}-{worker}",
         consumer_auto_offset_reset="earliest",
@@ -77,6 +80,24 @@ def create_app(settings: Settings, worker: str) -> faust.App:
             await app.sleep(ALIVE_EVERY_S)
 
     return app
+
+
+def _credentials(settings: Settings) -> CredentialsT | None:
+    """What :func:`streams.kafka._client` tells librdkafka, for Faust's own client."""
+    context = None
+    if settings.kafka_security_protocol.endswith("SSL"):
+        ca = settings.kafka_ca_file
+        context = ssl.create_default_context(cafile=str(ca) if ca else None)
+        if settings.kafka_certificate_file:
+            context.load_cert_chain(settings.kafka_certificate_file, settings.kafka_key_file)
+    if login := sasl_login(settings):
+        return faust.SASLCredentials(
+            username=login.username,
+            password=login.password,
+            mechanism=login.mechanism,
+            ssl_context=context,
+        )
+    return faust.SSLCredentials(context) if context else None
 
 
 def _add_agents(app: faust.App, settings: Settings, translate: Translate, process: Process) -> None:

@@ -38,6 +38,10 @@ class StateMismatch(RoundhouseError):
     """Local state belongs to another Kafka cluster or is ahead of its changelog."""
 
 
+class StateDamaged(RoundhouseError):
+    """Local state cannot be read or is not whole; it can be built anew from its changelog."""
+
+
 class DeliveryFailed(RoundhouseError):
     """Kafka did not take a record that must not be lost."""
 

@@ -1,6 +1,7 @@
 """Kafka clients, configured once: every producer and consumer of Roundhouse is made here."""
 
 import time
+from typing import NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
@@ -14,7 +15,42 @@ _IN_MEMORY = "mockCluster"
 
 
 def _client(settings: Settings) -> dict[str, str | int | float | bool]:
-    return {"bootstrap.servers": settings.kafka_bootstrap, "log_level": 4}
+    config: dict[str, str | int | float | bool] = {
+        "bootstrap.servers": settings.kafka_bootstrap,
+        "security.protocol": settings.kafka_security_protocol,
+        "log_level": 4,
+    }
+    files = {
+        "ssl.ca.location": settings.kafka_ca_file,
+        "ssl.certificate.location": settings.kafka_certificate_file,
+        "ssl.key.location": settings.kafka_key_file,
+    }
+    config |= {name: str(path) for name, path in files.items() if path is not None}
+    if login := sasl_login(settings):
+        names = "sasl.mechanism", "sasl.username", "sasl.password"
+        config |= dict(zip(names, login, strict=True))
+    return config
+
+
+class Login(NamedTuple):
+    """How and as whom to log in to the brokers."""
+
+    mechanism: str
+    username: str
+    password: str
+
+
+def sasl_login(settings: Settings) -> Login | None:
+    """None without a ``SASL_`` protocol. Raises ``ConfigurationError`` if half of it is missing."""
+    if not settings.kafka_security_protocol.startswith("SASL_"):
+        return None
+    username, password = settings.kafka_sasl_username, settings.kafka_sasl_password
+    if username is None or password is None:
+        raise ConfigurationError(
+            f"ROUNDHOUSE_KAFKA_SECURITY_PROTOCOL is {settings.kafka_security_protocol}: set "
+            "ROUNDHOUSE_KAFKA_SASL_USERNAME and ROUNDHOUSE_KAFKA_SASL_PASSWORD too"
+        )
+    return Login(settings.kafka_sasl_mechanism, username, password.get_secret_value())
 
 
 def idempotent_producer(settings: Settings, **more: str | int | bool) -> Producer:
@@ -109,7 +145,7 @@ def _create_topics(settings: Settings, admin: AdminClient) -> list[str]:
             settings.topic_prefix + topic.name,
             num_partitions=settings.partitions,
             replication_factor=settings.replication_factor,
-            config=topic.config(settings.window_days),
+            config=topic.config(settings.window_days, settings.replication_factor),
         )
         for topic in TOPICS
     ]

@@ -18,6 +18,7 @@ Applying records, and what a crash after each step leaves:
 """
 
 import logging
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, cast
@@ -26,7 +27,7 @@ from confluent_kafka import KafkaError, Message, Producer, TopicPartition
 
 from streams import profiles
 from streams.codec import Record, codec, unframe
-from streams.errors import DeliveryFailed, InputGap, StateMismatch
+from streams.errors import DeliveryFailed, InputGap, StateDamaged
 from streams.kafka import committed_consumer, transactional_producer
 from streams.processing import Effects, Output, process
 from streams.profiles import Profile
@@ -73,12 +74,15 @@ class Ledger:
         self.partition = partition
         self.frames = frames
         self._producer = _fencing_producer(settings, partition)
-        home = settings.state_home / worker / f"partition-{partition}"
-        self._window = Window(home / "window", cluster, settings.window_s)
-        self._profiles = Table(home / "profiles", cluster)
+        self._cluster = cluster
+        self._home = settings.state_home / worker / f"partition-{partition}"
         self._cache: dict[str, Profile | None] = {}
-        self._recover()
-        self.position = self._read_position()
+        self._stores: list[Window | Table] = []
+        try:
+            self._open()
+        except StateDamaged as error:
+            self._set_aside(error)
+            self._open()
 
     @property
     def expected(self) -> int:
@@ -86,6 +90,22 @@ class Ledger:
         return self.position.staged_offset + 1
 
     # Opening ---------------------------------------------------------------------------------
+
+    def _open(self) -> None:
+        self._window = Window(self._home / "window", self._cluster, self.settings.window_s)
+        self._stores.append(self._window)
+        self._profiles = Table(self._home / "profiles", self._cluster)
+        self._stores.append(self._profiles)
+        self._recover()
+        self.position = self._read_position()
+
+    def _set_aside(self, error: StateDamaged) -> None:
+        """Local state is a copy of the changelog: a damaged one is kept for a look and made anew."""
+        self.close()
+        aside = self._home.with_name(f"{self._home.name}.damaged")
+        log.error("%s. Moving it to %s and building it anew from the changelog.", error, aside)
+        shutil.rmtree(aside, ignore_errors=True)
+        self._home.rename(aside)
 
     def _recover(self) -> None:
         began = time.monotonic()
@@ -112,9 +132,8 @@ class Ledger:
         stored = self._window.get(_POSITION)
         if stored is None:
             if self._window.offset:
-                raise StateMismatch(
-                    f"the state in {self._window.path} has a changelog offset and no position: it is "
-                    "damaged. Move that directory away to build the state anew from the changelog."
+                raise StateDamaged(
+                    f"the state in {self._window.path} has a changelog offset and no position"
                 )
             return Position(self._low - 1, {})
         position = Position.of(cast(Record, _CHANGES.decode(stored)["position"]))
@@ -239,8 +258,8 @@ class Ledger:
 
     def close(self) -> None:
         """Closes the tables; an unfinished transaction is left to the next owner to end."""
-        self._window.close()
-        self._profiles.close()
+        while self._stores:
+            self._stores.pop().close()
 
 
 class _Last:

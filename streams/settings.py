@@ -1,9 +1,9 @@
 """Settings: environment variables with the prefix ``ROUNDHOUSE_``, described in docs/operations.md."""
 
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
-from pydantic import Field, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from streams.batch import ITEMS_MAX
@@ -24,11 +24,31 @@ class Settings(BaseSettings):
     )
 
     kafka_bootstrap: str = Field("127.0.0.1:9092", description="Kafka's bootstrap servers.")
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="How to speak to the brokers."
+    )
+    kafka_ca_file: Path | None = Field(
+        None,
+        description="PEM of the authority that signed the brokers' certificates; default the system's.",
+    )
+    kafka_certificate_file: Path | None = Field(
+        None, description="PEM of a client certificate, where the brokers ask for one."
+    )
+    kafka_key_file: Path | None = Field(None, description="PEM of the client certificate's key.")
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        "SCRAM-SHA-512", description="How to log in, with a `SASL_` protocol."
+    )
+    kafka_sasl_username: str | None = Field(None, description="Who logs in.")
+    kafka_sasl_password: SecretStr | None = Field(None, description="Its password.")
     topic_prefix: str = Field("roundhouse.", description="Put before every topic name.")
     partitions: int = Field(
         4, ge=1, le=1024, description="Partitions of every topic. Fixed once topics exist."
     )
-    replication_factor: int = Field(1, ge=1, description="Replicas of every topic.")
+    replication_factor: int = Field(
+        1,
+        ge=1,
+        description="Replicas of every topic. Of three or more, one may be away.",
+    )
     window_days: int = Field(
         35,
         ge=1,
@@ -55,6 +75,9 @@ class Settings(BaseSettings):
         None,
         description="`http(s)://user:password@host:port` or `chdb:///path`; "
         "default chDB in `<data_dir>/clickhouse`.",
+    )
+    clickhouse_ca_file: Path | None = Field(
+        None, description="PEM of the authority that signed an https ClickHouse's certificate."
     )
     clickhouse_database: str = Field(
         "roundhouse", pattern=r"^[a-zA-Z_][a-zA-Z0-9_]*$", description="Database of all tables."

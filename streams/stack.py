@@ -4,11 +4,13 @@ import json
 import os
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import httpx
+from pydantic import SecretStr
 
 from streams.broker import local, memory
 from streams.errors import BrokerUnavailable, ConfigurationError, RoundhouseError
@@ -23,15 +25,25 @@ class Stack:
     """Starts on entry, stops on exit. ``settings`` are as the processes see them, ports included.
 
     With ``in_memory`` nothing is kept: ``data_dir`` should be a temporary folder.
+    ``program`` is the command line before the names of Roundhouse's own commands.
     """
 
-    def __init__(self, settings: Settings, in_memory: bool = False, processes: int = 1) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        in_memory: bool = False,
+        processes: int = 1,
+        *,
+        program: Sequence[str] = (sys.executable, "-m", "streams.cli"),
+        supervisor: Supervisor | None = None,
+    ) -> None:
         if in_memory:
             settings = settings.model_copy(update={"partitions": memory.PARTITIONS})
         self.settings = settings
         self.in_memory = in_memory
         self.processes = processes
-        self.supervisor = Supervisor(settings.data_dir / "logs")
+        self.program = program
+        self.supervisor = supervisor or Supervisor(settings.data_dir / "logs")
 
     def __enter__(self) -> Self:
         self.settings.data_dir.mkdir(parents=True, exist_ok=True)
@@ -67,7 +79,9 @@ class Stack:
     def environment(self) -> dict[str, str]:
         """The environment in which a command sees this stack's settings."""
         values = {
-            f"ROUNDHOUSE_{name.upper()}": str(value)
+            f"ROUNDHOUSE_{name.upper()}": (
+                value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+            )
             for name, value in self.settings.model_dump().items()
             if value is not None
         }
@@ -75,9 +89,7 @@ class Stack:
 
     def start(self, name: str, *arguments: str) -> int:
         """Starts ``roundhouse <arguments>`` as a supervised process; returns its pid."""
-        return self.supervisor.start(
-            name, [sys.executable, "-m", "streams.cli", *arguments], self.environment
-        )
+        return self.supervisor.start(name, [*self.program, *arguments], self.environment)
 
     def _start_broker(self) -> None:
         home = self.settings.data_dir
@@ -94,10 +106,9 @@ class Stack:
                 f"a real Kafka needs {' and '.join(missing)}, not found on the PATH. Install a JDK "
                 "(17 or newer) and Maven, or use --memory."
             )
-        if ":" not in self.settings.kafka_bootstrap or "," in self.settings.kafka_bootstrap:
-            raise ConfigurationError("ROUNDHOUSE_KAFKA_BOOTSTRAP must be one host:port to start here")
-        command = local.prepare(local.fetch_jars(), home / "kafka", self.settings.kafka_bootstrap)
-        self.supervisor.start("kafka", command, os.environ)
+        nodes = local.nodes_of(self.settings.kafka_bootstrap)
+        for name, command in local.prepare(local.fetch_jars(), home / "kafka", nodes).items():
+            self.supervisor.start(name, command, os.environ)
 
     def _wait_until_ready(self) -> None:
         checks = {
@@ -151,11 +162,12 @@ class NotRunning(RoundhouseError):
     """No stack runs on the data directory."""
 
 
-def with_free_ports(settings: Settings) -> Settings:
+def with_free_ports(settings: Settings, brokers: int = 1) -> Settings:
     """Settings with ports that nothing listens on, for a stack that must not meet another."""
+    ports = [local.free_port() for _ in range(brokers)]
     return settings.model_copy(
         update={
-            "kafka_bootstrap": f"127.0.0.1:{local.free_port()}",
+            "kafka_bootstrap": ",".join(f"127.0.0.1:{port}" for port in ports),
             "edge_port": local.free_port(),
             "sql_port": local.free_port(),
         }

@@ -7,10 +7,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from streams.errors import RoundhouseError
@@ -18,7 +17,8 @@ from streams.errors import RoundhouseError
 log = logging.getLogger(__name__)
 
 RESTARTS_MAX = 10
-RESTARTS_WITHIN_S = 120.0
+ALIVE_S = 30.0
+"""A process that lived so long was well: its end is the first in a row again."""
 PAUSE_S = (0.2, 10.0)
 """Before a start after the first end in a row, and at most; it doubles from end to end."""
 STOP_WITHIN_S = 20.0
@@ -26,7 +26,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 class GaveUp(RoundhouseError):
-    """A process ended too often in a short time to be started once more."""
+    """A process ended too often in a row to be started once more."""
 
 
 @dataclass
@@ -36,10 +36,12 @@ class _Child:
     environment: Mapping[str, str]
     log_path: Path | None
     process: subprocess.Popen[bytes] | None = None
-    ends: deque[float] = field(default_factory=lambda: deque(maxlen=RESTARTS_MAX))
+    started_at: float = 0.0
+    ends: int = 0
     start_at: float | None = None
 
     def start(self) -> None:
+        self.started_at = time.monotonic()
         with open(self.log_path, "ab") if self.log_path else nullcontext() as out:
             self.process = subprocess.Popen(
                 self.command,
@@ -51,15 +53,15 @@ class _Child:
                 preexec_fn=_die_with_parent if sys.platform == "linux" else None,
             )
 
-    def stop(self) -> None:
+    def stop(self, within_s: float = STOP_WITHIN_S) -> None:
         process = self.process
         if process is None or process.poll() is not None:
             return
         process.send_signal(signal.SIGTERM)
         try:
-            process.wait(STOP_WITHIN_S)
+            process.wait(within_s)
         except subprocess.TimeoutExpired:
-            log.warning("%s did not stop within %.0f s, killing it", self.name, STOP_WITHIN_S)
+            log.warning("%s did not stop within %.0f s, killing it", self.name, within_s)
             process.kill()
             process.wait()
 
@@ -67,10 +69,17 @@ class _Child:
 class Supervisor:
     """Runs children until :meth:`stop`. Stopping goes in the reverse of the order of starting."""
 
-    def __init__(self, log_dir: Path | None = None, pause_s: tuple[float, float] = PAUSE_S) -> None:
+    def __init__(
+        self,
+        log_dir: Path | None = None,
+        pause_s: tuple[float, float] = PAUSE_S,
+        restarts_max: int = RESTARTS_MAX,
+    ) -> None:
         self.log_dir = log_dir
         self.pause_s = pause_s
+        self.restarts_max = restarts_max
         self._children: list[_Child] = []
+        self._changing = threading.Lock()
         self._stopping = threading.Event()
         if log_dir:
             log_dir.mkdir(parents=True, exist_ok=True)
@@ -79,8 +88,9 @@ class Supervisor:
         """Starts a process that must go on running; returns its pid."""
         path = self.log_dir / f"{name}.log" if self.log_dir else None
         child = _Child(name, command, environment, path)
-        child.start()
-        self._children.append(child)
+        with self._changing:
+            child.start()
+            self._children.append(child)
         assert child.process
         return child.process.pid
 
@@ -88,29 +98,34 @@ class Supervisor:
         """Process ids by name."""
         return {child.name: child.process.pid for child in self._children if child.process}
 
+    def command(self, name: str) -> tuple[Sequence[str], Mapping[str, str]]:
+        """The command and environment of a process, as they were given to :meth:`start`."""
+        child = next(child for child in self._children if child.name == name)
+        return child.command, child.environment
+
     def check(self) -> None:
         """Starts again what has ended. Raises :class:`GaveUp` after too many ends in a row."""
         now = time.monotonic()
-        for child in list(self._children):
-            assert child.process
-            if child.start_at is not None:
-                if now >= child.start_at:
-                    child.start_at = None
-                    child.start()
-            elif (code := child.process.poll()) is not None:
-                self._ended(child, code, now)
+        with self._changing:
+            for child in self._children:
+                assert child.process
+                if child.start_at is not None:
+                    if now >= child.start_at:
+                        child.start_at = None
+                        child.start()
+                elif (code := child.process.poll()) is not None:
+                    self._ended(child, code, now)
 
     def _ended(self, child: _Child, code: int, now: float) -> None:
-        child.ends.append(now)
-        recent = sum(now - end < RESTARTS_WITHIN_S for end in child.ends)
+        child.ends = 1 if now - child.started_at > ALIVE_S else child.ends + 1
         where = f" Its log: {child.log_path}." if child.log_path else ""
-        if recent == RESTARTS_MAX:
+        if child.ends == self.restarts_max:
             raise GaveUp(
-                f"{child.name} ended {RESTARTS_MAX} times within {RESTARTS_WITHIN_S:.0f} s, last "
-                f"with exit status {code}.{where}"
+                f"{child.name} ended {self.restarts_max} times in a row, each time within "
+                f"{ALIVE_S:.0f} s of its start, last with exit status {code}.{where}"
             )
         first, longest = self.pause_s
-        pause = min(first * 2 ** (recent - 1), longest)
+        pause = min(first * 2 ** (child.ends - 1), longest)
         child.start_at = now + pause
         log.warning(
             "%s ended with exit status %s, starting it again in %.1f s.%s",
@@ -135,11 +150,12 @@ class Supervisor:
             child.stop()
         self._children.clear()
 
-    def end(self, name: str) -> None:
-        """Ends one process for good."""
-        child = next(child for child in self._children if child.name == name)
-        self._children.remove(child)
-        child.stop()
+    def end(self, name: str, within_s: float = STOP_WITHIN_S) -> None:
+        """Ends one process for good, by force if it does not stop in time."""
+        with self._changing:
+            child = next(child for child in self._children if child.name == name)
+            self._children.remove(child)
+        child.stop(within_s)
 
 
 def stop_on_signals(supervisor: Supervisor) -> None:

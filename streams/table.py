@@ -25,10 +25,12 @@ from rocksdict import (
     WriteOptions,
 )
 
-from streams.errors import StateMismatch
+from streams.errors import StateDamaged, StateMismatch
 
 _OFFSET = b"\x00offset"
 _CLUSTER = b"\x00cluster"
+_EARLIER = b"\x00earlier"
+_DAMAGED = "DAMAGED"
 _BLOCK_CACHE_BYTES = 64 << 20
 _WRITE_BUFFER_BYTES = 32 << 20
 
@@ -38,7 +40,11 @@ _cache = Cache(_BLOCK_CACHE_BYTES)  # one for all tables of the process, so that
 
 
 class Table:
-    """Bytes to bytes, for ever. Raises ``StateMismatch`` if it belongs to another cluster."""
+    """Bytes to bytes, for ever.
+
+    Raises ``StateMismatch`` if it belongs to another cluster, and ``StateDamaged`` if RocksDB finds
+    its files damaged; one that was found so while it was read is so at every later opening.
+    """
 
     def __init__(self, path: Path, cluster: str) -> None:
         path.mkdir(parents=True, exist_ok=True)
@@ -52,7 +58,14 @@ class Table:
         options.set_write_buffer_size(_WRITE_BUFFER_BYTES)
         options.set_keep_log_file_num(2)
         self.path = path
-        self._db = Rdict(str(path), options)
+        if (path / _DAMAGED).exists():
+            raise StateDamaged(f"the state in {path} was found damaged when it was last read")
+        try:
+            self._db = Rdict(str(path), options)
+        except Exception as error:  # rocksdict raises nothing narrower
+            if _tells_of_damage(error):
+                raise StateDamaged(f"the state in {path} is damaged: {error}") from None
+            raise
         self._unlogged = WriteOptions()
         self._unlogged.disable_wal = True  # type: ignore[method-assign,assignment]  # a property
         known = self._db.get(_CLUSTER)
@@ -72,7 +85,13 @@ class Table:
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """Values in the order of ``keys``."""
-        return list(self._db.get(list(keys)) or ())
+        try:
+            return list(self._db.get(list(keys)) or ())
+        except Exception as error:
+            if _tells_of_damage(error):
+                (self.path / _DAMAGED).touch()
+                raise StateDamaged(f"the state in {self.path} is damaged: {error}") from None
+            raise
 
     def write(self, puts: Puts, offset: int, at_s: float) -> None:
         """Puts and the changelog offset to go on from, together. Their time does not matter here."""
@@ -84,9 +103,19 @@ class Table:
             batch.put(key, value)
         self._db.write(batch, self._unlogged)
 
+    def flush(self) -> None:
+        """Brings to the disk what has been written."""
+        self._db.flush(True)
+
     def close(self) -> None:
         """Flushes and closes."""
         self._db.close()
+
+
+def _tells_of_damage(error: Exception) -> bool:
+    """Files that are broken or missing, not a disk that is full or a lock that is held."""
+    text = str(error)
+    return "Corruption" in text or "No such file" in text
 
 
 class Window:
@@ -96,6 +125,9 @@ class Window:
     lasts until the first write ``window_s`` later. What is written goes into the newest, what is asked
     for is looked up in all, and one that ended ``window_s`` ago is dropped. Another ``window_s`` may
     be given at any opening.
+
+    The newest generation's offset speaks for all: an earlier one is on the disk before a newer one
+    begins, and the newer one knows which there are. Raises ``StateDamaged`` if one of them is gone.
     """
 
     def __init__(self, path: Path, cluster: str, window_s: int) -> None:
@@ -104,7 +136,14 @@ class Window:
         self._cluster = cluster
         self._window_s = window_s
         kept = [int(entry.name) for entry in path.iterdir() if entry.name.isdecimal()]
-        self._generations = {begin: Table(path / str(begin), cluster) for begin in kept}
+        self._generations: dict[int, Table] = {}
+        try:
+            for begin in kept:
+                self._generations[begin] = Table(path / str(begin), cluster)
+            self._check_whole()
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def offset(self) -> int:
@@ -133,15 +172,37 @@ class Window:
         now = int(at_s)
         newest = max(self._generations, default=None)
         if newest is None or now >= newest + self._window_s:
+            if newest is not None:
+                self._generations[newest].flush()
             newest = now
             self._generations[now] = Table(self.path / str(now), self._cluster)
+            puts = {**puts, _EARLIER: self._earlier_than(newest)}
         self._generations[newest].write(puts, offset, at_s)
         begins = sorted(self._generations)
-        for begin, end in itertools.pairwise(begins):
-            if end <= now - self._window_s:
-                table = self._generations.pop(begin)
-                table.close()
-                shutil.rmtree(table.path)
+        over = [begin for begin, end in itertools.pairwise(begins) if end <= now - self._window_s]
+        if over:
+            self._drop(over)
+
+    def _drop(self, over: list[int]) -> None:
+        dropped = [self._generations.pop(begin) for begin in over]
+        newest = max(self._generations)
+        table = self._generations[newest]
+        table.write({_EARLIER: self._earlier_than(newest)}, table.offset, 0.0)
+        table.flush()  # a crash must not find the list naming what is gone
+        for each in dropped:
+            each.close()
+            shutil.rmtree(each.path)
+
+    def _earlier_than(self, newest: int) -> bytes:
+        return b",".join(b"%d" % begin for begin in sorted(self._generations) if begin < newest)
+
+    def _check_whole(self) -> None:
+        if not self._generations:
+            return
+        (listed,) = self._generations[max(self._generations)].get_many([_EARLIER])
+        for begin in filter(None, (listed or b"").split(b",")):
+            if int(begin) not in self._generations:
+                raise StateDamaged(f"the state in {self.path} is not whole: {begin.decode()} is gone")
 
     def close(self) -> None:
         """Flushes and closes."""

@@ -27,9 +27,12 @@ class Topic(NamedTuple):
     compacted: bool = False
     days: int | None = 7
 
-    def config(self, window_days: int) -> dict[str, str]:
-        """Its configuration on the broker."""
-        sizes = {"max.message.bytes": str(MESSAGE_BYTES_MAX)}
+    def config(self, window_days: int, replicas: int) -> dict[str, str]:
+        """Its configuration on the broker. With three replicas one may be away."""
+        sizes = {
+            "max.message.bytes": str(MESSAGE_BYTES_MAX),
+            "min.insync.replicas": str(max(1, replicas - 1)),
+        }
         if self.compacted:
             return sizes | {"cleanup.policy": "compact"}
         days = 2 * window_days if self.days is None else self.days

@@ -4,12 +4,15 @@ The engine is the same; what this stands in for is the wire: queries and setting
 the body, errors as status 500 with ClickHouse's text.
 """
 
+import argparse
 import base64
 import json
 import re
-import sys
+import ssl
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -18,8 +21,12 @@ from chdb.session import Session
 USER, PASSWORD = "roundhouse", "a secret"
 
 
-def serve(path: str) -> None:
-    """Prints its address, then serves until it is killed."""
+def serve(path: str, port: int, control: Path | None, certificate: Path | None) -> None:
+    """Prints its address, then serves until it is killed.
+
+    ``control``: a file whose JSON may say ``delay_s`` (before every answer) or ``fail`` (errors).
+    ``certificate``: PEM of certificate and key, to speak TLS.
+    """
     session: Any = Session(path)  # type: ignore[no-untyped-call]
     lock = threading.Lock()
 
@@ -35,6 +42,11 @@ def serve(path: str) -> None:
             expected = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
             if self.headers.get("authorization") != f"Basic {expected}":
                 self._answer(403, b"Code: 516. DB::Exception: Authentication failed")
+                return
+            orders = json.loads(control.read_text()) if control and control.exists() else {}
+            time.sleep(orders.get("delay_s", 0))
+            if orders.get("fail"):
+                self._answer(500, b"Code: 241. DB::Exception: Memory limit exceeded")
                 return
             with lock:
                 try:
@@ -81,10 +93,19 @@ def serve(path: str) -> None:
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+    if certificate:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
     print(f"127.0.0.1:{server.server_address[1]}", flush=True)
     server.serve_forever()
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1])
+    parser = argparse.ArgumentParser()
+    parser.add_argument("path")
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--control", type=Path)
+    parser.add_argument("--certificate", type=Path)
+    serve(**vars(parser.parse_args()))

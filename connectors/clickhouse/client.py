@@ -5,6 +5,7 @@ the sink (:mod:`connectors.clickhouse.service`).
 """
 
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import clickhouse_connect
@@ -39,4 +40,7 @@ def connect(settings: Settings) -> Client:
                     "ask it with `roundhouse sql`."
                 ) from None
             raise
-    return clickhouse_connect.get_client(dsn=dsn, send_receive_timeout=120)
+    more: dict[str, Any] = {}
+    if settings.clickhouse_ca_file:
+        more["ca_cert"] = str(settings.clickhouse_ca_file)
+    return clickhouse_connect.get_client(dsn=dsn, send_receive_timeout=120, **more)

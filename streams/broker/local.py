@@ -1,11 +1,13 @@
-"""A single Kafka node in KRaft mode, from the official jars."""
+"""Kafka in KRaft mode, one node or several, from the official jars."""
 
 import shutil
 import socket
 import subprocess
 import uuid
 from base64 import urlsafe_b64encode
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from streams.errors import ConfigurationError
 from streams.topics import MESSAGE_BYTES_MAX
@@ -51,26 +53,65 @@ def java(jars: Path, main: str, *arguments: str, heap: str = "256m") -> list[str
     ]
 
 
-def prepare(jars: Path, home: Path, bootstrap: str) -> list[str]:
-    """Formats ``home`` for a node that listens on ``bootstrap``; returns the command that runs it."""
-    host, _, port = bootstrap.rpartition(":")
-    home.mkdir(parents=True, exist_ok=True)
-    config = home / "server.properties"
-    config.write_text(_properties(home.resolve(), host, int(port)))
-    if not (home / "log" / "meta.properties").exists():
-        cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        cluster = cluster.replace("-", "a", 1) if cluster.startswith("-") else cluster
-        result = subprocess.run(
-            java(jars, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(config)),
-            capture_output=True,
-            text=True,
-            check=False,
+class Node(NamedTuple):
+    """A broker that is also a controller: the port clients use and the port controllers use."""
+
+    number: int
+    host: str
+    port: int
+    controller_port: int
+
+    @property
+    def name(self) -> str:
+        """Of its process and its folder."""
+        return f"kafka-{self.number}"
+
+
+def nodes_of(bootstrap: str) -> list[Node]:
+    """A node for each ``host:port`` of a comma-separated list."""
+    addresses = [address.rpartition(":") for address in bootstrap.split(",")]
+    if not all(host and port.isdecimal() for host, _, port in addresses):
+        raise ConfigurationError(
+            f"ROUNDHOUSE_KAFKA_BOOTSTRAP is {bootstrap!r}: to start brokers here it must be host:port, "
+            "or several joined by commas, one for each broker to start"
         )
-        if result.returncode:
-            raise ConfigurationError(
-                f"Kafka's storage could not be formatted:\n{result.stdout}{result.stderr}"
+    return [
+        Node(number, host, int(port), free_port())
+        for number, (host, _, port) in enumerate(addresses, 1)
+    ]
+
+
+def prepare(jars: Path, home: Path, nodes: Sequence[Node]) -> dict[str, list[str]]:
+    """Formats a folder in ``home`` for each node; returns the commands that run them, by name."""
+    cluster = _cluster_id(home)
+    commands = {}
+    for node in nodes:
+        folder = home / node.name
+        folder.mkdir(parents=True, exist_ok=True)
+        config = folder / "server.properties"
+        config.write_text(_properties(folder.resolve(), node, nodes))
+        if not (folder / "log" / "meta.properties").exists():
+            result = subprocess.run(
+                java(jars, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(config)),
+                capture_output=True,
+                text=True,
+                check=False,
             )
-    return java(jars, "kafka.Kafka", str(config.resolve()), heap="1g")
+            if result.returncode:
+                raise ConfigurationError(
+                    f"Kafka's storage could not be formatted:\n{result.stdout}{result.stderr}"
+                )
+        commands[node.name] = java(jars, "kafka.Kafka", str(config.resolve()), heap="1g")
+    return commands
+
+
+def _cluster_id(home: Path) -> str:
+    path = home / "cluster-id"
+    if not path.exists():
+        home.mkdir(parents=True, exist_ok=True)
+        cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        path.write_text(cluster.replace("-", "a", 1) if cluster.startswith("-") else cluster)
+    return path.read_text()
 
 
 def free_port() -> int:
@@ -81,23 +122,25 @@ def free_port() -> int:
         return port
 
 
-def _properties(home: Path, host: str, port: int) -> str:
-    controller = f"127.0.0.1:{free_port()}"
+def _properties(home: Path, node: Node, nodes: Sequence[Node]) -> str:
+    controller = f"127.0.0.1:{node.controller_port}"
+    voters = ",".join(f"{each.number}@127.0.0.1:{each.controller_port}" for each in nodes)
+    replicas = min(3, len(nodes))
     entries = {
         "process.roles": "broker,controller",
-        "node.id": 1,
-        "controller.quorum.bootstrap.servers": controller,
-        "controller.quorum.voters": f"1@{controller}",
-        "listeners": f"PLAINTEXT://{host}:{port},CONTROLLER://{controller}",
-        "advertised.listeners": f"PLAINTEXT://{host}:{port}",
+        "node.id": node.number,
+        "controller.quorum.voters": voters,
+        "listeners": f"PLAINTEXT://{node.host}:{node.port},CONTROLLER://{controller}",
+        "advertised.listeners": f"PLAINTEXT://{node.host}:{node.port}",
         "controller.listener.names": "CONTROLLER",
         "log.dirs": home / "log",
         "auto.create.topics.enable": "false",
         "message.max.bytes": MESSAGE_BYTES_MAX,
-        "offsets.topic.replication.factor": 1,
+        "replica.fetch.max.bytes": MESSAGE_BYTES_MAX,
+        "offsets.topic.replication.factor": replicas,
         "offsets.topic.num.partitions": 4,
-        "transaction.state.log.replication.factor": 1,
-        "transaction.state.log.min.isr": 1,
+        "transaction.state.log.replication.factor": replicas,
+        "transaction.state.log.min.isr": max(1, replicas - 1),
         "transaction.state.log.num.partitions": 4,
         "group.initial.rebalance.delay.ms": 0,
         "log.cleaner.dedupe.buffer.size": 33_554_432,

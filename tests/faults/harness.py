@@ -1,217 +1,447 @@
-"""A stack under load and a fault, and the comparison of what it holds with independent books."""
+"""A line under load that is done harm to, watched, and at last compared with independent books."""
 
 import asyncio
+import itertools
 import json
+import logging
 import os
+import random
+import shutil
+import signal
+import sys
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from decimal import Decimal
 from pathlib import Path
+from typing import NamedTuple
+
+import httpx
+from clickhouse_connect.driver.exceptions import ClickHouseError
+from confluent_kafka import OFFSET_END, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from connectors.clickhouse.query import query
-from connectors.demo.day import TENANTS, Post, day
-from connectors.demo.feed import feed
+from connectors.demo.day import GAMEBALL, Post
 from connectors.demo.run import accounts, demo_keys, is_balanced
 from connectors.edge.tenants import Registry
-from streams.canonical import Kind
+from streams.broker import local
 from streams.errors import RoundhouseError
+from streams.kafka import committed_consumer
 from streams.settings import Settings
 from streams.stack import Stack, with_free_ports
-from tests.oracle import Expected, expect, read_topic
+from streams.supervisor import Supervisor
+from tests.clickhouse_server import PASSWORD, USER
+from tests.faults.armed import POINTS, arm_file
+from tests.faults.books import Acknowledged, Verdict, compare, held
+from tests.faults.traffic import traffic
+
+log = logging.getLogger(__name__)
+
+WITHIN_S = 300.0
+ROOT = Path(__file__).parent.parent.parent
 
 
-def wait_until(condition: Callable[[], bool], timeout_s: float = 300) -> None:
+def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = WITHIN_S) -> None:
     """Waits for what other processes bring about."""
     deadline = time.monotonic() + timeout_s
     while not condition():
-        assert time.monotonic() < deadline, "did not come about"
-        time.sleep(0.1)
+        assert time.monotonic() < deadline, f"did not come about within {timeout_s:.0f} s: {what}"
+        time.sleep(0.05)
 
 
-def complete(settings: Settings, expected: Expected) -> bool:
-    """Everything posted is settled, stored and folded."""
-    try:
-        now = accounts(settings)
-    except RoundhouseError:  # the sink is being killed and started again
-        return False
-    return all(
-        now[tenant.name]["received"] >= expected.received[tenant.name] and is_balanced(now[tenant.name])
-        for tenant in TENANTS
-    )
+class Feeder:
+    """Posts traffic at a rate, each post until it is acknowledged, and keeps the books.
 
-
-class Proof:
-    """A running line that is being fed; every item is posted twice.
-
-    What is posted is cut into slices; a fault calls :meth:`load` before each harm, so that work is
-    under way when it strikes and the line cannot have finished before.
+    ``fault`` is written beside each post; with ``patience_s`` a client gives up that early, once a
+    post, and sends it again.
     """
 
-    def __init__(self, stack: Stack, seed: int, events: int, harms: int) -> None:
+    POSTERS = 6
+    TIMEOUT_S = 60.0
+
+    def __init__(
+        self, url: str, keys: dict[str, str], posts: Iterator[Post], items_per_s: float
+    ) -> None:
+        self.fault = "none"
+        self.patience_s: float | None = None
+        self.retries = 0
+        self.acknowledged: list[Acknowledged] = []
+        self.failure: BaseException | None = None
+        self._url = url
+        self._keys = keys
+        self._posts = posts
+        self._items_per_s = items_per_s
+        self._due = 0.0
+        self._stopping = False
+        self._thread = threading.Thread(target=self._guarded, name="feeder")
+
+    def start(self) -> None:
+        """Begins to post."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Returns when everything that was sent is acknowledged."""
+        self._stopping = True
+        self._thread.join()
+
+    def _guarded(self) -> None:
+        try:
+            asyncio.run(self._run())
+        except BaseException as error:
+            self.failure = error
+
+    async def _run(self) -> None:
+        async with httpx.AsyncClient(base_url=self._url) as client, asyncio.TaskGroup() as group:
+            for _ in range(self.POSTERS):
+                group.create_task(self._poster(client))
+
+    async def _poster(self, client: httpx.AsyncClient) -> None:
+        while not self._stopping:
+            post = next(self._posts)
+            now = time.monotonic()
+            self._due = max(self._due, now - 1.0) + post.items / self._items_per_s
+            await asyncio.sleep(self._due - now)
+            await self._deliver(client, post)
+
+    async def _deliver(self, client: httpx.AsyncClient, post: Post) -> None:
+        key_header = "APIKey" if post.path == GAMEBALL else "x-api-key"
+        headers = {"content-type": "application/json", key_header: self._keys[post.tenant]}
+        if post.idempotency_key:
+            headers["idempotency-key"] = post.idempotency_key
+        began, fault = time.monotonic(), self.fault
+        timeout = self.patience_s or self.TIMEOUT_S
+        while True:
+            try:
+                answer = await client.post(
+                    post.path, content=post.body, headers=headers, timeout=timeout
+                )
+            except httpx.TransportError:
+                answer = None
+            if answer is not None and answer.status_code != 503:
+                break
+            self.retries += 1
+            timeout = self.TIMEOUT_S
+            await asyncio.sleep(0.2 if answer is None else float(answer.headers["retry-after"]))
+        expected = 422 if post.invalid else 204
+        if answer.status_code != expected:
+            raise AssertionError(f"{post.path} answered {answer.status_code}: {answer.text[:500]}")
+        batch_id = answer.headers["x-batch-id"]
+        self.acknowledged.append(Acknowledged(fault, post, batch_id, began))
+
+
+class Watcher:
+    """Notes when each partition's first transaction after a moment becomes visible."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._stopping = False
+        self._since = float("inf")
+        self._seen: dict[int, float] = {}
+        self._thread = threading.Thread(target=self._run, name="watcher")
+
+    def start(self) -> None:
+        """Begins to watch."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends."""
+        self._stopping = True
+        self._thread.join()
+
+    def all_since(self, moment: float) -> float:
+        """Waits for output made after ``moment`` (epoch, s) on every partition; when it came."""
+        self._seen.clear()
+        self._since = moment
+        wait_until(lambda: len(self._seen) == self._settings.partitions, "output on every partition")
+        return max(self._seen.values())
+
+    def _run(self) -> None:
+        consumer = committed_consumer(self._settings, "watcher", log_level=0)
+        topic = f"{self._settings.topic_prefix}state.window"
+        consumer.assign(
+            [TopicPartition(topic, number, OFFSET_END) for number in range(self._settings.partitions)]
+        )
+        while not self._stopping:
+            for message in consumer.consume(500, 0.05):
+                if message.error() is None and message.timestamp()[1] / 1000 > self._since:
+                    self._seen.setdefault(message.partition() or 0, time.time())
+        consumer.close()
+
+
+class Recovery(NamedTuple):
+    """Seconds from the end of a harm until every partition had new output, and until a batch that was
+    posted afterwards stood settled in ClickHouse."""
+
+    output_s: float
+    settled_s: float
+
+
+class NotPossible(Exception):
+    """A fault that this machine does not let anyone make; the message says why."""
+
+
+class Line:
+    """A running line that is being fed, and the means to do it harm."""
+
+    def __init__(
+        self, stack: Stack, feeder: Feeder, watcher: Watcher, seed: int, *, long: bool, workers: int
+    ) -> None:
         self.stack = stack
-        self.harms = harms
-        self.posts = day(seed, events) * 2
-        self.expected = expect(self.posts)
-        self.retried = False
-        self.failures: list[BaseException] = []
-        self.released = threading.Semaphore(0)
-        self._slices = 0
-        self._posted = 0
+        self.feeder = feeder
+        self.watcher = watcher
+        self.rng = random.Random(seed)
+        self.long = long
+        self.workers = [f"worker-{number}" for number in range(workers)]
+        self.control = stack.settings.data_dir / "clickhouse-orders.json"
 
     @property
     def settings(self) -> Settings:
         """The line's."""
         return self.stack.settings
 
-    def slices(self) -> list[list[Post]]:
-        """The posts, in as many parts as can be released."""
-        size = len(self.posts) // (self.harms + 1)
-        return [self.posts[start : start + size] for start in range(0, len(self.posts), size)]
+    @property
+    def brokers(self) -> list[str]:
+        """Names of the broker processes."""
+        return [node.name for node in local.nodes_of(self.settings.kafka_bootstrap)]
 
-    def load(self) -> None:
-        """Releases the next slice and waits until the line is at work on it."""
-        assert self._slices < self.harms, "nothing would be left to post after this harm"
-        before = self._posted
-        self._posted += sum(post.items for post in self.slices()[self._slices])
-        self._slices += 1
-        self.released.release()
-        wait_until(lambda: bool(self.failures) or self._settled() > before)
-        if self.failures:
-            raise self.failures[0]
-
-    def _settled(self) -> int:
-        try:
-            return sum(account["settled"] for account in accounts(self.settings).values())
-        except RoundhouseError:
-            return 0
-
-    def pid(self, name: str) -> int:
-        """A process of the stack."""
-        return self.stack.supervisor.pids()[name]
+    # Harm ------------------------------------------------------------------------------------
 
     def signal(self, name: str, number: int) -> None:
         """Sends a signal to a process of the stack."""
-        os.kill(self.pid(name), number)
+        os.kill(self.stack.supervisor.pids()[name], number)
+
+    def kill(self, name: str) -> None:
+        """As ``kill -9``; the supervisor starts it again."""
+        self.signal(name, signal.SIGKILL)
+
+    def crash(self, point: str, process: str) -> None:
+        """Has a process die at a named point, and waits until it has."""
+        path = arm_file(self.settings.data_dir, process)
+        fresh = path.with_suffix(".tmp")
+        fresh.write_text(point)
+        fresh.replace(path)
+        if POINTS[point].opening:
+            self.kill(process)
+        wait_until(lambda: not path.exists(), f"{process} at {point!r}")
+
+    @contextmanager
+    def down(self, *names: str) -> Iterator[None]:
+        """Kills processes and keeps them down within the block."""
+        supervisor = self.stack.supervisor
+        commands = {name: supervisor.command(name) for name in names}
+        for name in names:
+            supervisor.end(name, within_s=0)
+        yield
+        for name, (command, environment) in commands.items():
+            supervisor.start(name, command, environment)
+
+    def last(self, long_s: float, short_s: float) -> None:
+        """How long an outage lasts: the length is the fault."""
+        time.sleep(long_s if self.long else short_s)
+
+    def state_of(self, worker: str) -> Path:
+        """Its directory of local state."""
+        return self.settings.state_home / worker
+
+    def admin(self) -> AdminClient:
+        """To ask the brokers who leads what."""
+        return AdminClient({"bootstrap.servers": self.settings.kafka_bootstrap, "log_level": 0})
+
+    def whole(self) -> None:
+        """Waits until every replica of every partition is in sync."""
+        admin = self.admin()
+
+        def in_sync() -> bool:
+            topics = admin.list_topics(timeout=30).topics.values()
+            return all(
+                len(p.isrs) == len(p.replicas) and p.leader >= 0
+                for topic in topics
+                for p in topic.partitions.values()
+            )
+
+        wait_until(in_sync, "all replicas in sync")
+
+    # What comes of it ------------------------------------------------------------------------
+
+    def strike(self, name: str, harm: Callable[["Line"], None]) -> Recovery:
+        """Does one kind of harm to the line at work, and waits until it is at work again."""
+        self.at_work()
+        self.feeder.fault = name
+        harm(self)
+        over, wall = time.monotonic(), time.time()
+        output_s = self.watcher.all_since(wall) - wall
+        self._settled_since(over)
+        recovery = Recovery(output_s, time.monotonic() - over)
+        log.warning(
+            "%s: output after %.1f s, settled after %.1f s", name, recovery.output_s, recovery.settled_s
+        )
+        return recovery
+
+    def at_work(self) -> None:
+        """Waits for output on every partition: what strikes now, strikes a line under load."""
+        self.watcher.all_since(time.time())
+        self.check()
+
+    def check(self) -> None:
+        """Raises what went wrong in the feeder."""
+        if self.feeder.failure:
+            raise self.feeder.failure
+
+    def _settled_since(self, moment: float) -> None:
+        entries = self.feeder.acknowledged
+
+        def first() -> Acknowledged | None:
+            self.check()
+            return next(
+                (entry for entry in itertools.islice(entries, at, None) if entry.began > moment), None
+            )
+
+        at = max(0, len(entries) - 100)
+        wait_until(lambda: first() is not None, "an acknowledgement")
+        entry = first()
+        assert entry
+
+        def settled() -> bool:
+            self.check()
+            text = (
+                "SELECT count() > 0 AND sum(received) = sum(accepted+duplicate+conflict+rejected) "
+                f"FROM outcomes_rows FINAL WHERE batch_id = '{entry.batch_id}'"
+            )
+            return self.ask(text) == "1"
+
+        wait_until(settled, f"batch {entry.batch_id} settled")
+
+    def ask(self, text: str) -> str | None:
+        """The one value of a query; None while ClickHouse is away."""
+        try:
+            return query(self.settings, text, "tsv").splitlines()[1]
+        except (RoundhouseError, ClickHouseError):
+            return None
+
+    def drain(self) -> None:
+        """Stops feeding and waits until every raw record is translated, settled and stored."""
+        self.feeder.stop()
+        self.check()
+
+        def complete() -> bool:
+            translated = self.ask(
+                "SELECT uniqExact(raw_partition, raw_offset) FROM outcomes WHERE stage = 'translate'"
+            )
+            if translated is None or int(translated) != self._raw_records():
+                return False
+            try:
+                return all(is_balanced(account) for account in accounts(self.settings).values())
+            except (RoundhouseError, ClickHouseError):
+                return False
+
+        wait_until(complete, "the line has drained")
+
+    def _raw_records(self) -> int:
+        consumer = committed_consumer(self.settings, "count", log_level=0)
+        topic = f"{self.settings.topic_prefix}raw.batches"
+        ends = [
+            consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=30)[1]
+            for number in range(self.settings.partitions)
+        ]
+        consumer.close()
+        return sum(ends)
+
+    def verdict(self) -> Verdict:
+        """Drains the line and compares what it holds with the books."""
+        self.drain()
+        found = held(self.settings)
+        return compare(self.feeder.acknowledged, found, retried=self.feeder.retries > 0)
+
+    def keys_in_files(self) -> list[str]:
+        """Files of the line in which an API key stands; there should be none."""
+        keys = [key.encode() for key in self.feeder._keys.values()]
+        files = [
+            path
+            for path in self.settings.data_dir.rglob("*")
+            if path.is_file() and path.suffix in (".log", ".json", "")
+        ]
+        return [path.name for path in files if any(key in path.read_bytes() for key in keys)]
 
 
 @contextmanager
-def proof(home: Path, seed: int, events: int, processes: int = 2, harms: int = 3) -> Iterator[Proof]:
-    """Feeds a line while the caller does it harm; on leaving, waits until it has drained."""
-    chosen = with_free_ports(Settings(data_dir=home, session_timeout_s=6))
-    with Stack(chosen, processes=processes) as stack:
-        running = Proof(stack, seed, events, harms)
-        keys = demo_keys(Registry(stack.settings.tenants_home))
-        failures = running.failures
+def line(
+    home: Path,
+    seed: int,
+    *,
+    brokers: int = 1,
+    server: bool = False,
+    workers: int = 2,
+    items_per_s: float = 1_500,
+    long: bool = False,
+) -> Iterator[Line]:
+    """A line that is fed until :meth:`Line.verdict`. ``server``: ClickHouse over HTTP, else chDB."""
+    settings = with_free_ports(
+        Settings(
+            data_dir=home,
+            session_timeout_s=6,
+            ack_timeout_s=5,
+            replication_factor=min(3, brokers),
+        ),
+        brokers,
+    )
+    # kills are more frequent here than in any outage; no process may look as if it could not live
+    supervisor = Supervisor(home / "logs", pause_s=(0.2, 1.0), restarts_max=40)
+    if server:
+        settings = _with_clickhouse(settings, supervisor)
+    program = (sys.executable, "-m", "tests.faults.armed")
+    with Stack(settings, processes=workers, program=program, supervisor=supervisor) as stack:
+        keys = demo_keys(Registry(settings.tenants_home))
+        feeder = Feeder(stack.edge_url, keys, traffic(seed), items_per_s)
+        watcher = Watcher(settings)
+        failures: list[BaseException] = []
 
-        def post() -> None:
-            for posts in running.slices():
-                running.released.acquire()
-                asyncio.run(feed(stack.edge_url, keys, posts))
+        def supervise() -> None:
+            try:
+                supervisor.run()
+            except BaseException as error:
+                failures.append(error)
 
-        def guarded(run: Callable[[], None]) -> Callable[[], None]:
-            def guard() -> None:
-                try:
-                    run()
-                except BaseException as error:
-                    failures.append(error)
-
-            return guard
-
-        posting = threading.Thread(target=guarded(post))
-        supervising = threading.Thread(target=guarded(stack.supervisor.run))
-        posting.start()
-        supervising.start()
+        supervising = threading.Thread(target=supervise, name="supervisor")
+        for thread in (feeder, supervising, watcher):
+            thread.start()
         try:
-            yield running
-            running.released.release(len(running.slices()))
-            posting.join()
-            wait_until(lambda: bool(failures) or complete(stack.settings, running.expected))
-            if not failures:
-                wrong = differences(running.expected, held(stack.settings), retried=running.retried)
-                assert not wrong, f"{len(wrong)} differences: {wrong[:5]}"
+            yield Line(stack, feeder, watcher, seed, long=long, workers=workers)
+            if failures:
+                raise failures[0]
         finally:
-            running.released.release(len(running.slices()))
-            posting.join()
-            stack.supervisor.ask_to_stop()  # last: what this thread started again ends with it
+            feeder.stop()
+            watcher.stop()
+            supervisor.ask_to_stop()  # last: what this thread started again ends with it
             supervising.join()
-        if failures:
-            raise failures[0]
 
 
-Key = tuple[str, ...]
-Sums = tuple[Decimal, ...]
-_COLUMNS = ("bet_amount", "win_amount", "rollback_bet_amount", "bet_bonus_amount")
+def _with_clickhouse(settings: Settings, supervisor: Supervisor) -> Settings:
+    home, port = settings.data_dir, local.free_port()
+    home.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "tests.clickhouse_server", str(home / "server")]
+    command += ["--port", str(port), "--control", str(home / "clickhouse-orders.json")]
+    supervisor.start("clickhouse", command, os.environ)
+    dsn = f"http://{USER}:{PASSWORD.replace(' ', '%20')}@127.0.0.1:{port}"
+    settings = settings.model_copy(update={"clickhouse_dsn": dsn})
+
+    def answers() -> bool:
+        try:
+            return httpx.get(f"http://127.0.0.1:{port}", timeout=5).status_code == 403
+        except httpx.TransportError:
+            return False
+
+    wait_until(answers, "ClickHouse answers", 60)
+    return settings
 
 
-@dataclass
-class Held:
-    """What the line holds: events with how often each stands, newest rounds twice over, accounts."""
-
-    events: Counter[Key]
-    rounds: dict[Key, Sums]
-    stored_rounds: dict[Key, Sums]
-    accounts: dict[str, dict[str, int]]
+def give_orders(control: Path, **orders: float | bool) -> None:
+    """What the ClickHouse of :func:`line` is to do from now on."""
+    fresh = control.with_suffix(".tmp")
+    fresh.write_text(json.dumps(orders))
+    fresh.replace(control)
 
 
-def held(settings: Settings) -> Held:
-    """Reads the canonical topics and ``rounds`` (read committed), and ClickHouse."""
-    events: Counter[Key] = Counter()
-    for kind in Kind:
-        topic = settings.topic_prefix + kind.topic
-        for event in read_topic(settings.kafka_bootstrap, topic, kind.contract, settings.partitions):
-            if kind is Kind.PLAYER and event["source_event"] == "event":
-                continue  # derived from a custom event, not an item
-            leg = event["type"] if kind is Kind.GAME_TRANSACTION else ""
-            events[event["tenant"], event["source_event"], event["event_id"], leg] += 1
-
-    rounds: dict[Key, Sums] = {}
-    revisions: dict[Key, int] = {}
-    topic = settings.topic_prefix + "rounds"
-    for record in read_topic(settings.kafka_bootstrap, topic, "round", settings.partitions):
-        key = record["tenant"], record["player_id"], record["round_id"]
-        assert record["revision"] == revisions.get(key, 0) + 1, "a revision was lost or doubled"
-        revisions[key] = record["revision"]
-        rounds[key] = tuple(record[column] for column in _COLUMNS)
-
-    texts = ", ".join(f"toString({column})" for column in _COLUMNS)
-    rows = query(settings, f"SELECT tenant, player_id, round_id, {texts} FROM rounds", "json")
-    stored: dict[Key, Sums] = {}
-    for row in json.loads(rows)["data"]:
-        values = list(row.values())
-        assert tuple(values[:3]) not in stored, "a round stands twice in ClickHouse"
-        stored[tuple(values[:3])] = tuple(map(Decimal, values[3:]))
-    return Held(events, rounds, stored, accounts(settings))
-
-
-def differences(expected: Expected, found: Held, *, retried: bool = False) -> list[str]:
-    """What is lost, doubled or wrong; nothing if the line kept its promise.
-
-    ``retried``: clients may have posted requests again, so more may have been received than posted.
-    """
-    events: Counter[Key] = Counter({key[:3]: 1 for key in found.events})
-    wrong = [f"lost event {key}" for key in expected.events - set(events)]
-    wrong += [f"event out of nowhere {key}" for key in set(events) - expected.events]
-    wrong += [f"doubled event {key}: {n} times" for key, n in found.events.items() if n > 1]
-    books = {
-        key: (round_.bets, round_.wins, round_.bets_back, round_.bonus_bets)
-        for key, round_ in expected.rounds.items()
-    }
-    for name, rounds in (("topic", found.rounds), ("ClickHouse", found.stored_rounds)):
-        for key in books.keys() | rounds.keys():
-            due, has = books.get(key), rounds.get(key)
-            if due != has:
-                wrong.append(f"round {key} in {name}: {has}, due {due}")
-    for tenant, account in found.accounts.items():
-        due_events = sum(1 for event in expected.events if event[0] == tenant)
-        if account["accepted"] != due_events or account["conflict"]:
-            wrong.append(f"{tenant} accepted {account['accepted']}, due {due_events}: {account}")
-        if not retried and (
-            account["received"] != expected.received[tenant]
-            or account["rejected"] != expected.rejected[tenant]
-        ):
-            wrong.append(f"{tenant} received other than was posted: {account}")
-    return wrong
+def disk_room(path: Path) -> int:
+    """Bytes that can still be written."""
+    return shutil.disk_usage(path).free

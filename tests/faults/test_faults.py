@@ -1,12 +1,8 @@
-"""Nothing lost, nothing doubled: the line under faults, against independent books.
+"""Nothing lost, nothing doubled: a line under every fault, against independent books.
 
-Each test feeds a day twice over HTTP and does one kind of harm on the way; when the line has drained,
-canonical topics, rounds, ClickHouse and accounts must equal what was posted.
+``make faults`` does the same for longer, in random order, and measures.
 """
 
-import signal
-import sys
-import time
 from collections import Counter
 from decimal import Decimal
 from pathlib import Path
@@ -14,90 +10,28 @@ from pathlib import Path
 import pytest
 
 from streams.broker.local import missing_tools
-from tests.faults.crashing_worker import POINTS
-from tests.faults.harness import Held, Proof, differences, proof, wait_until
+from tests.faults.books import Held, differences
+from tests.faults.faults import FAULTS
+from tests.faults.harness import line
+from tests.faults.run import Report, play
 from tests.oracle import Expected, Round
 
-pytestmark = [
-    pytest.mark.kafka,
-    pytest.mark.skipif(
-        bool(missing_tools()), reason=f"a real Kafka needs {' and '.join(missing_tools())}"
-    ),
-]
-EVENTS = 30_000
-
-
-def kill_workers(line: Proof) -> None:
-    for kill in range(3):
-        line.load()
-        line.signal(f"worker-{kill % 2}", signal.SIGKILL)
-
-
-def pause_a_worker_beyond_its_session(line: Proof) -> None:
-    """A zombie: stopped until others own its partitions, then woken.
-
-    It is fenced and ends if it was at work, and rejoins if it was not; either way it counts nothing.
-    """
-    line.load()
-    line.signal("worker-0", signal.SIGSTOP)
-    time.sleep(line.settings.session_timeout_s + 4)  # the fault itself: its length is the point
-    line.signal("worker-0", signal.SIGCONT)
-    line.load()
-
-
-def rebalance(line: Proof) -> None:
-    """A third worker comes and goes."""
-    for turn in range(2, 5):
-        line.load()
-        line.stack.start(f"worker-{turn}", "worker-process", str(turn))
-        wait_until((line.settings.state_home / f"worker-{turn}" / "alive.json").exists)
-        line.stack.supervisor.end(f"worker-{turn}")
-
-
-def kill_the_sink(line: Proof) -> None:
-    for _ in range(3):
-        line.load()
-        line.signal("sink", signal.SIGKILL)
-
-
-def kill_the_edge(line: Proof) -> None:
-    """Requests that were stored and not answered are posted again."""
-    line.retried = True
-    for _ in range(3):
-        line.load()
-        line.signal("edge", signal.SIGKILL)
-
-
-FAULTS = (
-    kill_workers,
-    pause_a_worker_beyond_its_session,
-    rebalance,
-    kill_the_sink,
-    kill_the_edge,
+needs_kafka = pytest.mark.skipif(
+    bool(missing_tools()), reason=f"a real Kafka needs {' and '.join(missing_tools())}"
 )
 
 
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
-def test_nothing_is_lost_or_doubled(fault: object, tmp_path: Path) -> None:
-    assert callable(fault)
-    events = 100_000 if fault is kill_workers else EVENTS
-    with proof(tmp_path, seed=11, events=events) as line:
-        fault(line)
-
-
-@pytest.mark.parametrize("points", [list(POINTS)[:6], list(POINTS)[6:]], ids=["process", "translate"])
-def test_a_crash_at_every_named_point_loses_and_doubles_nothing(
-    points: list[str], tmp_path: Path
-) -> None:
-    counter = tmp_path / "crashes"
-    with proof(tmp_path, seed=13, events=EVENTS, processes=0, harms=len(points)) as line:
-        command = [sys.executable, "-m", "tests.faults.crashing_worker", str(counter), *points]
-        line.stack.supervisor.start("worker-0", command, line.stack.environment)
-        for turn in range(len(points)):
-            line.load()
-            wait_until(lambda turn=turn: int(counter.read_text()) > turn + 1)  # type: ignore[misc]
-    log = (tmp_path / "logs" / "worker-0.log").read_text()
-    assert [point for point in points if f"crash point: {point}" not in log] == []
+@needs_kafka
+@pytest.mark.kafka
+@pytest.mark.parametrize("brokers", [1, 3], ids=["one broker", "three brokers"])
+def test_nothing_is_lost_or_doubled(brokers: int, tmp_path: Path) -> None:
+    report = Report()
+    with line(tmp_path, seed=11, brokers=brokers, server=brokers > 1) as target:
+        play(target, [fault for fault in FAULTS if fault.brokers == brokers], report)
+    assert report.wrong == [], f"{len(report.wrong)} differences\n{report.table()}"
+    assert set(report.recoveries) | set(report.not_possible) == {
+        fault.name for fault in FAULTS if fault.brokers == brokers
+    }
 
 
 # The verifier itself -------------------------------------------------------------------------
@@ -119,28 +53,41 @@ def books() -> tuple[Expected, Held]:
     )
 
 
+def wrong(expected: Expected, found: Held, *, retried: bool = False) -> list[str]:
+    return differences(expected, found, retried=retried).wrong
+
+
 def test_the_verifier_finds_planted_losses_doubles_and_wrong_sums() -> None:
     expected, found = books()
-    assert differences(expected, found) == []
+    assert wrong(expected, found) == []
 
     found.events[(*EVENT, "bet")] = 2
-    assert any("doubled" in line for line in differences(expected, found))
+    assert any("doubled" in line for line in wrong(expected, found))
 
     expected, found = books()
     found.events.clear()
-    assert any("lost" in line for line in differences(expected, found))
+    assert any("lost" in line for line in wrong(expected, found))
 
     expected, found = books()
     found.events["acme", "gameround", "other", "bet"] = 1
-    assert any("out of nowhere" in line for line in differences(expected, found))
+    assert any("out of nowhere" in line for line in wrong(expected, found))
 
     for where in ("rounds", "stored_rounds"):
         expected, found = books()
         getattr(found, where)[ROUND] = (*SUMS[:3], Decimal("0.000000000000000001"))
-        assert len(differences(expected, found)) == 1
+        assert len(wrong(expected, found)) == 1
         getattr(found, where).clear()
-        assert len(differences(expected, found)) == 1
+        assert len(wrong(expected, found)) == 1
 
     expected, found = books()
     found.accounts["acme"]["accepted"] = 2
-    assert len(differences(expected, found)) == 1
+    assert len(wrong(expected, found)) == 1
+
+
+def test_requests_sent_again_may_add_to_what_was_received_but_to_nothing_else() -> None:
+    expected, found = books()
+    found.accounts["acme"]["received"] = 2
+    assert wrong(expected, found)
+    assert wrong(expected, found, retried=True) == []
+    found.accounts["acme"]["received"] = 0
+    assert wrong(expected, found, retried=True)

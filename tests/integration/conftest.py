@@ -38,7 +38,8 @@ def real_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         pytest.skip(f"a real Kafka needs {' and '.join(missing)}, not found on the PATH")
     bootstrap = f"127.0.0.1:{local.free_port()}"
     home = tmp_path_factory.mktemp("kafka")
-    command = local.prepare(local.fetch_jars(ROOT / ".kafka"), home, bootstrap)
+    nodes = local.nodes_of(bootstrap)
+    (command,) = local.prepare(local.fetch_jars(ROOT / ".kafka"), home, nodes).values()
     with open(home / "out.log", "wb") as out, subprocess.Popen(command, stdout=out, stderr=out) as node:
         try:
             wait_for_broker(Settings(kafka_bootstrap=bootstrap), 60)

@@ -16,23 +16,32 @@ from urllib.parse import quote
 import pytest
 
 from connectors.clickhouse.query import query
-from connectors.demo.day import day
+from connectors.demo.day import TENANTS, day
 from connectors.demo.feed import feed
-from connectors.demo.run import demo_keys
+from connectors.demo.run import accounts, demo_keys, is_balanced
 from connectors.edge.tenants import Registry
 from streams.broker.local import missing_tools
 from streams.health import check
 from streams.settings import Settings
 from streams.stack import Stack, with_free_ports
 from tests.clickhouse_server import PASSWORD, USER
-from tests.faults.harness import complete, wait_until
-from tests.oracle import expect
+from tests.faults.harness import wait_until
+from tests.oracle import Expected, expect
 
 ROOT = Path(__file__).parent.parent.parent
 
 needs_kafka = pytest.mark.skipif(
     bool(missing_tools()), reason=f"a real Kafka needs {' and '.join(missing_tools())}"
 )
+
+
+def complete(settings: Settings, expected: Expected) -> bool:
+    """Everything posted is settled, stored and folded."""
+    now = accounts(settings)
+    return all(
+        now[tenant.name]["received"] >= expected.received[tenant.name] and is_balanced(now[tenant.name])
+        for tenant in TENANTS
+    )
 
 
 def run_demo(home: Path, *arguments: str) -> str:
@@ -94,7 +103,7 @@ def test_the_line_into_clickhouse_over_http(tmp_path: Path, clickhouse_dsn: str)
     with Stack(settings, in_memory=True) as stack:
         keys = demo_keys(Registry(settings.tenants_home))
         asyncio.run(feed(stack.edge_url, keys, posts))
-        wait_until(lambda: complete(stack.settings, expected))
+        wait_until(lambda: complete(stack.settings, expected), "the day in ClickHouse")
         found = query(stack.settings, "SELECT sum(stake), sum(payout) FROM rounds", "tsv")
     stake = sum(round_.bets - round_.bets_back for round_ in expected.rounds.values())
     payout = sum(round_.wins for round_ in expected.rounds.values())
@@ -111,7 +120,7 @@ def test_up_prints_a_curl_that_works_stops_on_ctrl_c_and_keeps_its_data(tmp_path
         assert "204 No Content" in answer.stdout
         if memory:
             environment["ROUNDHOUSE_DATA_DIR"] = re.findall(r"ROUNDHOUSE_DATA_DIR=(\S+)", printed)[0]
-        wait_until(lambda: _sql(environment, "SELECT stake FROM rounds") == "1.25")
+        wait_until(lambda: _sql(environment, "SELECT stake FROM rounds") == "1.25", "the round")
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 0
     if not memory:
@@ -161,13 +170,13 @@ def test_worker_and_edge_run_several_processes_and_stop_when_told(tmp_path: Path
             subprocess.Popen([*command, "edge", "--processes", "2"], **quiet) as edge,
         ):
             homes = [stack.settings.state_home / f"worker-{index}" for index in range(2)]
-            wait_until(lambda: all((home / "alive.json").exists() for home in homes))
-            wait_until(lambda: check(more, "edge", "", 0) is None)
+            wait_until(lambda: all((home / "alive.json").exists() for home in homes), "workers")
+            wait_until(lambda: check(more, "edge", "", 0) is None, "the edge")
             assert check(stack.settings, "worker", "worker", 60) is None
             url = f"http://127.0.0.1:{more.edge_port}"
             posts = day(seed=9, events=600)
             asyncio.run(feed(url, demo_keys(Registry(settings.tenants_home)), posts))
-            wait_until(lambda: complete(stack.settings, expect(posts)))
+            wait_until(lambda: complete(stack.settings, expect(posts)), "the day in ClickHouse")
             worker.terminate()
             edge.terminate()
             assert worker.wait(30) == 0

@@ -1,10 +1,11 @@
 """What a table keeps, and when a window forgets."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 
-from streams.errors import StateMismatch
+from streams.errors import StateDamaged, StateMismatch
 from streams.table import Table, Window
 
 WEEK = 7 * 86_400
@@ -61,3 +62,67 @@ def test_a_clock_that_goes_back_hides_nothing(tmp_path: Path) -> None:
     window.write({b"a": b"newer"}, 2, 1 * WEEK)
     assert (window.get(b"a"), window.offset) == (b"newer", 2)
     window.close()
+
+
+def crash_image(path: Path, to: Path) -> Path:
+    """What a process that is killed now leaves on the disk."""
+    shutil.copytree(path, to)
+    return to
+
+
+def test_a_crash_after_a_new_generation_reached_the_disk_loses_nothing_of_the_one_before(
+    tmp_path: Path,
+) -> None:
+    window = Window(tmp_path / "window", "cluster", WEEK)
+    window.write({b"a": b"1"}, 1, 100)
+    window.write({b"b": b"1"}, 2, 100 + WEEK)
+    window._generations[100 + WEEK].flush()
+    found = Window(crash_image(tmp_path / "window", tmp_path / "crashed"), "cluster", WEEK)
+    assert (found.offset, found.get_many([b"a", b"b"])) == (2, [b"1", b"1"])
+    found.close()
+    window.close()
+
+
+def test_a_window_that_lost_a_generation_is_damaged_and_one_that_dropped_it_is_not(
+    tmp_path: Path,
+) -> None:
+    window = Window(tmp_path / "window", "cluster", WEEK)
+    for n in range(3):
+        window.write({b"%d" % n: b"1"}, n, 100 + n * WEEK)
+    crashed = crash_image(tmp_path / "window", tmp_path / "crashed")
+    window.close()
+    found = Window(crashed, "cluster", WEEK)
+    assert found.get_many([b"0", b"1", b"2"]) in ([None, b"1", b"1"], [None, b"1", None])
+    found.close()
+
+    shutil.rmtree(tmp_path / "window" / str(100 + WEEK))
+    with pytest.raises(StateDamaged, match="is gone"):
+        Window(tmp_path / "window", "cluster", WEEK)
+
+
+@pytest.mark.parametrize("harm", ["truncated", "flipped", "deleted"])
+def test_damaged_files_are_noticed_when_opened_or_read_and_from_then_on(
+    harm: str, tmp_path: Path
+) -> None:
+    keys = [b"key-%05d" % n for n in range(20_000)]
+    table = Table(tmp_path, "cluster")
+    table.write({key: key * 10 for key in keys}, 1, 0.0)
+    table.close()
+    (file,) = tmp_path.glob("*.sst")
+    content = bytearray(file.read_bytes())
+    file.unlink()
+    if harm != "deleted":
+        content[len(content) // 3] ^= 0xFF
+        file.write_bytes(content if harm == "flipped" else content[: len(content) // 2])
+
+    def read() -> None:
+        table = Table(tmp_path, "cluster")
+        try:
+            table.get_many(keys)
+        finally:
+            table.close()
+
+    with pytest.raises(StateDamaged):
+        read()
+    with pytest.raises(StateDamaged):
+        Table(tmp_path, "cluster")

@@ -1,0 +1,107 @@
+"""Roundhouse's own commands, in processes that end at a named point when they are told to.
+
+``python -m tests.faults.armed worker-process 0`` runs as ``roundhouse worker-process 0`` does. Writing
+a point's name into the process's file (:func:`arm_file`) arms it: the process kills itself when it next
+comes by. Wraps the real methods from outside, so the line itself knows nothing of it.
+"""
+
+import inspect
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from connectors.clickhouse import sink
+from connectors.edge import writer
+from streams import ledger, stages, table
+from streams.cli import main
+
+
+class Point(NamedTuple):
+    """Where to die: before or after a method, in the processes whose names begin with ``process``.
+
+    ``opening``: the point is passed only while a process opens its partitions.
+    """
+
+    process: str
+    owner: Any
+    method: str
+    after: bool
+    opening: bool = False
+
+
+POINTS = {
+    "before a transaction begins": Point("worker", ledger.Ledger, "_commit", after=False),
+    "between two sends of a transaction": Point("worker", ledger.Ledger, "_send", after=True),
+    "between commit and the local write": Point("worker", table.Window, "write", after=False),
+    "between the local writes": Point("worker", table.Window, "write", after=True),
+    "between the local write and the acknowledgement": Point(
+        "worker", ledger.Ledger, "apply", after=True
+    ),
+    "while partitions open": Point("worker", ledger.Ledger, "_recover", False, opening=True),
+    "between fencing and recovery": Point("worker", ledger, "recover", False, opening=True),
+    "after recovery": Point("worker", ledger.Ledger, "_read_position", True, opening=True),
+    "before translate sends": Point("worker", stages.Translate, "__call__", after=False),
+    "between two sends of translate": Point("worker", stages.Translate, "_send", after=True),
+    "between translate's flush and the acknowledgement": Point(
+        "worker", stages.Translate, "__call__", after=True
+    ),
+    "before the edge writes": Point("edge", writer.KafkaWriter, "write", after=False),
+    "between Kafka's acknowledgement and the answer": Point(
+        "edge", writer.KafkaWriter, "write", after=True
+    ),
+    "before an insert": Point("sink", sink.ClickHouseTables, "insert", after=False),
+    "between insert and offset commit": Point("sink", sink.ClickHouseTables, "insert", after=True),
+}
+
+
+def arm_file(home: Path, process: str) -> Path:
+    """Whose content arms a point of a process."""
+    return home / f"armed-{process}"
+
+
+def _wrap(point: Point, die: Callable[[], None]) -> None:
+    inner: Callable[..., Any] = getattr(point.owner, point.method)
+    if inspect.iscoroutinefunction(inner):
+
+        async def coroutine(*args: Any, **kwargs: Any) -> Any:
+            if not point.after:
+                die()
+            result = await inner(*args, **kwargs)
+            if point.after:
+                die()
+            return result
+
+        setattr(point.owner, point.method, coroutine)
+        return
+
+    def function(*args: Any, **kwargs: Any) -> Any:
+        if not point.after:
+            die()
+        result = inner(*args, **kwargs)
+        if point.after:
+            die()
+        return result
+
+    setattr(point.owner, point.method, function)
+
+
+def _arm(process: str) -> None:
+    path = arm_file(Path(os.environ["ROUNDHOUSE_DATA_DIR"]), process)
+
+    def die_if(name: str) -> None:
+        if path.exists() and path.read_text() == name:
+            path.unlink()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    for name, point in POINTS.items():
+        if process.startswith(point.process):
+            _wrap(point, lambda name=name: die_if(name))  # type: ignore[misc]
+
+
+if __name__ == "__main__":
+    command = sys.argv[1]
+    _arm(f"worker-{sys.argv[2]}" if command == "worker-process" else command)
+    main()

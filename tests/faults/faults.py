@@ -1,0 +1,278 @@
+"""The harm that is done: one function a fault. It returns when the harm is over."""
+
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from confluent_kafka import ElectionType, TopicPartition
+
+from tests.faults.armed import POINTS
+from tests.faults.harness import Line, NotPossible, disk_room, give_orders, wait_until
+
+
+class Fault(NamedTuple):
+    """A kind of harm, on a line with one broker and chDB, or with three and ClickHouse over HTTP.
+
+    ``times``: how often in a round of the long run.
+    """
+
+    name: str
+    harm: Callable[[Line], None]
+    brokers: int = 1
+    times: int = 1
+
+
+# Workers -------------------------------------------------------------------------------------
+
+
+def kill_a_worker(line: Line) -> None:
+    line.kill(line.rng.choice(line.workers))
+
+
+def kill_all_workers(line: Line) -> None:
+    for worker in line.workers:
+        line.kill(worker)
+
+
+def crash_a_worker(point: str, line: Line) -> None:
+    line.crash(point, line.rng.choice(line.workers))
+
+
+def pause_a_worker_beyond_its_session(line: Line) -> None:
+    """A zombie: stopped until others own its partitions, then woken."""
+    worker = line.rng.choice(line.workers)
+    line.signal(worker, signal.SIGSTOP)
+    line.last(*[line.settings.session_timeout_s + 4] * 2)
+    line.signal(worker, signal.SIGCONT)
+
+
+def workers_come_and_go(line: Line) -> None:
+    for _ in range(4 if line.long else 2):
+        line.stack.start("worker-9", "worker-process", "9")
+        wait_until((line.state_of("worker-9") / "alive.json").exists, "a third worker")
+        line.last(3, 1)
+        line.stack.supervisor.end("worker-9")
+        shutil.rmtree(line.state_of("worker-9"))
+
+
+# Disks ---------------------------------------------------------------------------------------
+
+
+def state_deleted(line: Line) -> None:
+    worker = line.rng.choice(line.workers)
+    with line.down(worker):
+        shutil.rmtree(line.state_of(worker))
+
+
+def state_deleted_under_a_running_worker(line: Line) -> None:
+    worker = line.rng.choice(line.workers)
+    shutil.rmtree(line.state_of(worker), ignore_errors=True)
+    line.kill(worker)
+
+
+def state_truncated(line: Line) -> None:
+    """A file of each of a worker's databases is cut in half."""
+    worker = line.rng.choice(line.workers)
+    with line.down(worker):
+        for current in line.state_of(worker).rglob("CURRENT"):
+            folder = current.parent
+            files = sorted([*folder.glob("*.sst"), *folder.glob("MANIFEST*")])
+            file = line.rng.choice(files)
+            os.truncate(file, file.stat().st_size // 2)
+
+
+def _mount(path: Path) -> None:
+    path.mkdir(parents=True, exist_ok=True)
+    command = ["mount", "-t", "tmpfs", "-o", "size=256m", "tmpfs", str(path)]
+    made = subprocess.run(command, capture_output=True, check=False)
+    if made.returncode:
+        raise NotPossible("mounting a small disk is not permitted here")
+
+
+def disk_full(line: Line) -> None:
+    worker = line.rng.choice(line.workers)
+    home = line.state_of(worker)
+    try:
+        with line.down(worker):
+            shutil.rmtree(home, ignore_errors=True)
+            _mount(home)
+        line.at_work()
+        pid = line.stack.supervisor.pids()[worker]
+        filler = home / "filler"
+        with open(filler, "wb") as file:
+            while disk_room(home):
+                file.write(bytes(min(1 << 20, disk_room(home))))
+                file.flush()
+        wait_until(lambda: line.stack.supervisor.pids()[worker] != pid, f"{worker} stops")
+        filler.unlink()
+        line.at_work()
+    finally:
+        _unmount(line, worker)
+
+
+def disk_read_only(line: Line) -> None:
+    worker = line.rng.choice(line.workers)
+    home = line.state_of(worker)
+    try:
+        with line.down(worker):
+            shutil.rmtree(home, ignore_errors=True)
+            _mount(home)
+        line.at_work()
+        with line.down(worker):
+            subprocess.run(["mount", "-o", "remount,ro", str(home)], check=True)
+        pid = line.stack.supervisor.pids()[worker]
+        wait_until(lambda: line.stack.supervisor.pids()[worker] != pid, f"{worker} stops")
+        subprocess.run(["mount", "-o", "remount,rw", str(home)], check=True)
+        line.at_work()
+    finally:
+        _unmount(line, worker)
+
+
+def _unmount(line: Line, worker: str) -> None:
+    with line.down(worker):
+        subprocess.run(["umount", str(line.state_of(worker))], check=False)
+        shutil.rmtree(line.state_of(worker), ignore_errors=True)
+
+
+# Brokers -------------------------------------------------------------------------------------
+
+
+def kill_the_broker(line: Line) -> None:
+    line.kill(line.brokers[0])
+
+
+def broker_away(line: Line) -> None:
+    with line.down(line.brokers[0]):
+        line.last(60, 5)
+
+
+def broker_too_slow(line: Line) -> None:
+    """Longer than the edge waits for an acknowledgement."""
+    line.signal(line.brokers[0], signal.SIGSTOP)
+    line.last(*[line.settings.ack_timeout_s + 3] * 2)
+    line.signal(line.brokers[0], signal.SIGCONT)
+
+
+def kill_one_broker_after_another(line: Line) -> None:
+    for broker in line.brokers:
+        line.kill(broker)
+        line.at_work()
+        line.whole()
+
+
+def move_the_leaders(line: Line) -> None:
+    """A broker's partitions go to others when it dies, and back when it is elected again."""
+    broker = line.rng.choice(line.brokers)
+    line.kill(broker)
+    line.at_work()
+    line.whole()
+    admin = line.admin()
+    topics = admin.list_topics(timeout=30).topics.values()
+    strayed = [
+        TopicPartition(str(topic.topic), partition.id)
+        for topic in topics
+        for partition in topic.partitions.values()
+        if partition.leader != partition.replicas[0]
+    ]
+    assert strayed, "the dead broker led nothing"
+    admin.elect_leaders(ElectionType.PREFERRED, strayed).result()
+
+
+def kill_the_transaction_coordinator(line: Line) -> None:
+    _kill_leader(line, "__transaction_state", f"{line.settings.topic_prefix}process-0")
+
+
+def kill_the_group_coordinator(line: Line) -> None:
+    _kill_leader(line, "__consumer_offsets", f"{line.settings.topic_prefix}line")
+
+
+def _kill_leader(line: Line, topic: str, name: str) -> None:
+    """Kills the broker that coordinates ``name``: the leader of its partition of ``topic``."""
+    line.whole()
+    partitions = line.admin().list_topics(topic, timeout=30).topics[topic].partitions
+    leader = partitions[_java_hash(name) % len(partitions)].leader
+    line.kill(f"kafka-{leader}")
+
+
+def _java_hash(text: str) -> int:
+    value = 0
+    for character in text:
+        value = (31 * value + ord(character)) & 0xFFFFFFFF
+    return value & 0x7FFFFFFF
+
+
+# Edge, sink, ClickHouse ----------------------------------------------------------------------
+
+
+def kill_the_edge(line: Line) -> None:
+    line.kill("edge")
+
+
+def impatient_clients(line: Line) -> None:
+    """Clients hang up before the answer and send again."""
+    before = line.feeder.retries
+    line.feeder.patience_s = 0.005
+    wait_until(lambda: line.feeder.retries >= before + 20, "clients that gave up")
+    line.feeder.patience_s = None
+
+
+def kill_the_sink(line: Line) -> None:
+    line.kill("sink")
+
+
+def clickhouse_away(line: Line) -> None:
+    with line.down("clickhouse"):
+        line.last(60, 5)
+
+
+def clickhouse_slow(line: Line) -> None:
+    give_orders(line.control, delay_s=3)
+    line.last(20, 5)
+    give_orders(line.control)
+
+
+def clickhouse_answers_errors(line: Line) -> None:
+    give_orders(line.control, fail=True)
+    line.last(20, 5)
+    give_orders(line.control)
+
+
+def _crash(process: str, point: str) -> Callable[[Line], None]:
+    if process == "worker":
+        return partial(crash_a_worker, point)
+    return lambda line: line.crash(point, process)
+
+
+FAULTS = [
+    Fault("worker: kill -9", kill_a_worker, times=6),
+    Fault("worker: all of them, kill -9", kill_all_workers, times=2),
+    *(
+        Fault(f"{point.process}: dies {name}", _crash(point.process, name))
+        for name, point in POINTS.items()
+    ),
+    Fault("worker: a zombie wakes", pause_a_worker_beyond_its_session),
+    Fault("worker: others come and go", workers_come_and_go),
+    Fault("disk: state deleted", state_deleted),
+    Fault("disk: state deleted while running", state_deleted_under_a_running_worker),
+    Fault("disk: state files truncated", state_truncated, times=2),
+    Fault("disk: full", disk_full),
+    Fault("disk: read-only", disk_read_only),
+    Fault("edge: kill -9", kill_the_edge, times=2),
+    Fault("edge: clients hang up and retry", impatient_clients),
+    Fault("sink: kill -9", kill_the_sink, times=2),
+    Fault("broker: kill -9", kill_the_broker),
+    Fault("broker: away for 60 s", broker_away),
+    Fault("broker: too slow to acknowledge", broker_too_slow),
+    Fault("3 brokers: one after another, kill -9", kill_one_broker_after_another, brokers=3),
+    Fault("3 brokers: leaders move", move_the_leaders, brokers=3),
+    Fault("3 brokers: transaction coordinator, kill -9", kill_the_transaction_coordinator, brokers=3),
+    Fault("3 brokers: group coordinator, kill -9", kill_the_group_coordinator, brokers=3),
+    Fault("ClickHouse: away for 60 s", clickhouse_away, brokers=3),
+    Fault("ClickHouse: answers after 3 s", clickhouse_slow, brokers=3),
+    Fault("ClickHouse: answers errors", clickhouse_answers_errors, brokers=3),
+]
