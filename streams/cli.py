@@ -95,19 +95,9 @@ def demo(memory: bool, events: int, seed: int, processes: int) -> None:
 @_command
 def edge(processes: int) -> None:
     """Serve the HTTP edge."""
-    import uvicorn
+    from connectors.edge.server import serve
 
-    settings = Settings.load()
-    uvicorn.run(
-        "connectors.edge.app:from_environment",
-        factory=True,
-        host=settings.edge_host,
-        port=settings.edge_port,
-        workers=processes,
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-    )
+    serve(Settings.load(), processes)
 
 
 @main.command()

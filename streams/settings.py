@@ -67,6 +67,14 @@ class Settings(BaseSettings):
         10_000_000, ge=1024, le=12_000_000, description="Largest request body, after gunzip."
     )
     items_max: int = Field(ITEMS_MAX, ge=1, description="Most items in one request.")
+    request_timeout_s: float = Field(
+        60.0, gt=0, description="Longest a client may take over a request's headers, and over its body."
+    )
+    held_bytes_max: int = Field(
+        268_435_456,
+        ge=1 << 20,
+        description="Most bytes of bodies that one edge process holds; beyond, the answer is 503.",
+    )
     ack_timeout_s: float = Field(
         10.0, gt=0, description="After so long without Kafka's acknowledgement the answer is 503."
     )

@@ -12,6 +12,7 @@ While ClickHouse is away the sink tries again with growing pauses, for ever, and
 
 import hashlib
 import logging
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -125,6 +126,8 @@ class Sink:
         limits: dict[str, str | int | bool] = {
             "max.poll.interval.ms": 86_400_000,  # ClickHouse may be away for hours
             "session.timeout.ms": int(self.settings.session_timeout_s * 1000),
+            # one sink a machine: started again, it goes on at once and need not wait for its own ghost
+            "group.instance.id": f"{prefix}sink-{socket.gethostname()}",
             "enable.partition.eof": False,
             "fetch.wait.max.ms": 500,
             "queued.max.messages.kbytes": 65_536,

@@ -21,20 +21,18 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from connectors.edge.body import read_body
+from connectors.edge.body import RETRY_AFTER_S, Room, Share, read_body
 from connectors.edge.problems import Problem
 from connectors.edge.tenants import Registry, Tenant
-from connectors.edge.writer import KafkaWriter, Writer
+from connectors.edge.writer import Writer
 from streams.batch import Invalid
 from streams.canonical import Batch
 from streams.errors import DeliveryFailed, EnvelopeError, TooManyItems
-from streams.kafka import ensure_topics, wait_for_broker
 from streams.settings import Settings
 from streams.sources import READERS
 
 log = logging.getLogger(__name__)
 
-RETRY_AFTER_S = 2
 _IDEMPOTENCY_KEY = re.compile(r"[!-~]{1,200}")
 _JSON = re.compile(r"application/(?:[\w.+-]+\+)?json\s*(?:;.*)?", re.IGNORECASE)
 
@@ -65,6 +63,7 @@ class Edge:
         self.registry = registry
         self.writer = writer
         self.now = now
+        self.room = Room(settings.held_bytes_max)
 
     async def post(self, route: _Route, request: Request) -> Response:
         """One batch."""
@@ -90,20 +89,28 @@ class Edge:
             merges_channels=tenant.channel_merging,
             idempotency_key=_idempotency_key(request) if route.source == "gameball" else None,
         )
+        with self.room.share() as share:
+            return await self._store(route, request, batch, share)
+
+    async def _store(self, route: _Route, request: Request, batch: Batch, share: Share) -> Response:
+        settings = self.settings
         try:
-            body = await read_body(request, self.settings.body_bytes_max)
+            body = await read_body(request, settings.body_bytes_max, share, settings.request_timeout_s)
         except ClientDisconnect:
             raise Problem(400, "incomplete_body", "The connection ended before the body.") from None
         try:
-            items = READERS[route.source](body, batch, self.settings.items_max)
+            items = READERS[route.source](body, batch, settings.items_max)
         except TooManyItems as error:
             raise Problem(413, error.code, error.message) from None
         except EnvelopeError as error:
             raise Problem(400, error.code, error.message, pointer=error.pointer) from None
+        received = len(items)
+        invalid = [(i, item) for i, item in enumerate(items) if isinstance(item, Invalid)]
+        del items  # many requests wait at once for Kafka; their bodies are enough to hold
         try:
             await self.writer.write(batch, body)
         except DeliveryFailed as error:
-            log.error("batch %s not acknowledged: %s", batch_id, error)
+            log.error("batch %s not acknowledged: %s", batch.batch_id, error)
             raise Problem(
                 503,
                 "not_acknowledged",
@@ -111,9 +118,8 @@ class Edge:
                 "after all is recognised by its ids.",
                 {"Retry-After": str(RETRY_AFTER_S)},
             ) from None
-        invalid = [(i, item) for i, item in enumerate(items) if isinstance(item, Invalid)]
         if invalid:
-            raise _some_invalid(len(items), invalid)
+            raise _some_invalid(received, invalid)
         return Response(status_code=204)
 
     def _authenticate(self, route: _Route, request: Request) -> tuple[str, Tenant]:
@@ -190,7 +196,7 @@ def create_app(
         yield
         writer.close()
 
-    return Starlette(
+    app = Starlette(
         routes=[
             *(Route(route.path, endpoint(route), methods=["POST"]) for route in ROUTES),
             Route("/healthz/live", live),
@@ -199,11 +205,5 @@ def create_app(
         exception_handlers={HTTPException: http_error, Exception: bug},
         lifespan=lifespan,
     )
-
-
-def from_environment() -> Starlette:
-    """The app as ``roundhouse edge`` serves it."""
-    settings = Settings.load()
-    wait_for_broker(settings)
-    ensure_topics(settings)
-    return create_app(settings, KafkaWriter(settings))
+    app.router.redirect_slashes = False  # a redirected POST is a batch posted elsewhere, or not at all
+    return app

@@ -23,6 +23,7 @@ from pathlib import Path
 
 from streams.broker.local import missing_tools
 from tests.faults.faults import FAULTS, Fault
+from tests.faults.fuzz import edge_alone, fuzz
 from tests.faults.harness import Line, NotPossible, Recovery, line
 
 
@@ -76,18 +77,40 @@ def play(target: Line, faults: Iterable[Fault], report: Report) -> None:
     report.retries += target.feeder.retries
 
 
+def fuzzed(requests: int, number: int) -> str:
+    """Sends so many fuzzed requests to an edge on the in-memory broker; what was answered."""
+    began = time.monotonic()
+    with (
+        tempfile.TemporaryDirectory(prefix="roundhouse-fuzz-") as home,
+        edge_alone(Path(home)) as target,
+    ):
+        fuzz(target, min(2_000, requests), number)
+        before = target.resident_bytes()
+        fuzz(target, requests, number + 1)
+        after = target.resident_bytes()
+    statuses = ", ".join(f"{status}: {count:,}" for status, count in sorted(target.statuses.items()))
+    return (
+        f"{sum(target.statuses.values()):,} fuzzed requests in {time.monotonic() - began:.0f} s; "
+        f"answered {statuses}; the edge's memory {before / 2**20:.0f} MiB after the first 2,000, "
+        f"{after / 2**20:.0f} MiB at the end"
+    )
+
+
 def main() -> None:
     """Prints the table as rounds end; exit status 1 if anything was lost, doubled or wrong."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=2, help="at most; 0: until the time is over")
     parser.add_argument("--minutes", type=float, default=0.0, help="begin no round after; 0: no limit")
+    parser.add_argument("--requests", type=int, default=5_000, help="fuzzed requests before the rounds")
     parser.add_argument("--only", default="", help="faults whose names contain this")
     parser.add_argument("--report", type=Path, help="write the figures there, as JSON")
     arguments = parser.parse_args()
     if missing := missing_tools():
         sys.exit(f"a real Kafka needs {' and '.join(missing)}, not found on the PATH")
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
+    if arguments.requests:
+        print(fuzzed(arguments.requests, arguments.seed), flush=True)
     report, began, number = Report(), time.monotonic(), 0
     while True:
         brokers = 1 if number % 2 == 0 else 3
