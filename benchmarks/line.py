@@ -56,7 +56,7 @@ def load(settings: Settings, events: int, batch_items: int) -> Summary:
         producer.produce(
             f"{settings.topic_prefix}raw.batches",
             body,
-            headers=list(headers_of(batch).items()),
+            headers=list(headers_of(batch, 0).items()),
             partition=number % settings.partitions,
         )
         summary = after

@@ -42,6 +42,10 @@ class StateDamaged(RoundhouseError):
     """Local state cannot be read or is not whole; it can be built anew from its changelog."""
 
 
+class TooManyRejects(RoundhouseError):
+    """Translate refuses much of what the edge took: edge and worker do not fit together."""
+
+
 class DeliveryFailed(RoundhouseError):
     """Kafka did not take a record that must not be lost."""
 

@@ -29,7 +29,7 @@ from streams import profiles
 from streams.codec import Record, codec, unframe
 from streams.errors import DeliveryFailed, InputGap, StateDamaged
 from streams.kafka import committed_consumer, transactional_producer
-from streams.processing import Effects, Output, process
+from streams.processing import Effects, Output, groups_of, process
 from streams.profiles import Profile
 from streams.settings import Settings
 from streams.table import Puts, Table, Window, recover
@@ -40,7 +40,6 @@ log = logging.getLogger(__name__)
 _POSITION = b"\x00position"
 _CHANGES = codec("window-changes")
 _CHANGES_BYTES_MAX = 700_000
-_STAGED = codec("staged-chunk")
 _PROFILES_CACHED_MAX = 20_000
 
 
@@ -164,11 +163,11 @@ class Ledger:
                     f"{STAGED}[{self.partition}]: offset {offset} came where {expected} was due"
                 )
             try:
-                chunk = _STAGED.decode(unframe(value))
-            except (ValueError, EOFError, IndexError, KeyError, OverflowError) as error:
+                staged = self._read(value)
+            except ValueError as error:
                 effects.outputs.append(self._refuse(offset, value, error))
                 continue
-            for group in chunk["groups"]:
+            for group in staged:
                 place = group["raw_offset"], group["part"]
                 if place > raw.get(group["raw_partition"], (-1, -1)):
                     raw[group["raw_partition"]] = place
@@ -176,6 +175,12 @@ class Ledger:
         decided = process(groups, self, self.partition, fresh[0][0])
         decided.outputs.extend(effects.outputs)
         self._commit(decided, Position(fresh[-1][0], raw))
+
+    def _read(self, value: bytes) -> list[Record]:
+        """The groups of a staged record. Raises ``ValueError`` if translate did not write it."""
+        if not value.startswith(self.frames["staged-chunk"]):
+            raise ValueError("not framed as the contract staged-chunk")
+        return groups_of(unframe(value))
 
     def window(self, keys: Sequence[bytes]) -> Sequence[bytes | None]:
         """For :class:`streams.processing.Lookup`."""

@@ -16,11 +16,12 @@ from streams.canonical import (
     Kind,
     decode,
     encode,
+    encode_batch,
     player_body,
     to_json,
 )
 from streams.canonical import Translated as Derived
-from streams.codec import Record
+from streams.codec import Record, codec
 from streams.idempotency import CONTENT_BYTES, ID_BYTES, Verdict, decide, hash_of, key_of
 from streams.profiles import Profile
 from streams.rounds import Transaction
@@ -30,6 +31,7 @@ ID_KEY = b"\x01"
 ROUND_KEY = b"\x02"
 _TELLING = frozenset((Kind.PLAYER, Kind.GAME, Kind.CUSTOM_EVENT))
 _KINDS = tuple(Kind)
+_STAGED = codec("staged-chunk")
 _UNPACK = msgspec.msgpack.Decoder(list[list[Transaction] | None]).decode
 
 
@@ -73,12 +75,48 @@ class Effects:
 
 
 def process(groups: Iterable[Record], lookup: Lookup, partition: int, offset: int) -> Effects:
-    """Effects of ``groups`` (of the contract ``staged-chunk``), applied in order.
+    """Effects of ``groups`` (as :func:`unpack` returns them), applied in order.
 
     ``partition`` and ``offset`` say where in ``staged`` they stand; the offset is the segment of
     every round that is new here.
     """
     return _Processing(list(groups), lookup, partition, offset).run()
+
+
+def groups_of(datum: bytes) -> list[Record]:
+    """The groups of a datum of the contract ``staged-chunk``, unpacked.
+
+    Raises ``ValueError`` if translate cannot have written it.
+    """
+    try:
+        return [unpack(group) for group in _STAGED.decode(datum)["groups"]]
+    except (EOFError, LookupError, ArithmeticError, TypeError) as error:  # as fastavro has it
+        raise ValueError(str(error) or type(error).__name__) from None
+
+
+def unpack(group: Record) -> Record:
+    """A group of the contract ``staged-chunk`` with its transactions read.
+
+    Raises ``ValueError`` if translate cannot have written it.
+    """
+    count = len(group["positions"])
+    columns = len(group["kinds"]), len(group["keys"]), len(group["events"])
+    if columns != (count,) * 3 or len(group["id_hashes"]) != count * ID_BYTES:
+        raise ValueError("the group's columns differ in length")
+    if len(group["content_hashes"]) != count * CONTENT_BYTES:
+        raise ValueError("the group's columns differ in length")
+    if any(kind & ~LOOKUP_ONLY >= len(_KINDS) for kind in group["kinds"]):
+        raise ValueError("the group has an item of no known kind")
+    transactions = _UNPACK(group["transactions"])
+    if [bool(each) for each in transactions] != [kind == 0 for kind in group["kinds"]]:
+        raise ValueError("the group's transactions are not those of its items")
+    head = encode_batch(_batch_of(group))
+    for kind, datums in zip(group["kinds"], group["events"], strict=True):
+        if not datums or not all(datum.startswith(head) for datum in datums):
+            raise ValueError("the group has an event of another batch")
+        if _KINDS[kind & ~LOOKUP_ONLY] in _TELLING:
+            decode(_KINDS[kind & ~LOOKUP_ONLY], datums[0])
+    return group | {"transactions": transactions}
 
 
 class _Item(NamedTuple):
@@ -296,7 +334,7 @@ def _items(index: int, group: Record) -> Iterable[_Item]:
         group["kinds"],
         group["keys"],
         group["events"],
-        _UNPACK(group["transactions"]),
+        group["transactions"],
     )
     for i, (position, kind, key, datums, transactions) in enumerate(zip(*columns, strict=True)):
         yield _Item(

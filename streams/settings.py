@@ -49,6 +49,13 @@ class Settings(BaseSettings):
         ge=1,
         description="Replicas of every topic. Of three or more, one may be away.",
     )
+    reject_share_max: float = Field(
+        0.2,
+        ge=0,
+        le=1,
+        description="Share of items that the edge took as valid and a worker refuses, above which the "
+        "worker stops: a deploy is wrong.",
+    )
     window_days: int = Field(
         35,
         ge=1,

@@ -10,11 +10,11 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from confluent_kafka import KafkaError, Message
 
 from streams.codec import Record, codec
-from streams.errors import DeliveryFailed, InputGap
+from streams.errors import DeliveryFailed, InputGap, TooManyRejects
 from streams.kafka import idempotent_producer
 from streams.ledger import Ledger
 from streams.settings import Settings
-from streams.topics import OUTCOMES, REJECTS, STAGED
+from streams.topics import OUTCOMES, RAW, REJECTS, STAGED
 from streams.translation import RawRecord, translate
 
 log = logging.getLogger(__name__)
@@ -44,13 +44,18 @@ class Translate:
         self._producer = idempotent_producer(settings, **{"message.timeout.ms": 0, "log_level": 3})
         self._failed: KafkaError | None = None
         self._next: dict[int, int] = {}
+        self._share = _RejectShare(settings.reject_share_max)
 
     def __call__(self, records: Iterable[RawRecord]) -> None:
-        """Blocking. Raises ``DeliveryFailed`` if Kafka did not take everything."""
+        """Blocking. Raises ``DeliveryFailed`` if Kafka did not take everything.
+
+        Raises ``TooManyRejects`` before a record that brings the share of rejects above its limit.
+        """
         chunks: dict[int, _Chunk] = {}
         for record in records:
             self._check_order(record)
             translation = translate(record, self.settings.partitions)
+            self._share.add(translation.outcome["received"], translation.unexpected)
             for partition, groups in translation.groups.items():
                 chunk = chunks.setdefault(partition, _Chunk())
                 for group in groups:
@@ -94,6 +99,32 @@ class Translate:
     def _delivered(self, error: KafkaError | None, message: Message) -> None:
         if error is not None:
             self._failed = error
+
+
+class _RejectShare:
+    """The share of unexpected rejects among the items of late; older ones count for less and less."""
+
+    ITEMS = 2_000
+
+    def __init__(self, largest: float) -> None:
+        self._largest = largest
+        self._items = 0
+        self._rejects = 0
+
+    def add(self, items: int, rejects: int) -> None:
+        """Raises ``TooManyRejects`` above the limit."""
+        self._items += items
+        self._rejects += rejects
+        if self._items < self.ITEMS:
+            return
+        if self._rejects > self._largest * self._items:
+            raise TooManyRejects(
+                f"{self._rejects} of the last {self._items} items were taken by the edge and are "
+                "refused here: edge and worker do not fit together, or something else writes to "
+                f"{RAW}. Deploy the same version of both; what was refused so far stands in {REJECTS}. "
+                "ROUNDHOUSE_REJECT_SHARE_MAX=1 goes on regardless."
+            )
+        self._items, self._rejects = self._items // 2, self._rejects // 2
 
 
 class _Chunk:

@@ -146,9 +146,10 @@ class Supervisor:
 
     def stop(self) -> None:
         """Ends all processes, last started first; each gets time to finish what it is at."""
-        for child in reversed(self._children):
-            child.stop()
-        self._children.clear()
+        with self._changing:
+            for child in reversed(self._children):
+                child.stop()
+            self._children.clear()
 
     def end(self, name: str, within_s: float = STOP_WITHIN_S) -> None:
         """Ends one process for good, by force if it does not stop in time."""

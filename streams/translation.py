@@ -45,16 +45,17 @@ class RawRecord(NamedTuple):
 class Translation(NamedTuple):
     """What becomes of a raw record. Records are those of the Avro contracts.
 
-    ``groups`` by staged partition, in part order.
+    ``groups`` by staged partition, in part order. ``unexpected``: rejects that the edge did not see.
     """
 
     groups: dict[int, list[Record]]
     rejects: list[Record]
     outcome: Record
+    unexpected: int
 
 
-def headers_of(batch: Batch) -> dict[str, bytes]:
-    """The headers of the raw record of ``batch``."""
+def headers_of(batch: Batch, invalid: int) -> dict[str, bytes]:
+    """The headers of the raw record of ``batch``, of whose items the edge found so many invalid."""
     headers = {
         "tenant": batch.tenant.encode(),
         "source": batch.source.encode(),
@@ -62,6 +63,7 @@ def headers_of(batch: Batch) -> dict[str, bytes]:
         "received-at": str(batch.received_at).encode(),
         "counts": b"1" if batch.counts else b"0",
         "merges-channels": b"1" if batch.merges_channels else b"0",
+        "invalid": str(invalid).encode(),
     }
     if batch.idempotency_key is not None:
         headers["idempotency-key"] = batch.idempotency_key.encode()
@@ -136,7 +138,13 @@ def translate(record: RawRecord, partitions: int) -> Translation:
         _rejects(record, batch, invalid),
         outcome(record.partition, record.offset, batch, "translate", 0, 0)
         | {"received": len(items), "rejected": len(invalid)},
+        max(0, len(invalid) - _announced(record.headers)),
     )
+
+
+def _announced(headers: Mapping[str, bytes]) -> int:
+    text = headers.get("invalid", b"")
+    return int(text) if text.isdigit() and len(text) < 10 else 0
 
 
 class _Entry(NamedTuple):
@@ -235,7 +243,7 @@ def _refuse_record(record: RawRecord, batch: Batch | None, code: str, message: s
         "payload": record.body,
     }
     counted = outcome(record.partition, record.offset, batch, "translate", 0, 0)
-    return Translation({}, [refused], counted | {"received": 1, "rejected": 1})
+    return Translation({}, [refused], counted | {"received": 1, "rejected": 1}, 1)
 
 
 def reject(raw_partition: int, raw_offset: int, batch: Batch, stage: str, position: int) -> Record:

@@ -11,7 +11,7 @@ from typing import Any
 from streams import profiles
 from streams.canonical import Batch, to_json
 from streams.codec import codec
-from streams.processing import process
+from streams.processing import process, unpack
 from streams.profiles import Profile
 from streams.topics import TOPICS
 from streams.translation import RawRecord, headers_of, translate
@@ -48,7 +48,7 @@ class Line:
     def post(self, body: Any, batch: Batch = NATIVE) -> None:
         """One request; ``body`` is bytes or something to be written as JSON."""
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
-        record = RawRecord(0, self.raw_offset, headers_of(batch), data)
+        record = RawRecord(0, self.raw_offset, headers_of(batch, invalid=0), data)
         self.raw_offset += 1
         translation = translate(record, self.partitions)
         for partition, groups in translation.groups.items():
@@ -62,7 +62,7 @@ class Line:
         staged, self.staged = self.staged, defaultdict(list)
         for partition, groups in staged.items():
             state = self.states[partition]
-            effects = process(groups, state, partition, self.offset)
+            effects = process(map(unpack, groups), state, partition, self.offset)
             self.offset += 1
             for output in effects.outputs:
                 datum = output.datum

@@ -108,7 +108,7 @@ class Edge:
         invalid = [(i, item) for i, item in enumerate(items) if isinstance(item, Invalid)]
         del items  # many requests wait at once for Kafka; their bodies are enough to hold
         try:
-            await self.writer.write(batch, body)
+            await self.writer.write(batch, body, len(invalid))
         except DeliveryFailed as error:
             log.error("batch %s not acknowledged: %s", batch.batch_id, error)
             raise Problem(

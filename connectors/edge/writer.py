@@ -18,8 +18,11 @@ from streams.translation import headers_of
 class Writer(Protocol):
     """Where the edge puts raw batches."""
 
-    async def write(self, batch: Batch, body: bytes) -> None:
-        """Returns once the batch cannot be lost. Raises ``DeliveryFailed`` if that is not sure."""
+    async def write(self, batch: Batch, body: bytes, invalid: int) -> None:
+        """Returns once the batch cannot be lost. Raises ``DeliveryFailed`` if that is not sure.
+
+        ``invalid``: how many of its items the edge refused.
+        """
         ...
 
     async def ready(self) -> bool:
@@ -52,7 +55,7 @@ class KafkaWriter:
         self._poller = threading.Thread(target=self._poll, name="edge-delivery", daemon=True)
         self._poller.start()
 
-    async def write(self, batch: Batch, body: bytes) -> None:
+    async def write(self, batch: Batch, body: bytes, invalid: int) -> None:
         """See :class:`Writer`."""
         loop = asyncio.get_running_loop()
         written: asyncio.Future[None] = loop.create_future()
@@ -73,7 +76,7 @@ class KafkaWriter:
                 self._topic,
                 body,
                 batch.batch_id.encode(),
-                headers=list(headers_of(batch).items()),
+                headers=list(headers_of(batch, invalid).items()),
                 on_delivery=delivered,
             )
         except BufferError:

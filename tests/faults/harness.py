@@ -390,21 +390,15 @@ def line(
     if server:
         settings = _with_clickhouse(settings, supervisor)
     program = (sys.executable, "-m", "tests.faults.armed")
-    with Stack(settings, processes=workers, program=program, supervisor=supervisor) as stack:
+    with (
+        _supervising(supervisor) as failures,
+        Stack(settings, processes=workers, program=program, supervisor=supervisor) as stack,
+    ):
         keys = demo_keys(Registry(settings.tenants_home))
         feeder = Feeder(stack.edge_url, keys, traffic(seed), items_per_s)
         watcher = Watcher(settings)
-        failures: list[BaseException] = []
-
-        def supervise() -> None:
-            try:
-                supervisor.run()
-            except BaseException as error:
-                failures.append(error)
-
-        supervising = threading.Thread(target=supervise, name="supervisor")
-        for thread in (feeder, supervising, watcher):
-            thread.start()
+        feeder.start()
+        watcher.start()
         try:
             yield Line(stack, feeder, watcher, seed, long=long, workers=workers)
             if failures:
@@ -412,8 +406,30 @@ def line(
         finally:
             feeder.stop()
             watcher.stop()
-            supervisor.ask_to_stop()  # last: what this thread started again ends with it
-            supervising.join()
+            supervisor.ask_to_stop()
+
+
+@contextmanager
+def _supervising(supervisor: Supervisor) -> Iterator[list[BaseException]]:
+    """Starts again what ends, in a thread that outlives the stack: its children end with it."""
+    failures: list[BaseException] = []
+    over = threading.Event()
+
+    def supervise() -> None:
+        try:
+            supervisor.run()
+        except BaseException as error:
+            failures.append(error)
+        over.wait()
+
+    thread = threading.Thread(target=supervise, name="supervisor")
+    thread.start()
+    try:
+        yield failures
+    finally:
+        supervisor.ask_to_stop()
+        over.set()
+        thread.join()
 
 
 def _with_clickhouse(settings: Settings, supervisor: Supervisor) -> Settings:

@@ -72,7 +72,7 @@ class Line:
 
     def post(self, items: list[Any], **batch: Any) -> None:
         writer = KafkaWriter(self.settings)
-        asyncio.run(writer.write(NATIVE._replace(**batch), json.dumps(items).encode()))
+        asyncio.run(writer.write(NATIVE._replace(**batch), json.dumps(items).encode(), 0))
         writer.close()
 
     def raw(self) -> list[RawRecord]:
@@ -234,13 +234,16 @@ def test_a_staged_record_that_translate_did_not_write_is_refused_and_the_line_go
     line: Line,
 ) -> None:
     producer = idempotent_producer(line.settings)
-    producer.produce(line.settings.topic_prefix + STAGED, b"\x00\x00\x00\x00\x01rubbish", partition=P1)
+    for strange in (b"\x00\x00\x00\x00\x01rubbish", FRAMES["staged-chunk"] + b"rubbish", b"", None):
+        producer.produce(line.settings.topic_prefix + STAGED, strange, partition=P1)
     producer.flush()
     line.post([bet("b")])
     line.translate(line.raw())
     with line.ledger() as ledger:
         ledger.apply(line.staged())
-    assert [reject["code"] for reject in decoded(line.settings, "rejects", "reject")] == ["not_staged"]
+    rejects = decoded(line.settings, "rejects", "reject")
+    assert [reject["code"] for reject in rejects] == ["not_staged"] * 4
+    assert all(reject["errors"][0]["message"] for reject in rejects)
     assert len(decoded(line.settings, "rounds", "round")) == 1
 
 

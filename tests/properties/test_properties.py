@@ -3,11 +3,12 @@
 import json
 import string
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import fastavro
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streams import money, profiles
@@ -16,10 +17,11 @@ from streams.codec import SCHEMA_IDS, codec, container, frame, schema, unframe
 from streams.errors import EnvelopeError
 from streams.idempotency import hash_of, key_of
 from streams.jsontext import members
+from streams.processing import groups_of, process
 from streams.profiles import Value
 from streams.sources import READERS
 from streams.translation import RawRecord, headers_of, translate
-from tests.line import NATIVE, Line
+from tests.line import NATIVE, Line, State
 
 UNITS = st.integers(-money.LIMIT + 1, money.LIMIT - 1)
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
@@ -127,7 +129,7 @@ def test_any_bytes_are_read_or_refused_and_never_raise(source: str, body: bytes)
 )
 def test_any_record_is_accounted_for(body: bytes, source: str, headers: dict[str, bytes]) -> None:
     batch = NATIVE._replace(source=source)
-    record = RawRecord(0, 0, {**headers_of(batch), **headers}, body)
+    record = RawRecord(0, 0, {**headers_of(batch, invalid=0), **headers}, body)
     translation = translate(record, 3)
     codec("outcome").encode(translation.outcome)
     for reject in translation.rejects:
@@ -140,6 +142,36 @@ def test_any_record_is_accounted_for(body: bytes, source: str, headers: dict[str
         for kind in group["kinds"]
     )
     assert translation.outcome["received"] == staged + len(translation.rejects)
+
+
+CUTS = st.tuples(st.integers(0, 5_000), st.integers(0, 4), st.binary(max_size=4))
+SAMPLES = [
+    (path.parent.name, path.read_bytes())
+    for path in sorted((Path(__file__).parent.parent / "samples").glob("*/*.json"))
+]
+
+
+@settings(max_examples=2_000)
+@given(
+    sample=st.sampled_from(SAMPLES),
+    cuts=st.lists(
+        st.tuples(st.integers(0, 5_000), st.integers(0, 4), st.binary(max_size=4)), max_size=3
+    ),
+)
+def test_a_staged_record_is_processed_or_refused_whatever_its_bytes(
+    sample: tuple[str, bytes], cuts: list[tuple[int, int, bytes]]
+) -> None:
+    source, body = sample
+    record = RawRecord(0, 0, headers_of(NATIVE._replace(source=source), invalid=0), body)
+    for partition, groups in translate(record, 2).groups.items():
+        datum = codec("staged-chunk").encode({"groups": groups})
+        for at, length, fresh in cuts:
+            datum = datum[: at % len(datum)] + fresh + datum[at % len(datum) + length :]
+        try:
+            found = groups_of(datum)
+        except ValueError:
+            continue
+        process(found, State(), partition, 0)
 
 
 @given(st.dictionaries(TEXT, JSON, max_size=5))

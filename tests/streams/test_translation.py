@@ -11,17 +11,27 @@ from tests.line import NATIVE, bet
 
 def record(body: bytes, **headers: bytes | None) -> RawRecord:
     merged = {
-        **headers_of(NATIVE),
+        **headers_of(NATIVE, 0),
         **{name.replace("_", "-"): value for name, value in headers.items()},
     }
     kept = {name: value for name, value in merged.items() if value is not None}
     return RawRecord(3, 17, kept, body)
 
 
+def test_rejects_are_unexpected_where_the_edge_has_not_seen_them() -> None:
+    body = json.dumps([bet("a"), bet("b", -1), bet("c", "x")]).encode()
+    assert translate(record(body), 4).unexpected == 2
+    assert translate(record(body, invalid=b"2"), 4).unexpected == 0
+    assert translate(record(body, invalid=b"3"), 4).unexpected == 0
+    assert translate(record(body, invalid=None), 4).unexpected == 2
+    assert translate(record(body, invalid=b"-1"), 4).unexpected == 2
+    assert translate(record(body, tenant=None), 4).unexpected == 1
+
+
 def test_headers_carry_the_batch_there_and_back() -> None:
     batch = NATIVE._replace(counts=False, merges_channels=True, idempotency_key="k-1")
-    assert batch_of(headers_of(batch)) == batch
-    assert batch_of(headers_of(NATIVE)) == NATIVE
+    assert batch_of(headers_of(batch, 0)) == batch
+    assert batch_of(headers_of(NATIVE, 0)) == NATIVE
 
 
 @pytest.mark.parametrize(

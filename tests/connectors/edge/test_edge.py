@@ -28,7 +28,7 @@ class Remembered:
         self.written: list[tuple[Batch, bytes]] = []
         self.fails = False
 
-    async def write(self, batch: Batch, body: bytes) -> None:
+    async def write(self, batch: Batch, body: bytes, invalid: int) -> None:
         if self.fails:
             raise DeliveryFailed("no broker")
         self.written.append((batch, body))
@@ -218,7 +218,7 @@ def test_no_key_of_any_kind_stands_in_an_answer(edge: Edge) -> None:
 def test_a_bug_is_answered_as_a_problem_and_is_not_hidden(
     edge: Edge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def broken(batch: Batch, body: bytes) -> None:
+    async def broken(batch: Batch, body: bytes, invalid: int) -> None:
         raise ZeroDivisionError
 
     monkeypatch.setattr(edge.writer, "write", broken)
@@ -231,5 +231,5 @@ def test_without_a_broker_a_write_fails_in_time(tmp_path: Path) -> None:
     writer = KafkaWriter(settings)
     batch = Batch("acme", "native", "b", NOW, True, False, None)
     with pytest.raises(DeliveryFailed):
-        asyncio.run(writer.write(batch, b"[]"))
+        asyncio.run(writer.write(batch, b"[]", 0))
     writer.close()
