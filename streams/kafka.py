@@ -1,7 +1,7 @@
 """Kafka clients, configured once: every producer and consumer of Roundhouse is made here."""
 
 import time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
@@ -112,16 +112,21 @@ BROKER_WITHIN_S = 30.0
 
 def wait_for_broker(settings: Settings, timeout_s: float | None = None) -> str:
     """Waits until a broker answers, and returns the cluster's id ("" if it has none)."""
-    admin = AdminClient(_client(settings) | {"log_level": 0})
+    why: list[str] = []
+    config: dict[str, Any] = {**_client(settings), "log_level": 0}
+    config["error_cb"] = lambda error: why.append(error.str())
+    admin = AdminClient(config)
     deadline = time.monotonic() + (BROKER_WITHIN_S if timeout_s is None else timeout_s)
     while True:
         try:
             return admin.list_topics(timeout=2.0).cluster_id or ""
         except KafkaException as error:
+            admin.poll(0)
             if time.monotonic() > deadline:
+                reason = why[-1] if why else error.args[0].str()
                 raise BrokerUnavailable(
-                    f"no Kafka broker at {settings.kafka_bootstrap}: {error.args[0].str()}. "
-                    "Start one (`roundhouse up` does) or set ROUNDHOUSE_KAFKA_BOOTSTRAP."
+                    f"no Kafka broker at {settings.kafka_bootstrap}: {reason}. Start one (`roundhouse "
+                    "up` does) or mend the ROUNDHOUSE_KAFKA_ settings."
                 ) from None
 
 

@@ -40,7 +40,8 @@ def connect(settings: Settings) -> Client:
                     "ask it with `roundhouse sql`."
                 ) from None
             raise
-    more: dict[str, Any] = {}
+    # clickhouse-connect takes no notice of the scheme: without this, https would be spoken as http
+    more: dict[str, Any] = {"interface": scheme}
     if settings.clickhouse_ca_file:
         more["ca_cert"] = str(settings.clickhouse_ca_file)
     return clickhouse_connect.get_client(dsn=dsn, send_receive_timeout=120, **more)

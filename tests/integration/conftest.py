@@ -75,6 +75,7 @@ def line_settings(tmp_path: Path) -> Callable[[str], Settings]:
             topic_prefix=f"t{number}.",
             clickhouse_database=f"t{number}",
             sink_linger_ms=20,
+            session_timeout_s=6,
         )
         ensure_topics(made)
         return made
