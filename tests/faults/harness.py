@@ -208,8 +208,16 @@ class Line:
     # Harm ------------------------------------------------------------------------------------
 
     def signal(self, name: str, number: int) -> None:
-        """Sends a signal to a process of the stack."""
-        os.kill(self.stack.supervisor.pids()[name], number)
+        """Sends a signal to a process of the stack; one that is being started again is waited for."""
+
+        def sent() -> bool:
+            try:
+                os.kill(self.stack.supervisor.pids()[name], number)
+            except ProcessLookupError:
+                return False
+            return True
+
+        wait_until(sent, f"{name} is there")
 
     def kill(self, name: str) -> None:
         """As ``kill -9``; the supervisor starts it again."""
