@@ -3,7 +3,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
 
-.PHONY: help demo test faults bench lint up clean
+.PHONY: help demo test faults soak bench lint up clean
+
+SEED ?= 1
+ROUNDS ?= 2
+MINUTES ?= 0
+REQUESTS ?= 5000
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,11 +31,16 @@ test: $(VENV)/ready ## Lint, check types and run all tests.
 	$(BIN)/mypy
 	$(BIN)/pytest
 
-faults: $(VENV)/ready ## Run only the tests that do harm (real Kafka).
-	$(BIN)/pytest tests/faults
+faults: $(VENV)/ready ## Harm the line and count what is lost. SEED= ROUNDS= (0: no end) MINUTES= REQUESTS=
+	$(BIN)/python -m tests.faults.run --seed $(SEED) --rounds $(ROUNDS) --minutes $(MINUTES) \
+		--requests $(REQUESTS)
 
-bench: $(VENV)/ready ## Measure the worker on the yardstick job (real Kafka; a minute).
+soak: $(VENV)/ready ## Hold the line at its limit and watch its memory (20 minutes). SOAK_MINUTES=
+	$(BIN)/python -m tests.faults.soak --minutes $(or $(SOAK_MINUTES),20) --seed $(SEED)
+
+bench: $(VENV)/ready ## Measure the worker on the yardstick job, and recovery (real Kafka; minutes).
 	$(BIN)/python -m benchmarks.line --events 100000 300000
+	$(BIN)/python -m benchmarks.recovery --ids 1000000
 
 lint: $(VENV)/ready ## Lint and format in place.
 	$(BIN)/ruff check --fix .

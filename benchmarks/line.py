@@ -19,13 +19,14 @@ from typing import Any
 
 from confluent_kafka import Producer, TopicPartition
 
+from benchmarks.broker import kafka
 from benchmarks.yardstick import Summary, bodies
-from streams.broker import local
 from streams.canonical import Batch
 from streams.codec import codec, unframe
-from streams.kafka import committed_consumer, ensure_topics, wait_for_broker
+from streams.kafka import committed_consumer, ensure_topics
 from streams.money import from_bytes, to_decimal
 from streams.settings import Settings
+from streams.stack import Stack
 from streams.translation import headers_of
 
 TICK = os.sysconf("SC_CLK_TCK")
@@ -68,31 +69,20 @@ def load(settings: Settings, events: int, batch_items: int) -> Summary:
 
 def run(events: int, batch_items: int, home: Path) -> dict[str, Any]:
     """One size, on a Kafka of its own."""
-    settings = Settings(data_dir=home, kafka_bootstrap=f"127.0.0.1:{local.free_port()}")
-    nodes = local.nodes_of(settings.kafka_bootstrap)
-    (command,) = local.prepare(local.fetch_jars(), home / "kafka", nodes).values()
-    environment = os.environ | {
-        "ROUNDHOUSE_DATA_DIR": str(home),
-        "ROUNDHOUSE_KAFKA_BOOTSTRAP": settings.kafka_bootstrap,
-    }
     quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    with subprocess.Popen(command, **quiet) as broker:
-        try:
-            wait_for_broker(settings, 60)
-            ensure_topics(settings)
-            expected = load(settings, events, batch_items)
-            broker_before = cpu_s(broker.pid)
-            began = time.monotonic()
-            start = [sys.executable, "-m", "streams.cli", "worker-process", "0"]
-            with subprocess.Popen(start, env=environment, **quiet) as worker:
-                first = wait_for_outcomes(settings, expected.received)
-                wall = time.monotonic() - first
-                cpu, peak = cpu_s(worker.pid), peak_mib(worker.pid)
-                broker_cpu = cpu_s(broker.pid) - broker_before
-                worker.terminate()
-            verify(settings, expected)
-        finally:
-            broker.terminate()
+    with kafka(home) as (settings, broker):
+        ensure_topics(settings)
+        expected = load(settings, events, batch_items)
+        broker_before = cpu_s(broker)
+        began = time.monotonic()
+        command = [sys.executable, "-m", "streams.cli", "worker-process", "0"]
+        with subprocess.Popen(command, env=Stack(settings).environment, **quiet) as worker:
+            first = wait_for_outcomes(settings, expected.received)
+            wall = time.monotonic() - first
+            cpu, peak = cpu_s(worker.pid), peak_mib(worker.pid)
+            broker_cpu = cpu_s(broker) - broker_before
+            worker.terminate()
+        verify(settings, expected)
     return {
         "events": expected.received,
         "worker_cpu_s": round(cpu, 2),

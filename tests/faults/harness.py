@@ -54,7 +54,7 @@ class Feeder:
     """Posts traffic at a rate, each post until it is acknowledged, and keeps the books.
 
     ``fault`` is written beside each post; with ``patience_s`` a client gives up that early, once a
-    post, and sends it again.
+    post, and sends it again. ``items`` counts what is acknowledged; without ``books`` that is all.
     """
 
     POSTERS = 6
@@ -64,6 +64,9 @@ class Feeder:
         self, url: str, keys: dict[str, str], posts: Iterator[Post], items_per_s: float
     ) -> None:
         self.fault = "none"
+        self.items = 0
+        self.items_per_s = items_per_s
+        self.books = True
         self.patience_s: float | None = None
         self.retries = 0
         self.acknowledged: list[Acknowledged] = []
@@ -71,7 +74,6 @@ class Feeder:
         self._url = url
         self._keys = keys
         self._posts = posts
-        self._items_per_s = items_per_s
         self._due = 0.0
         self._stopping = False
         self._thread = threading.Thread(target=self._guarded, name="feeder")
@@ -100,7 +102,7 @@ class Feeder:
         while not self._stopping:
             post = next(self._posts)
             now = time.monotonic()
-            self._due = max(self._due, now - 1.0) + post.items / self._items_per_s
+            self._due = max(self._due, now - 1.0) + post.items / self.items_per_s
             await asyncio.sleep(self._due - now)
             await self._deliver(client, post)
 
@@ -126,8 +128,10 @@ class Feeder:
         expected = 422 if post.invalid else 204
         if answer.status_code != expected:
             raise AssertionError(f"{post.path} answered {answer.status_code}: {answer.text[:500]}")
-        batch_id = answer.headers["x-batch-id"]
-        self.acknowledged.append(Acknowledged(fault, post, batch_id, began))
+        self.items += post.items
+        if self.books:
+            batch_id = answer.headers["x-batch-id"]
+            self.acknowledged.append(Acknowledged(fault, post, batch_id, began))
 
 
 class Watcher:
@@ -382,6 +386,7 @@ def line(
     workers: int = 2,
     items_per_s: float = 1_500,
     long: bool = False,
+    books: bool = True,
 ) -> Iterator[Line]:
     """A line that is fed until :meth:`Line.verdict`. ``server``: ClickHouse over HTTP, else chDB."""
     settings = with_free_ports(
@@ -405,6 +410,7 @@ def line(
         keys = demo_keys(Registry(settings.tenants_home))
         feeder = Feeder(stack.edge_url, keys, traffic(seed), items_per_s)
         watcher = Watcher(settings)
+        feeder.books = books
         feeder.start()
         watcher.start()
         try:

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -449,3 +450,42 @@ def test_a_sink_that_dies_before_its_commit_doubles_nothing(
 
 def _raise(*args: Any) -> None:
     raise OSError("killed between insert and commit")
+
+
+def test_an_id_counts_once_within_the_window_and_again_after_twice_its_length(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    day = 86_400.0
+    clock = SimpleNamespace(now=1_800_000_000.0)
+    module = SimpleNamespace(time=lambda: clock.now, monotonic=time.monotonic)
+    monkeypatch.setattr("streams.ledger.time", module)
+    line.settings = line.settings.model_copy(update={"window_days": 1})
+    begun = clock.now
+    #          0       just inside   over; a new generation   just inside its window   forgotten
+    moments = (0.0, day - 1, day, 2 * day - 1, 2 * day, 2 * day + 1)
+    for number, moment in enumerate(moments):
+        clock.now = begun + moment
+        with line.ledger() as ledger:  # opened anew each time, as after a restart
+            line.post([bet("again"), bet(f"other {number}", round_id=f"r{number}")])
+            Translate(line.settings, FRAMES)(line.raw())
+            ledger.apply(line.staged())
+    counted = [o for o in decoded(line.settings, "outcomes", "outcome") if o["stage"] == "process"]
+    assert [o["accepted"] for o in counted] == [2, 1, 1, 1, 1, 2]
+    assert [o["duplicate"] for o in counted] == [0, 1, 1, 1, 1, 0]
+
+
+def test_state_that_was_damaged_is_kept_aside_and_built_again(line: Line) -> None:
+    line.post([bet("b", 2)])
+    line.translate(line.raw())
+    with line.ledger() as ledger:
+        ledger.apply(line.staged())
+    home = line.settings.state_home / "w" / f"partition-{P1}"
+    for current in home.rglob("CURRENT"):
+        current.write_text("")
+    line.post([bet("b", 2), win("w", 5)])
+    Translate(line.settings, FRAMES)(line.raw())
+    with line.ledger() as ledger:
+        ledger.apply(line.staged())
+    newest = decoded(line.settings, "rounds", "round")[-1]
+    assert (newest["bet_count"], newest["win_count"], newest["revision"]) == (1, 1, 2)
+    assert home.with_name(f"{home.name}.damaged").is_dir()

@@ -208,3 +208,18 @@ def test_an_invalid_item_takes_no_neighbour_down_and_keeps_its_bytes() -> None:
         "/0/data/timestamp",
         "/0/data/player_id",
     ]
+
+
+def test_tenants_share_ids_players_games_and_rounds_and_nothing_else() -> None:
+    line = Line(1)
+    player = {"unique_id": "u", "timestamp": "2026-03-14T12:00:00Z", "player_id": "p-1"}
+    for tenant, country, amount in (("acme", "FI", 2), ("zinc", "MT", 3), ("acme|p-1", "SE", 5)):
+        batch = NATIVE._replace(tenant=tenant)
+        line.run([{"event": "player", "data": player | {"country": country}}], batch)
+        line.run([bet("x", amount)], batch)
+    assert line.tally()["accepted"] == 6
+    found = {
+        (sent["tenant"], int(Decimal(sent["bet_amount"])), sent["player_country"], sent["revision"])
+        for sent in line.sent["rounds"]
+    }
+    assert found == {("acme", 2, "FI", 1), ("zinc", 3, "MT", 1), ("acme|p-1", 5, "SE", 1)}

@@ -1,0 +1,32 @@
+"""A Kafka for one measurement."""
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from streams.broker import local
+from streams.kafka import wait_for_broker
+from streams.settings import Settings
+
+
+class Node(NamedTuple):
+    """Settings of a line on a node, and the node's process."""
+
+    settings: Settings
+    pid: int
+
+
+@contextmanager
+def kafka(home: Path) -> Iterator[Node]:
+    """A node of its own for a line in ``home``; it ends with the block."""
+    settings = Settings(data_dir=home, kafka_bootstrap=f"127.0.0.1:{local.free_port()}")
+    nodes = local.nodes_of(settings.kafka_bootstrap)
+    (command,) = local.prepare(local.fetch_jars(), home / "kafka", nodes).values()
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as node:
+        try:
+            wait_for_broker(settings, 60)
+            yield Node(settings, node.pid)
+        finally:
+            node.terminate()

@@ -1,0 +1,99 @@
+"""How long a partition takes to build its state from an empty disk, and what an id costs there.
+
+Fills the window's changelog of one partition with ids as transactions leave them there, opens the
+partition on an empty disk and on the disk it leaves, and measures.
+"""
+
+import argparse
+import json
+import os
+import platform
+import resource
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.broker import kafka
+from streams.codec import SCHEMA_IDS, codec, frame
+from streams.idempotency import CONTENT_BYTES, hash_of
+from streams.kafka import ensure_topics, idempotent_producer, wait_for_broker
+from streams.ledger import Ledger, Position
+from streams.processing import ID_KEY
+from streams.settings import Settings
+from streams.topics import WINDOW
+
+FRAMES = {name: frame(number) for name, number in SCHEMA_IDS.items()}
+IDS_A_RECORD = 2_000
+
+
+def fill(settings: Settings, ids: int) -> None:
+    """Writes ``ids`` ids to the changelog, the position with each record."""
+    producer = idempotent_producer(settings)
+    encode, position = codec("window-changes").encode, Position(-1, {}).record()
+    for start in range(0, ids, IDS_A_RECORD):
+        numbers = range(start, min(start + IDS_A_RECORD, ids))
+        keys = [ID_KEY + hash_of("acme", "native", "gameround", str(number)) for number in numbers]
+        values = [key[:CONTENT_BYTES] for key in keys]
+        value = FRAMES["window-changes"] + encode(
+            {"keys": keys, "values": values, "position": position}
+        )
+        producer.produce(settings.topic_prefix + WINDOW, value, partition=0)
+        producer.poll(0)
+    producer.flush()
+
+
+def opened(settings: Settings, cluster: str) -> tuple[float, float, Ledger]:
+    """Opens the partition; wall and CPU seconds."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    ledger = Ledger(settings, 0, "bench", FRAMES, cluster)
+    return time.perf_counter() - wall, time.process_time() - cpu, ledger
+
+
+def measure(ids: int) -> dict[str, Any]:
+    """One size, on a Kafka of its own."""
+    with tempfile.TemporaryDirectory(prefix="roundhouse-bench-") as home, kafka(Path(home)) as node:
+        settings = node.settings.model_copy(update={"partitions": 1})
+        cluster = wait_for_broker(settings, 60)
+        ensure_topics(settings)
+        fill(settings, ids)
+        wall, cpu, ledger = opened(settings, cluster)
+        found = ledger.window([ID_KEY + hash_of("acme", "native", "gameround", str(ids - 1))])
+        assert found[0] is not None, "the last id was not recovered"
+        ledger.close()
+        window = settings.state_home / "bench" / "partition-0" / "window"
+        left = _bytes(window)
+        again, _, ledger = opened(settings, cluster)
+        for table in ledger._window._generations.values():
+            table._db.compact_range(None, None)
+        ledger.close()
+        return {
+            "ids": ids,
+            "empty_disk_s": round(wall, 2),
+            "empty_disk_cpu_s": round(cpu, 2),
+            "ids_per_s": round(ids / wall),
+            "kept_disk_s": round(again, 2),
+            "disk_bytes_per_id": round(left / ids, 1),
+            "disk_bytes_per_id_compacted": round(_bytes(window) / ids, 1),
+            "peak_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        }
+
+
+def _bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def main() -> None:
+    """Prints one JSON document."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--ids", type=int, nargs="+", default=[1_000_000])
+    arguments = parser.parse_args()
+    result = {
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+        "runs": [measure(ids) for ids in arguments.ids],
+    }
+    print(json.dumps(result, indent=2))
+
+
+if __name__ == "__main__":
+    main()
