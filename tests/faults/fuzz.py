@@ -37,7 +37,7 @@ from tests.faults.harness import wait_until
 SAMPLES = Path(__file__).parent.parent / "samples"
 ROOT = SAMPLES.parent.parent
 STATUSES = {204, 400, 401, 403, 404, 405, 413, 415, 422}
-BODY_BYTES_MAX = 200_000
+BODY_BYTES_MAX = 400_000
 ITEMS_MAX = 500
 TENANTS = ("acme", "zinc")
 
