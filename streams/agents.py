@@ -20,11 +20,11 @@ from faust.types import TP, EventT, StreamT
 from faust.types.auth import CredentialsT
 
 from streams.failstop import fail_stop
-from streams.kafka import ensure_topics, sasl_login, wait_for_broker
+from streams.kafka import committed_offset, ensure_topics, sasl_login, wait_for_broker
 from streams.ledger import Ledger
 from streams.schemas import frames
 from streams.settings import Settings
-from streams.stages import Process, Translate
+from streams.stages import Incoming, Process, Seek, Translate
 from streams.topics import MESSAGE_BYTES_MAX, RAW, STAGED
 from streams.translation import RawRecord
 
@@ -58,18 +58,25 @@ def create_app(settings: Settings, worker: str) -> faust.App:
         value_serializer="raw",
     )
     names = frames(settings)
-    staged_topic = settings.topic_prefix + STAGED
+    raw_topic, staged_topic = settings.topic_prefix + RAW, settings.topic_prefix + STAGED
 
-    async def seek(partition: int, offset: int) -> None:
-        await app.consumer.seek(TP(staged_topic, partition), offset)
+    def seek(topic: str) -> Seek:
+        async def back(partition: int, offset: int) -> None:
+            await app.consumer.seek(TP(topic, partition), offset)
+
+        return back
+
+    def committed(partition: int) -> int:
+        return committed_offset(settings, app.conf.id, raw_topic, partition)
 
     def open_ledger(partition: int) -> Ledger:
         return Ledger(settings, partition, worker, names, cluster)
 
     translate = Translate(settings, names)
-    process = Process(open_ledger, seek)
-    _connect(app, staged_topic, translate, process)
-    _add_agents(app, settings, translate, process)
+    incoming = Incoming(committed, seek(raw_topic))
+    process = Process(open_ledger, seek(staged_topic))
+    _connect(app, staged_topic, incoming, process)
+    _add_agents(app, settings, incoming, translate, process)
 
     @app.task  # type: ignore[untyped-decorator]
     async def report_alive() -> None:
@@ -100,7 +107,9 @@ def _credentials(settings: Settings) -> CredentialsT | None:
     return faust.SSLCredentials(context) if context else None
 
 
-def _add_agents(app: faust.App, settings: Settings, translate: Translate, process: Process) -> None:
+def _add_agents(
+    app: faust.App, settings: Settings, incoming: Incoming, translate: Translate, process: Process
+) -> None:
     def bytes_topic(name: str) -> Any:
         return app.topic(
             settings.topic_prefix + name,
@@ -114,8 +123,13 @@ def _add_agents(app: faust.App, settings: Settings, translate: Translate, proces
     async def translate_agent(stream: StreamT[bytes]) -> None:
         try:
             async for events in _batches(stream):
-                await asyncio.to_thread(translate, [_raw_record(event) for event in events])
-                _acknowledge(events)
+                ready = [
+                    event
+                    for event in events
+                    if await incoming.in_order(event.message.partition, event.message.offset)
+                ]
+                await asyncio.to_thread(translate, [_raw_record(event) for event in ready])
+                _acknowledge(ready)
         except Exception as error:
             fail_stop(error)
 
@@ -136,7 +150,7 @@ def _add_agents(app: faust.App, settings: Settings, translate: Translate, proces
             fail_stop(error)
 
 
-def _connect(app: faust.App, staged_topic: str, translate: Translate, process: Process) -> None:
+def _connect(app: faust.App, staged_topic: str, incoming: Incoming, process: Process) -> None:
     """Ledgers open and close as Faust's partitions come and go."""
 
     def staged(tps: Iterable[TP]) -> list[int]:
@@ -144,7 +158,7 @@ def _connect(app: faust.App, staged_topic: str, translate: Translate, process: P
 
     @app.on_partitions_assigned.connect(weak=False)
     async def assigned(sender: Any, assigned: Any = (), **kwargs: Any) -> None:
-        translate.forget()
+        incoming.forget()
         process.assign(staged(assigned))
 
     @app.on_partitions_revoked.connect(weak=False)

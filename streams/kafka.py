@@ -3,7 +3,7 @@
 import time
 from typing import Any, NamedTuple
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
@@ -105,6 +105,17 @@ def committed_consumer(settings: Settings, group: str, **more: str | int | bool)
         }
         | more
     )
+
+
+def committed_offset(settings: Settings, group: str, topic: str, partition: int) -> int:
+    """The offset at which a group goes on; where the partition begins, if it has committed none."""
+    consumer = committed_consumer(settings, group)
+    try:
+        place = TopicPartition(topic, partition)
+        [found] = consumer.committed([place], timeout=30)
+        return found.offset if found.offset >= 0 else consumer.get_watermark_offsets(place, 30)[0]
+    finally:
+        consumer.close()
 
 
 BROKER_WITHIN_S = 30.0

@@ -43,7 +43,6 @@ class Translate:
         self.frames = frames
         self._producer = idempotent_producer(settings, **{"message.timeout.ms": 0, "log_level": 3})
         self._failed: KafkaError | None = None
-        self._next: dict[int, int] = {}
         self._share = _RejectShare(settings.reject_share_max)
 
     def __call__(self, records: Iterable[RawRecord]) -> None:
@@ -53,7 +52,6 @@ class Translate:
         """
         chunks: dict[int, _Chunk] = {}
         for record in records:
-            self._check_order(record)
             translation = translate(record, self.settings.partitions)
             self._share.add(translation.outcome["received"], translation.unexpected)
             for partition, groups in translation.groups.items():
@@ -73,18 +71,6 @@ class Translate:
         if self._producer.flush(FLUSH_WITHIN_S) or self._failed:
             raise DeliveryFailed(f"translate: {self._failed or 'no acknowledgement in time'}")
 
-    def forget(self) -> None:
-        """Another assignment begins: offsets may go back to what was acknowledged."""
-        self._next.clear()
-
-    def _check_order(self, record: RawRecord) -> None:
-        due = self._next.get(record.partition, record.offset)
-        if record.offset > due:
-            raise InputGap(
-                f"raw.batches[{record.partition}]: offset {record.offset} came where {due} was due"
-            )
-        self._next[record.partition] = record.offset + 1
-
     def _send(self, topic: str, contract: str, partition: int, key: bytes | None, datum: bytes) -> None:
         name, value = self.settings.topic_prefix + topic, self.frames[contract] + datum
         while True:
@@ -99,6 +85,71 @@ class Translate:
     def _delivered(self, error: KafkaError | None, message: Message) -> None:
         if error is not None:
             self._failed = error
+
+
+Seek = Callable[[int, int], Awaitable[None]]
+
+
+class _Gaps:
+    """Asks for records again where some are missing, once for each gap.
+
+    Around a rebalance Faust 0.15.3 may drop a record and deliver the next: a message that waits while
+    the flow is suspended is let go, its offset counted as read, and what was fetched with it passes
+    when the flow resumes.
+    """
+
+    def __init__(self, topic: str, seek: Seek) -> None:
+        self._topic = topic
+        self._seek = seek
+        self._sought: dict[int, int] = {}
+
+    async def go_back(self, partition: int, due: int, came: int) -> None:
+        """What was under way comes with rising offsets, and is to be dropped too."""
+        sought = self._sought.get(partition)
+        if sought is None:
+            log.warning("%s[%d]: %d came, %d was due; seeking back", self._topic, partition, came, due)
+            self._sought[partition] = came
+            await self._seek(partition, due)
+        elif came <= sought:
+            raise InputGap(
+                f"{self._topic}[{partition}]: {due} was due and does not come even after seeking back "
+                f"to it; {came} came instead. Records were deleted before they were processed."
+            )
+
+    def close(self, partition: int) -> None:
+        """What was due has come, or the partition is somebody else's."""
+        self._sought.pop(partition, None)
+
+
+class Incoming:
+    """Raw records in their order, from where their partition was committed.
+
+    ``committed(partition)`` is that offset, and ``seek(partition, offset)`` asks for records again.
+    """
+
+    def __init__(self, committed: Callable[[int], int], seek: Seek) -> None:
+        self._committed = committed
+        self._gaps = _Gaps(RAW, seek)
+        self._due: dict[int, int] = {}
+
+    def forget(self) -> None:
+        """Another assignment begins."""
+        for partition in list(self._due):
+            self._gaps.close(partition)
+        self._due.clear()
+
+    async def in_order(self, partition: int, offset: int) -> bool:
+        """Whether the record may be translated; one that may not is to be dropped unacknowledged."""
+        due = self._due.get(partition)
+        if due is None:
+            due = self._due[partition] = await asyncio.to_thread(self._committed, partition)
+        if offset > due:
+            await self._gaps.go_back(partition, due, offset)
+            return False
+        if offset == due:
+            self._due[partition] = due + 1
+            self._gaps.close(partition)
+        return True
 
 
 class _RejectShare:
@@ -149,7 +200,6 @@ class _Chunk:
 
 
 OpenLedger = Callable[[int], Ledger]
-Seek = Callable[[int, int], Awaitable[None]]
 
 
 class Process:
@@ -160,10 +210,9 @@ class Process:
 
     def __init__(self, open_ledger: OpenLedger, seek: Seek) -> None:
         self._open_ledger = open_ledger
-        self._seek = seek
+        self._gaps = _Gaps(STAGED, seek)
         self._ledgers: dict[int, asyncio.Task[Ledger]] = {}
         self._locks: dict[int, asyncio.Lock] = {}
-        self._sought: dict[int, int] = {}
 
     def assign(self, partitions: Iterable[int]) -> None:
         """Begins to open what is not open yet; records wait until it is."""
@@ -180,7 +229,7 @@ class Process:
                 task = self._ledgers.pop(partition, None)
                 if task is not None:
                     await asyncio.to_thread((await task).close)
-                self._sought.pop(partition, None)
+                self._gaps.close(partition)
 
     async def close(self) -> None:
         """Closes all ledgers."""
@@ -203,25 +252,12 @@ class Process:
             ledger = await asyncio.shield(task)
             fresh = [record for record in records if record[0] >= ledger.expected]
             if fresh and fresh[0][0] > ledger.expected:
-                await self._go_back(partition, ledger.expected, fresh[0][0])
+                await self._gaps.go_back(partition, ledger.expected, fresh[0][0])
                 return False
             if fresh:
-                self._sought.pop(partition, None)
+                self._gaps.close(partition)
                 await asyncio.to_thread(ledger.apply, fresh)
             return True
-
-    async def _go_back(self, partition: int, expected: int, came: int) -> None:
-        """A gap: ask again, once. What was under way comes with rising offsets and is dropped."""
-        sought = self._sought.get(partition)
-        if sought is None:
-            log.warning("staged[%d]: %d came, %d was due; seeking back", partition, came, expected)
-            self._sought[partition] = came
-            await self._seek(partition, expected)
-        elif came <= sought:
-            raise InputGap(
-                f"staged[{partition}]: {expected} was due and does not come even after seeking back to "
-                f"it; {came} came instead. Records were deleted before they were processed."
-            )
 
     def _lock(self, partition: int) -> asyncio.Lock:
         return self._locks.setdefault(partition, asyncio.Lock())

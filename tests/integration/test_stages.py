@@ -1,14 +1,18 @@
 """What the stages do before anything is sent."""
 
+import asyncio
 import json
 from pathlib import Path
 
 import pytest
+from confluent_kafka import TopicPartition
 
 from streams.codec import SCHEMA_IDS, frame
-from streams.errors import TooManyRejects
+from streams.errors import InputGap, TooManyRejects
+from streams.kafka import committed_consumer, committed_offset
 from streams.settings import Settings
-from streams.stages import Translate
+from streams.stages import Incoming, Translate
+from streams.topics import RAW
 from streams.translation import RawRecord, headers_of
 from tests.line import NATIVE, bet
 
@@ -39,3 +43,58 @@ def test_many_rejects_that_the_edge_has_seen_are_the_operators_affair(stage: Tra
 
 def test_a_few_unexpected_rejects_do_not_stop_the_stage(stage: Translate) -> None:
     stage(records(bodies(90, 10), invalid=0, count=40))
+
+
+class Offsets:
+    """Raw records as they come, and what becomes of them."""
+
+    def __init__(self, committed: int) -> None:
+        self.committed = committed
+        self.sought: list[int] = []
+        self.incoming = Incoming(lambda partition: self.committed, self._seek)
+
+    async def _seek(self, partition: int, offset: int) -> None:
+        self.sought.append(offset)
+
+    def come(self, *offsets: int) -> list[int]:
+        async def run() -> list[int]:
+            return [offset for offset in offsets if await self.incoming.in_order(0, offset)]
+
+        return asyncio.run(run())
+
+
+def test_a_raw_record_that_is_missing_after_an_assignment_is_asked_for_again() -> None:
+    offsets = Offsets(committed=1532)
+    assert offsets.come(1533, 1534) == []  # Faust let 1532 go while it was rebalancing
+    assert offsets.sought == [1532]
+    assert offsets.come(1532, 1533, 1534) == [1532, 1533, 1534]
+    assert offsets.come(1536, 1537) == []
+    assert offsets.come(1535, 1536) == [1535, 1536]
+    assert offsets.sought == [1532, 1535]
+
+
+def test_a_raw_record_that_does_not_come_even_then_stops_the_stage() -> None:
+    offsets = Offsets(committed=5)
+    assert offsets.come(7, 8) == []
+    with pytest.raises(InputGap, match=r"raw\.batches\[0\]: 5 was due"):
+        offsets.come(7)
+
+
+def test_what_comes_again_after_an_assignment_is_translated_again() -> None:
+    offsets = Offsets(committed=5)
+    assert offsets.come(5, 6, 7) == [5, 6, 7]
+    offsets.incoming.forget()
+    offsets.committed = 6
+    assert offsets.come(5, 6, 7) == [5, 6, 7]
+    assert offsets.sought == []
+
+
+def test_a_group_goes_on_where_it_committed_and_else_where_the_partition_begins(
+    settings: Settings,
+) -> None:
+    topic = settings.topic_prefix + RAW
+    assert committed_offset(settings, "some-group", topic, 0) == 0
+    consumer = committed_consumer(settings, "some-group")
+    consumer.commit(offsets=[TopicPartition(topic, 0, 7)], asynchronous=False)
+    consumer.close()
+    assert committed_offset(settings, "some-group", topic, 0) == 7
