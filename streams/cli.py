@@ -4,31 +4,28 @@ import logging
 import os
 import sys
 import tempfile
-from collections.abc import Callable
-from functools import wraps
 from pathlib import Path
 from typing import Any
 
 import click
 
+from connectors.campaigns.commands import campaign, rates
 from streams.errors import ConfigurationError, RoundhouseError
 from streams.settings import Settings
 
 
-def _command(function: Callable[..., None]) -> Callable[..., None]:
-    """Turns a known error into one clear message and exit status 2."""
+class _Commands(click.Group):
+    """Turns a known error of any command into one clear message and exit status 1."""
 
-    @wraps(function)
-    def run(*args: Any, **kwargs: Any) -> None:
+    def invoke(self, ctx: click.Context) -> Any:
+        """Runs the command."""
         try:
-            function(*args, **kwargs)
+            return super().invoke(ctx)
         except RoundhouseError as error:
             raise click.ClickException(str(error)) from None
 
-    return run
 
-
-@click.group()
+@click.group(cls=_Commands)
 @click.version_option(package_name="roundhouse")
 @click.option("--log-level", default="INFO", envvar="ROUNDHOUSE_LOG_LEVEL", show_default=True)
 def main(log_level: str) -> None:
@@ -45,7 +42,6 @@ def main(log_level: str) -> None:
 @main.command()
 @click.option("--memory", is_flag=True, help="In-memory broker; keeps nothing, needs no JDK.")
 @click.option("--processes", default=1, show_default=True, help="Worker processes.")
-@_command
 def up(memory: bool, processes: int) -> None:
     """Start the whole stack on this machine; Ctrl-C stops it and keeps its data."""
     from connectors.demo.report import curl_example
@@ -82,7 +78,6 @@ def up(memory: bool, processes: int) -> None:
 @click.option("--events", default=20_000, show_default=True, help="Events of the day, about.")
 @click.option("--seed", default=7, show_default=True, help="The same seed makes the same day.")
 @click.option("--processes", default=1, show_default=True, help="Worker processes.")
-@_command
 def demo(memory: bool, events: int, seed: int, processes: int) -> None:
     """Feed a realistic casino day through the edge and show what comes out."""
     from connectors.demo.run import run_demo
@@ -92,7 +87,6 @@ def demo(memory: bool, events: int, seed: int, processes: int) -> None:
 
 @main.command()
 @click.option("--processes", default=1, show_default=True, help="Edge processes on one port.")
-@_command
 def edge(processes: int) -> None:
     """Serve the HTTP edge."""
     from connectors.edge.server import serve
@@ -103,7 +97,6 @@ def edge(processes: int) -> None:
 @main.command()
 @click.option("--processes", default=1, show_default=True, help="Worker processes to run.")
 @click.option("--name", default="worker", show_default=True, help="Unique per machine.")
-@_command
 def worker(processes: int, name: str) -> None:
     """Run the translate and process stages; a process that ends is started again."""
     from streams.supervisor import Supervisor, stop_on_signals
@@ -123,7 +116,6 @@ def worker(processes: int, name: str) -> None:
 @main.command("worker-process", hidden=True)
 @click.argument("index", type=int)
 @click.option("--name", default="worker")
-@_command
 def worker_process(index: int, name: str) -> None:
     """One worker process, not supervised."""
     from streams.agents import run_worker
@@ -132,7 +124,6 @@ def worker_process(index: int, name: str) -> None:
 
 
 @main.command()
-@_command
 def sink() -> None:
     """Run the sink into ClickHouse, and its loopback door for `roundhouse sql`."""
     from connectors.clickhouse.service import run_sink
@@ -142,7 +133,6 @@ def sink() -> None:
 
 @main.command("memory-broker", hidden=True)
 @click.argument("address_file", type=click.Path(path_type=Path))
-@_command
 def memory_broker(address_file: Path) -> None:
     """Run the in-memory broker."""
     from streams.broker.memory import serve
@@ -151,7 +141,6 @@ def memory_broker(address_file: Path) -> None:
 
 
 @main.command()
-@_command
 def migrate() -> None:
     """Bring ClickHouse's schema up to date."""
     from connectors.clickhouse.client import connect
@@ -165,7 +154,6 @@ def migrate() -> None:
 
 
 @main.command()
-@_command
 def topics() -> None:
     """Create the Kafka topics that are missing and list all."""
     from streams.kafka import ensure_topics, wait_for_broker
@@ -185,7 +173,6 @@ def topics() -> None:
     "--format", "form", type=click.Choice(["table", "csv", "tsv", "json"]), default="table",
     show_default=True,
 )  # fmt: skip
-@_command
 def sql(query: str, form: str) -> None:
     """Ask ClickHouse; works while the stack runs and when it does not."""
     from connectors.clickhouse.query import query as ask
@@ -197,7 +184,6 @@ def sql(query: str, form: str) -> None:
 @click.argument("what", type=click.Choice(["worker", "sink", "edge"]))
 @click.option("--name", default="worker", show_default=True, help="The worker's name.")
 @click.option("--max-age-s", default=15.0, show_default=True, help="Oldest sign of life.")
-@_command
 def health(what: str, name: str, max_age_s: float) -> None:
     """Exit with status 1 unless the service on this machine is alive."""
     from streams.health import check
@@ -218,7 +204,6 @@ def tenant() -> None:
 @click.argument("name")
 @click.option("--channel-merging", is_flag=True, help="Keep mobile and e-mail of Gameball events.")
 @click.option("--campaigns-disabled", is_flag=True, help="Store events, count them in no campaign.")
-@_command
 def tenant_add(name: str, channel_merging: bool, campaigns_disabled: bool) -> None:
     """Add a tenant and show its first key, this once."""
     click.echo(_registry().add(name, channel_merging, not campaigns_disabled))
@@ -226,7 +211,6 @@ def tenant_add(name: str, channel_merging: bool, campaigns_disabled: bool) -> No
 
 @tenant.command("rotate")
 @click.argument("name")
-@_command
 def tenant_rotate(name: str) -> None:
     """Make one more key and show it, this once; old keys live until revoked."""
     click.echo(_registry().rotate(name))
@@ -235,7 +219,6 @@ def tenant_rotate(name: str) -> None:
 @tenant.command("revoke")
 @click.argument("name")
 @click.argument("key_id")
-@_command
 def tenant_revoke(name: str, key_id: str) -> None:
     """End a key, by the id that `tenant list` shows."""
     _registry().revoke(name, key_id)
@@ -245,7 +228,6 @@ def tenant_revoke(name: str, key_id: str) -> None:
 @click.argument("name")
 @click.option("--channel-merging/--no-channel-merging", default=None)
 @click.option("--campaigns/--no-campaigns", default=None)
-@_command
 def tenant_set(name: str, channel_merging: bool | None, campaigns: bool | None) -> None:
     """Change a tenant's switches for what is received from now on."""
     switches = {"channel_merging": channel_merging, "campaigns_enabled": campaigns}
@@ -256,7 +238,6 @@ def tenant_set(name: str, channel_merging: bool | None, campaigns: bool | None) 
 
 
 @tenant.command("list")
-@_command
 def tenant_list() -> None:
     """List tenants, switches and live key ids."""
     for name, found in sorted(_registry().all().items()):
@@ -272,6 +253,9 @@ def _registry() -> Any:
 
     return Registry(Settings.load().tenants_home)
 
+
+main.add_command(campaign)
+main.add_command(rates)
 
 if __name__ == "__main__":
     main()

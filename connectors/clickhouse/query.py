@@ -1,10 +1,13 @@
 """Asking ClickHouse a question, whoever holds it."""
 
+import json
+from collections.abc import Mapping, Sequence
+
 import httpx
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from connectors.clickhouse.client import connect, is_embedded
-from connectors.clickhouse.service import ask, token_path
+from connectors.clickhouse.service import add_rows, ask, token_path
 from streams.errors import ConfigurationError, RoundhouseError
 from streams.settings import Settings
 from streams.stack import NotRunning, Running
@@ -36,13 +39,38 @@ def query(settings: Settings, sql: str, form: str = "table") -> str:
         client.close()
 
 
+def insert(settings: Settings, table: str, rows: Sequence[Mapping[str, object]]) -> None:
+    """Adds rows to one of :data:`connectors.clickhouse.service.WRITABLE`."""
+    lines = b"\n".join(json.dumps(row).encode() for row in rows)
+    if is_embedded(settings):
+        try:
+            running = Running(settings)
+        except NotRunning:
+            pass
+        else:
+            _post(settings, running.sql_port, "/rows", {"table": table}, lines)
+            return
+    client = connect(settings)
+    client.database = settings.clickhouse_database
+    try:
+        add_rows(client, table, lines)
+    except ClickHouseError as error:
+        raise QueryFailed(str(error)) from None
+    finally:
+        client.close()
+
+
 def _ask_sink(settings: Settings, port: int, sql: str, form: str) -> str:
+    return _post(settings, port, "/sql", {"format": form}, sql.encode())
+
+
+def _post(settings: Settings, port: int, path: str, parameters: dict[str, str], body: bytes) -> str:
     try:
         answer = httpx.post(
-            f"http://127.0.0.1:{port}/sql",
-            params={"format": form},
+            f"http://127.0.0.1:{port}{path}",
+            params=parameters,
             headers={"x-token": token_path(settings).read_text()},
-            content=sql.encode(),
+            content=body,
             timeout=300.0,
         )
     except httpx.HTTPError as error:

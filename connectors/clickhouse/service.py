@@ -69,13 +69,24 @@ def ask(client: Client, query: str, form: str) -> str:
     return bytes(answer).decode()
 
 
+WRITABLE = ("rates", "campaign_runs", "campaign_results")
+"""Tables that are written by commands and not by the sink."""
+
+
+def add_rows(client: Client, table: str, lines: bytes) -> None:
+    """Inserts rows, a JSON object a line, into one of :data:`WRITABLE`."""
+    if table not in WRITABLE:
+        raise NotAQuestion(f"{table} is not one of {', '.join(WRITABLE)}")
+    client.raw_insert(table, insert_block=lines, fmt="JSONEachRow", settings={"async_insert": 0})
+
+
 def token_path(settings: Settings) -> Path:
     """Where the token of the loopback door stands."""
     return settings.data_dir / "sql-token"
 
 
 def create_app(client: Client, sink: Sink, token: str) -> Starlette:
-    """``POST /sql?format=…`` with the query as body, and ``/healthz``."""
+    """``POST /sql?format=…`` with the query as body, ``POST /rows?table=…`` and ``/healthz``."""
 
     async def sql(request: Request) -> Response:
         given = request.headers.get("x-token", "")
@@ -90,12 +101,29 @@ def create_app(client: Client, sink: Sink, token: str) -> Starlette:
         except (ClickHouseError, NotAQuestion) as error:
             return PlainTextResponse(f"{error}\n", 400)
 
+    async def add(request: Request) -> Response:
+        given = request.headers.get("x-token", "")
+        if not hmac.compare_digest(given.encode(), token.encode()):
+            return PlainTextResponse("wrong token\n", 403)
+        table = request.query_params.get("table", "")
+        try:
+            await asyncio.to_thread(add_rows, client, table, await request.body())
+        except (ClickHouseError, NotAQuestion) as error:
+            return PlainTextResponse(f"{error}\n", 400)
+        return PlainTextResponse("")
+
     async def health(request: Request) -> Response:
         away = sink.away_since
         body = {"rows_inserted": sink.rows_inserted, "clickhouse_away_since": away}
         return JSONResponse(body, 503 if away else 200)
 
-    return Starlette(routes=[Route("/sql", sql, methods=["POST"]), Route("/healthz", health)])
+    return Starlette(
+        routes=[
+            Route("/sql", sql, methods=["POST"]),
+            Route("/rows", add, methods=["POST"]),
+            Route("/healthz", health),
+        ]
+    )
 
 
 def run_sink(settings: Settings) -> None:

@@ -31,7 +31,7 @@ from streams.topics import OUTCOMES, REJECTS, ROUNDS
 
 log = logging.getLogger(__name__)
 
-PAUSE_S = (0.5, 30.0)
+PAUSE_S = 0.2, 5.0
 _POLL_S = 0.05
 _POLL_RECORDS = 5000
 _AWAY = (ClickHouseError, OSError)

@@ -18,13 +18,14 @@ from tests.faults.harness import Line, NotPossible, disk_room, give_orders, wait
 class Fault(NamedTuple):
     """A kind of harm, on a line with one broker and chDB, or with three and ClickHouse over HTTP.
 
-    ``times``: how often in a round of the long run.
+    ``times``: how often in a round of the long run. ``quick``: also part of ``make test``.
     """
 
     name: str
     harm: Callable[[Line], None]
     brokers: int = 1
     times: int = 1
+    quick: bool = True
 
 
 # Workers -------------------------------------------------------------------------------------
@@ -256,12 +257,12 @@ FAULTS = [
         for name, point in POINTS.items()
     ),
     Fault("worker: a zombie wakes", pause_a_worker_beyond_its_session),
-    Fault("worker: others come and go", workers_come_and_go),
+    Fault("worker: others come and go", workers_come_and_go, quick=False),
     Fault("disk: state deleted", state_deleted),
     Fault("disk: state deleted while running", state_deleted_under_a_running_worker),
     Fault("disk: state files truncated", state_truncated, times=2),
-    Fault("disk: full", disk_full),
-    Fault("disk: read-only", disk_read_only),
+    Fault("disk: full", disk_full, quick=False),
+    Fault("disk: read-only", disk_read_only, quick=False),
     Fault("edge: kill -9", kill_the_edge, times=2),
     Fault("edge: clients hang up and retry", impatient_clients),
     Fault("sink: kill -9", kill_the_sink, times=2),

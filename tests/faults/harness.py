@@ -366,14 +366,19 @@ class Line:
         return compare(self.feeder.acknowledged, found, retried=self.feeder.retries > 0)
 
     def keys_in_files(self) -> list[str]:
-        """Files of the line in which an API key stands; there should be none."""
+        """Logs and other files of Roundhouse in which an API key stands; there should be none."""
         keys = [key.encode() for key in self.feeder._keys.values()]
+        home = self.settings.data_dir
         files = [
-            path
-            for path in self.settings.data_dir.rglob("*")
-            if path.is_file() and path.suffix in (".log", ".json", "")
+            *home.glob("*"),
+            *(home / "logs").glob("*"),
+            *self.settings.state_home.glob("*/*.json"),
         ]
-        return [path.name for path in files if any(key in path.read_bytes() for key in keys)]
+        return [
+            path.name
+            for path in files
+            if path.is_file() and any(key in path.read_bytes() for key in keys)
+        ]
 
 
 @contextmanager

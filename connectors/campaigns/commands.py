@@ -1,0 +1,242 @@
+"""``roundhouse campaign`` and ``roundhouse rates``."""
+
+import json
+import sys
+import time
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from streams.errors import ConfigurationError
+from streams.settings import Settings
+
+if TYPE_CHECKING:
+    from connectors.campaigns.evaluation import Result
+
+FILE = click.Path(path_type=Path, dir_okay=False)
+_AS_OF = click.option(
+    "--as-of", metavar="TIME", help="Look at what was received until then (UTC); default: now."
+)
+_TOP = click.option("--top", default=10, show_default=True, help="How many ranks to show.")
+
+
+@click.group()
+def campaign() -> None:
+    """Judge campaigns that are defined in YAML files."""
+
+
+@campaign.command()
+@click.argument("files", nargs=-1, required=True, type=FILE)
+@click.option("--offline", is_flag=True, help="Only the files; ask ClickHouse nothing.")
+def check(files: tuple[Path, ...], offline: bool) -> None:
+    """Check definitions, and whether they fit the stored data."""
+    from connectors.campaigns.definition import DefinitionError, load
+    from connectors.campaigns.evaluation import problems
+
+    wrong = []
+    for path in files:
+        try:
+            found = [] if offline else problems(Settings.load(), load(path))
+            load(path)
+        except DefinitionError as error:
+            found = [str(error)]
+        wrong += found
+        if not found:
+            click.echo(f"{path}: ok")
+    if wrong:
+        click.echo("\n".join(wrong), err=True)
+        sys.exit(1)
+
+
+@campaign.command()
+def schema() -> None:
+    """Print the JSON Schema of definitions, for editors."""
+    from connectors.campaigns.definition import json_schema
+
+    click.echo(json.dumps(json_schema(), indent=2))
+
+
+@campaign.command()
+@click.argument("file", type=FILE)
+@click.option("--sql", is_flag=True, help="Print the query instead.")
+@_AS_OF
+@_TOP
+def evaluate(file: Path, sql: bool, as_of: str | None, top: int) -> None:
+    """Evaluate a campaign, store the result and show it."""
+    from connectors.campaigns import compiler
+    from connectors.campaigns.definition import load
+    from connectors.campaigns.evaluation import evaluate as run
+    from connectors.campaigns.evaluation import store
+
+    definition = load(file)
+    if sql:
+        click.echo(compiler.standings(definition.campaign, _moment(as_of)))
+        return
+    settings = Settings.load()
+    result = run(settings, definition.campaign, _moment(as_of))
+    _show(result, top)
+    click.echo(f"stored as run {store(settings, definition, result)}")
+
+
+@campaign.command()
+@click.argument("file", type=FILE)
+@click.option("--watch", is_flag=True, help="Show it again every two seconds, until Ctrl-C.")
+@_TOP
+def leaderboard(file: Path, watch: bool, top: int) -> None:
+    """Show the standings as they are now; nothing is stored."""
+    from connectors.campaigns.definition import load
+    from connectors.campaigns.evaluation import evaluate as run
+
+    definition = load(file)
+    settings = Settings.load()
+    while True:
+        result = run(settings, definition.campaign)
+        if watch:
+            click.clear()
+        _show(result, top)
+        if not watch:
+            return
+        time.sleep(2)
+
+
+@campaign.command()
+@click.argument("file", type=FILE)
+@click.option(
+    "--from", "start", metavar="LOCAL", help="Another beginning, in the campaign's time zone."
+)
+@click.option("--to", "end", metavar="LOCAL", help="Another end.")
+@_AS_OF
+@_TOP
+def backtest(file: Path, start: str | None, end: str | None, as_of: str | None, top: int) -> None:
+    """Evaluate a campaign over history, in its own period or another; nothing is stored."""
+    from pydantic import ValidationError
+
+    from connectors.campaigns.definition import Period, load
+    from connectors.campaigns.evaluation import backtest as run
+
+    definition = load(file)
+    given = definition.campaign.period
+    try:
+        period = Period.model_validate(
+            {
+                "from": start or given.start.isoformat(),
+                "to": end or given.end.isoformat(),
+                "time_zone": given.time_zone,
+            }
+        )
+    except ValidationError as error:
+        raise ConfigurationError(f"--from and --to: {error.errors()[0]['msg']}") from None
+    _show(run(Settings.load(), definition.campaign, period, _moment(as_of)), top)
+
+
+@campaign.command()
+@click.argument("before", type=FILE)
+@click.argument("after", type=FILE)
+@_AS_OF
+def compare(before: Path, after: Path, as_of: str | None) -> None:
+    """Evaluate two definitions over the same data: cost, winners gained and lost, distribution."""
+    from connectors.campaigns.definition import load
+    from connectors.campaigns.evaluation import compare as run
+
+    found = run(Settings.load(), load(before).campaign, load(after).campaign, _moment(as_of))
+    for path, result in ((before, found.before), (after, found.after)):
+        prizes = sorted(
+            (standing.prize for standing in result.standings if standing.prize), reverse=True
+        )
+        click.echo(
+            f"{path}: {len(result.standings)} players with a score, {len(prizes)} prizes, cost "
+            f"{_plain(result.cost)}, largest {_plain(prizes[0]) if prizes else 0}, median "
+            f"{_plain(prizes[len(prizes) // 2]) if prizes else 0}"
+        )
+    click.echo(f"win under both: {len(found.kept)}")
+    click.echo(f"gained: {len(found.gained)}  {' '.join(found.gained[:20])}")
+    click.echo(f"lost: {len(found.lost)}  {' '.join(found.lost[:20])}")
+
+
+@campaign.command()
+@click.argument("file", type=FILE)
+@click.argument("player")
+@_AS_OF
+def explain(file: Path, player: str, as_of: str | None) -> None:
+    """List what of a player counted and what did not, with the rule that excluded each."""
+    from connectors.campaigns.definition import load
+    from connectors.campaigns.evaluation import explain as run
+
+    entries = run(Settings.load(), load(file).campaign, player, _moment(as_of))
+    for entry in entries:
+        rate = "" if entry.rate == 1 else f" at {_plain(entry.rate)} from {entry.currency}"
+        click.echo(
+            f"{entry.at:%Y-%m-%d %H:%M:%S}  {entry.id}  {_plain(entry.amount)} -> "
+            f"{_plain(entry.payout)}{rate}  {entry.verdict}"
+        )
+    if not entries:
+        click.echo("nothing of this player could count")
+
+
+@click.group()
+def rates() -> None:
+    """Exchange rates for campaigns and KPIs in one currency."""
+
+
+@rates.command("import")
+@click.argument("file", type=FILE)
+@click.option("--source", default="", help="Who says so, for rows that name no source.")
+def import_file(file: Path, source: str) -> None:
+    """Add rates from a CSV file: day,base,quote,rate and, optionally, source."""
+    from connectors.campaigns.rates import import_rates
+
+    click.echo(f"{import_rates(Settings.load(), file, source)} rates imported")
+
+
+def _moment(text: str | None) -> datetime:
+    if text is None:
+        return datetime.now(UTC)
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise ConfigurationError(f"--as-of {text!r} is not a time like 2026-03-14T18:00") from None
+    return at if at.tzinfo else at.replace(tzinfo=UTC)
+
+
+def _show(result: "Result", top: int) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    named = result.campaign
+    table = Table(title=named.title or named.name, title_justify="left")
+    for name in (
+        "rank",
+        "player",
+        named.measure,
+        "entries",
+        "step",
+        "prize",
+        "unpaid",
+        "reached at (UTC)",
+    ):
+        table.add_column(name, justify="left" if name in ("player", "reached at (UTC)") else "right")
+    for standing in result.standings[:top]:
+        table.add_row(
+            str(standing.rank),
+            standing.player_id,
+            _plain(standing.score),
+            str(standing.entries),
+            str(standing.step or ""),
+            _plain(standing.prize),
+            _plain(standing.unpaid),
+            f"{standing.reached_at:%Y-%m-%d %H:%M:%S}",
+        )
+    Console(width=110).print(table)
+    click.echo(f"{len(result.standings)} players with a score; prizes {_plain(result.cost)} in all")
+    out = ", ".join(f"{rule} {count}" for rule, count in result.left_out.items())
+    click.echo(f"did not count: {out or 'nothing'}")
+    click.echo(f"as of {result.as_of:%Y-%m-%dT%H:%M:%S.%f}; {result.unsettled} items unsettled")
+
+
+def _plain(amount: Decimal) -> str:
+    """Without trailing zeros or an exponent."""
+    text = f"{amount:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text

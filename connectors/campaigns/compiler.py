@@ -1,0 +1,500 @@
+"""A campaign as SQL: readable, one query, nothing computed outside ClickHouse.
+
+Every query is a chain of named steps::
+
+    player, game        the newest facts of each, of what was received until ``as_of``
+    entry               what may count: rounds, deposits, logins, custom events or sports bets
+    ruled               each with the rule that excludes it, '' for none
+    counted             those without, in the player's order
+    progress            the score as it stood after each of them
+    standing            the score of each player, and when it was reached
+    ranked              rank, prize, and what the budget leaves of it
+
+Everything is computed from single events that were received until ``as_of``, never from a newest state,
+so that the same definition and ``as_of`` give the same result whenever it is asked.
+"""
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, tzinfo
+from decimal import Decimal
+from typing import NamedTuple
+from zoneinfo import ZoneInfo
+
+from connectors.campaigns.definition import (
+    CUSTOM,
+    DEPOSITS,
+    LOGINS,
+    ROUNDS,
+    SPORTS,
+    Campaign,
+    Challenge,
+    DepositBonus,
+    Leaderboard,
+)
+
+
+class Rule(NamedTuple):
+    """A condition in SQL under which an entry or a player does not count, and how it is called."""
+
+    excludes: str
+    name: str
+
+
+def quoted(text: str) -> str:
+    """A string literal."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def moment(at: datetime) -> str:
+    """A literal of microseconds in UTC."""
+    return f"toDateTime64('{at.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}', 6, 'UTC')"
+
+
+def money(amount: Decimal | int) -> str:
+    """A literal of 18 digits after the point."""
+    return (
+        f"toDecimal128('{amount:f}', 18)"
+        if isinstance(amount, Decimal)
+        else f"toDecimal128({amount}, 18)"
+    )
+
+
+def _one_of(column: str, names: Sequence[str]) -> str:
+    return f"{column} IN ({', '.join(map(quoted, names))})"
+
+
+def _any_of(column: str, names: Sequence[str]) -> str:
+    return f"hasAny({column}, [{', '.join(map(quoted, names))}])"
+
+
+def standings(campaign: Campaign, as_of: datetime) -> str:
+    """One row a player with a score; the columns are those of a stored result."""
+    return f"{_chain(campaign, as_of)}\n{_RESULT}"
+
+
+def explanation(campaign: Campaign, as_of: datetime, player_id: str) -> str:
+    """One row an entry of a player: what it is, and the rule that excludes it."""
+    steps = _steps(campaign, as_of, only=player_id)[:-3]
+    columns = "id, at, currency, amount, payout, rate, if(rule = '', 'counts', rule) AS verdict"
+    return f"{_with(steps)}\nSELECT {columns}\nFROM ranged\nORDER BY at, id"
+
+
+def left_out(campaign: Campaign, as_of: datetime) -> str:
+    """How many entries of how many players each rule excludes; the rule '' counts."""
+    steps = _steps(campaign, as_of)[:-3]
+    return (
+        f"{_with(steps)}\nSELECT rule, count() AS entries, uniqExact(player_id) AS players\n"
+        "FROM ranged\nGROUP BY rule\nORDER BY rule"
+    )
+
+
+_RESULT = """SELECT rank, player_id, score, reached_at, entries, step, prize, unpaid
+FROM ranked
+ORDER BY rank, player_id"""
+
+
+def _chain(campaign: Campaign, as_of: datetime) -> str:
+    return _with(_steps(campaign, as_of))
+
+
+def _with(steps: Sequence[tuple[str, str]]) -> str:
+    parts = [f"{name} AS\n(\n{_indented(text)}\n)" for name, text in steps]
+    return "WITH\n" + ",\n".join(parts)
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"    {line}" if line else line for line in text.strip().splitlines())
+
+
+def _steps(campaign: Campaign, as_of: datetime, only: str | None = None) -> list[tuple[str, str]]:
+    until = f"tenant = {quoted(campaign.tenant)} AND received_at <= {moment(as_of)}"
+    mine = until if only is None else f"{until} AND player_id = {quoted(only)}"
+    steps = [("player", _PLAYER.format(until=mine))]
+    if campaign.source == ROUNDS:
+        steps.append(("game", _GAME.format(until=until)))
+    steps.append(("entry", _ENTRIES[campaign.source](campaign, mine)))
+    if campaign.counts.currency:
+        steps.append(("dated", "SELECT *, currency AS base, toDate(at) AS day\nFROM entry"))
+        steps.append(
+            ("price", _RATES.format(quote=quoted(campaign.counts.currency), as_of=moment(as_of)))
+        )
+    steps.append(("priced", _priced(campaign)))
+    steps.append(("ruled", _ruled(campaign)))
+    steps.append(("ranged", _ranged(campaign)))
+    steps.append(("progress", _progress(campaign)))
+    steps.append(("standing", _standing(campaign)))
+    steps.append(("ranked", _ranked(campaign)))
+    return steps
+
+
+_NEWEST = "(occurred_at, source_event, event_id)"
+
+
+def _newest(column: str, when: str | None = None) -> str:
+    return f"argMaxIf({column}, {_NEWEST}, {when or f'isNotNull({column})'}) AS newest_{column}"
+
+
+_PLAYER = (
+    "SELECT\n    player_id,\n"
+    + ",\n".join(
+        f"    {_newest(column, when)}"
+        for column, when in (
+            ("country", None),
+            ("affiliate", None),
+            ("registered_at", None),
+            ("consent_email", None),
+            ("is_blocked", None),
+            ("is_promo_banned", None),
+            ("tags", "has_tags"),
+        )
+    )
+    + "\nFROM player_events_rows FINAL\nWHERE {until}\nGROUP BY player_id"
+)
+_GAME = (
+    "SELECT\n    game_id,\n"
+    + ",\n".join(
+        f"    {_newest(column, when)}"
+        for column, when in (
+            ("provider", None),
+            ("categories", "has_categories"),
+            ("features", "has_features"),
+        )
+    )
+    + "\nFROM game_events_rows FINAL\nWHERE {until}\nGROUP BY game_id"
+)
+_RATES = """SELECT base, day, argMax(rate, imported_at) AS day_rate, true AS known
+FROM rates FINAL
+WHERE quote = {quote} AND imported_at <= {as_of}
+GROUP BY base, day"""
+
+
+# What may count -------------------------------------------------------------------------------
+
+
+def _rounds(campaign: Campaign, until: str) -> str:
+    def net(of: str, column: str) -> str:
+        return f"sumIf({column}, type = '{of}') - sumIf({column}, type = 'rollback_{of}')"
+
+    real = campaign.counts.money == "real"
+    column = "amount - bonus_amount" if real else "amount"
+    return f"""
+SELECT
+    player_id,
+    round_id AS id,
+    ifNull(minOrNullIf(occurred_at, type = 'bet'), min(occurred_at)) AS at,
+    argMin(game_id, (occurred_at, source_event, event_id, type)) AS game_id,
+    any(currency) AS currency,
+    min(counts) AS enabled,
+    countIf(type = 'bet') AS bets,
+    bets - countIf(type = 'rollback_bet') AS bets_left,
+    {net("bet", "bonus_amount")} AS bonus,
+    {net("bet", column)} AS own_amount,
+    {net("win", column)} AS own_payout
+FROM game_transactions_rows FINAL
+WHERE {until}
+GROUP BY player_id, round_id"""
+
+
+def _deposits(campaign: Campaign, until: str) -> str:
+    return f"""
+SELECT
+    player_id,
+    payment_id AS id,
+    min(occurred_at) AS at,
+    argMin(currency, {_NEWEST}) AS currency,
+    min(counts) AS enabled,
+    argMin(amount, {_NEWEST}) AS own_amount,
+    {money(0)} AS own_payout
+FROM payments_rows FINAL
+WHERE {until} AND direction = 'deposit' AND successful
+GROUP BY player_id, payment_id"""
+
+
+def _logins(campaign: Campaign, until: str) -> str:
+    return _single("logins_rows", "", until)
+
+
+def _custom_events(campaign: Campaign, until: str) -> str:
+    assert campaign.counts.event is not None
+    return _single("custom_events_rows", "", f"{until} AND name = {quoted(campaign.counts.event)}")
+
+
+def _single(table: str, more: str, until: str) -> str:
+    return f"""
+SELECT
+    player_id,
+    concat(source_event, '|', event_id) AS id,
+    occurred_at AS at,
+    '' AS currency,
+    counts AS enabled,
+    {money(0)} AS own_amount,
+    {money(0)} AS own_payout
+FROM {table} FINAL
+WHERE {until}"""
+
+
+def _sports_bets(campaign: Campaign, until: str) -> str:
+    column = "amount - bonus_amount" if campaign.counts.money == "real" else "amount"
+    return f"""
+SELECT
+    player_id,
+    activity_id AS id,
+    min(occurred_at) AS at,
+    argMin(currency, {_NEWEST}) AS currency,
+    min(counts) AS enabled,
+    argMin(ifNull(total_odds, ifNull(odds, {money(0)})), {_NEWEST}) AS odds,
+    argMin({column}, {_NEWEST}) AS own_amount,
+    {money(0)} AS own_payout
+FROM sports_bets_rows FINAL
+WHERE {until} AND lower(type) = 'bet' AND lower(status) IN ('approved', 'accepted')
+GROUP BY player_id, activity_id"""
+
+
+_ENTRIES: dict[str, Callable[[Campaign, str], str]] = {
+    ROUNDS: _rounds,
+    DEPOSITS: _deposits,
+    LOGINS: _logins,
+    CUSTOM: _custom_events,
+    SPORTS: _sports_bets,
+}
+
+
+def _priced(campaign: Campaign) -> str:
+    """Amounts in the campaign's currency, beside the rate that was used."""
+    currency = campaign.counts.currency
+    if currency is None:
+        return (
+            "SELECT *, own_amount AS amount, own_payout AS payout,\n"
+            f"    {money(1)} AS rate, true AS has_rate\nFROM entry"
+        )
+
+    def converted(column: str) -> str:
+        return f"toDecimal128(multiplyDecimal({column}, rate, 18), 18)"
+
+    own = f"currency = {quoted(currency)}"
+    return f"""
+SELECT
+    *,
+    if({own}, {money(1)}, day_rate) AS rate,
+    {own} OR known AS has_rate,
+    {converted("own_amount")} AS amount,
+    {converted("own_payout")} AS payout
+FROM dated
+ASOF LEFT JOIN price USING (base, day)"""
+
+
+# Rules ----------------------------------------------------------------------------------------
+
+
+def _ruled(campaign: Campaign) -> str:
+    rules = [*_player_rules(campaign), *_entry_rules(campaign)]
+    cases = ",\n        ".join(f"{rule.excludes}, {quoted(rule.name)}" for rule in rules)
+    joins = ["LEFT JOIN player USING (player_id)"]
+    if campaign.source == ROUNDS:
+        joins.append("LEFT JOIN game USING (game_id)")
+    text = "\n".join(joins)
+    return f"""
+SELECT
+    *,
+    multiIf(
+        {cases},
+        ''
+    ) AS rule
+FROM priced
+{text}"""
+
+
+def _player_rules(campaign: Campaign) -> list[Rule]:
+    wanted, zone = campaign.eligible, ZoneInfo(campaign.period.time_zone)
+    rules = [Rule("ifNull(newest_is_blocked, false)", "player: blocked")]
+    if not wanted.promo_banned:
+        rules.append(Rule("ifNull(newest_is_promo_banned, false)", "player: banned from promotions"))
+    country = "ifNull(newest_country, '')"
+    if wanted.countries:
+        rules.append(Rule(f"NOT {_one_of(country, wanted.countries)}", "player: country"))
+    if wanted.not_countries:
+        rules.append(Rule(_one_of(country, wanted.not_countries), "player: excluded country"))
+    if wanted.any_tag:
+        rules.append(Rule(f"NOT {_any_of('newest_tags', wanted.any_tag)}", "player: tags"))
+    if wanted.no_tag:
+        rules.append(Rule(_any_of("newest_tags", wanted.no_tag), "player: excluded tag"))
+    if wanted.affiliates:
+        affiliate = "ifNull(newest_affiliate, '')"
+        rules.append(Rule(f"NOT {_one_of(affiliate, wanted.affiliates)}", "player: affiliate"))
+    registered = "ifNull(newest_registered_at {} {}, true)"
+    if wanted.registered_from:
+        since = moment(_in(wanted.registered_from, zone))
+        rules.append(Rule(registered.format("<", since), "player: registered too early"))
+    if wanted.registered_before:
+        until = moment(_in(wanted.registered_before, zone))
+        rules.append(Rule(registered.format(">=", until), "player: registered too late"))
+    if wanted.consent_email:
+        rules.append(Rule("NOT ifNull(newest_consent_email, false)", "player: no consent"))
+    return rules
+
+
+def _entry_rules(campaign: Campaign) -> list[Rule]:
+    counts = campaign.counts
+    start, end = map(moment, campaign.period.utc())
+    rules = [
+        Rule("NOT enabled", "campaigns were disabled"),
+        Rule(f"at < {start} OR at >= {end}", "outside the period"),
+    ]
+    if campaign.source == ROUNDS:
+        rules += [Rule("bets = 0", "no bet"), Rule("bets_left <= 0", "rolled back")]
+    if counts.games:
+        rules.append(Rule(f"NOT {_one_of('game_id', counts.games)}", "game"))
+    if counts.providers:
+        provider = "ifNull(newest_provider, '')"
+        rules.append(Rule(f"NOT {_one_of(provider, counts.providers)}", "provider"))
+    if counts.categories:
+        rules.append(Rule(f"NOT {_any_of('newest_categories', counts.categories)}", "category"))
+    if counts.features:
+        rules.append(Rule(f"NOT {_any_of('newest_features', counts.features)}", "feature"))
+    if counts.money == "real" and campaign.source == ROUNDS:
+        rules.append(Rule("bonus > 0 AND own_amount <= 0", "bonus money"))
+    if counts.money == "real" and campaign.source == SPORTS:
+        rules.append(Rule("own_amount <= 0", "bonus money"))
+    if counts.currency:
+        rules.append(Rule("NOT has_rate", "no rate"))
+    if counts.minimum_bet is not None:
+        rules.append(Rule(f"amount < {money(counts.minimum_bet)}", "below the minimum bet"))
+    if counts.minimum_deposit is not None:
+        rules.append(Rule(f"amount < {money(counts.minimum_deposit)}", "below the minimum deposit"))
+    if counts.minimum_odds is not None:
+        rules.append(Rule(f"odds < {money(counts.minimum_odds)}", "below the minimum odds"))
+    if counts.minimum_multiplier is not None or campaign.measure == "best_multiplier":
+        rules.append(Rule("amount <= 0", "nothing staked"))
+    if counts.minimum_multiplier is not None:
+        due = f"multiplyDecimal(amount, {money(counts.minimum_multiplier)}, 36)"
+        rules.append(Rule(f"payout < {due}", "below the minimum multiplier"))
+    return rules
+
+
+def _in(local: datetime, zone: tzinfo) -> datetime:
+    return local.replace(tzinfo=zone)
+
+
+def _ranged(campaign: Campaign) -> str:
+    """Rules that depend on a player's other entries."""
+    rule = "rule"
+    if campaign.source == LOGINS:
+        zone = quoted(campaign.period.time_zone)
+        number = f"row_number() OVER (PARTITION BY player_id, rule, toDate(at, {zone}) ORDER BY at, id)"
+        rule = f"if(rule = '' AND {number} > 1, 'a later login of the same day', rule)"
+    elif campaign.counts.first:
+        number = "row_number() OVER (PARTITION BY player_id, rule ORDER BY at, id)"
+        most = campaign.counts.first
+        rule = f"if(rule = '' AND {number} > {most}, 'after the first {most}', rule)"
+    return f"SELECT * EXCEPT (rule), {rule} AS rule\nFROM ruled"
+
+
+# Scores ---------------------------------------------------------------------------------------
+
+_VALUES = {
+    "turnover": "amount",
+    "rounds": money(1),
+    "largest_win": "payout",
+    "best_multiplier": "toDecimal128(divideDecimal(payout, amount, 18), 18)",
+    "wins_in_a_row": "if(payout > 0, 1, 0)",
+    "sum_of_wins": "payout",
+    "net_loss": "amount - payout",
+    "deposits": "amount",
+    "deposit_count": money(1),
+    "login_days": money(1),
+    "custom_events": money(1),
+    "sports_turnover": "amount",
+}
+_LARGEST = ("largest_win", "best_multiplier")
+
+
+def _progress(campaign: Campaign) -> str:
+    value = _VALUES[campaign.measure]
+    counted = "FROM ranged\nWHERE rule = ''"
+    in_order = "OVER (PARTITION BY player_id ORDER BY at, id)"
+    if campaign.measure == "wins_in_a_row":
+        return (
+            "SELECT player_id, id, at,\n"
+            f"    toDecimal128(sum({value}) OVER (PARTITION BY player_id, losses ORDER BY at, id), 18)"
+            " AS score\n"
+            "FROM\n(\n"
+            f"    SELECT *, countIf(payout <= 0) {in_order} AS losses\n"
+            f"{_indented(counted)}\n)"
+        )
+    over = "max" if campaign.measure in _LARGEST else "sum"
+    return f"SELECT player_id, id, at, {over}({value}) {in_order} AS score\n{counted}"
+
+
+def _standing(campaign: Campaign) -> str:
+    if campaign.measure == "net_loss":
+        score, reached = "argMax(progress.score, (at, id))", "max(at)"
+    else:
+        score = "max(progress.score)"
+        reached = "argMax(at, (progress.score, -toUnixTimestamp64Micro(at)))"
+    step, paid_at = "0", "reached_at"
+    if isinstance(campaign.form, Challenge):
+        reached_steps = [
+            f"minOrNullIf(at, progress.score >= {money(step.target)})" for step in campaign.form.steps
+        ]
+        times = f"arrayFilter(x -> isNotNull(x), [{', '.join(reached_steps)}])"
+        step, paid_at = f"length({times})", f"ifNull(arrayElementOrNull({times}, -1), reached_at)"
+    return f"""
+SELECT
+    player_id,
+    {score} AS score,
+    {reached} AS reached_at,
+    count() AS entries,
+    {step} AS step,
+    {paid_at} AS paid_at
+FROM progress
+GROUP BY player_id
+HAVING score > 0"""
+
+
+def _ranked(campaign: Campaign) -> str:
+    form = campaign.form
+    by_score = "score DESC, reached_at, player_id"
+    rank, order = f"row_number() OVER (ORDER BY {by_score})", "paid_at, player_id"
+    inner = "*"
+    if isinstance(form, Leaderboard):
+        order = "rank, player_id"
+        due = _prize_of("rank", form)
+        if form.ties != "earliest":
+            rank = "rank() OVER (ORDER BY score DESC)"
+        if form.ties == "split":
+            position = f"row_number() OVER (ORDER BY {by_score})"
+            inner = f"*, {position} AS position"
+            pot = f"sum({_prize_of('position', form)}) OVER (PARTITION BY score)"
+            sharers = "toDecimal128(count() OVER (PARTITION BY score), 0)"
+            due = f"toDecimal128(divideDecimal({pot}, {sharers}, 2), 18)"
+    elif isinstance(form, Challenge):
+        cases = ", ".join(
+            f"step = {number}, {money(sum((step.prize for step in form.steps[:number]), Decimal(0)))}"
+            for number in range(1, len(form.steps) + 1)
+        )
+        due = f"multiIf({cases}, {money(0)})"
+    else:
+        assert isinstance(form, DepositBonus)
+        share = f"toDecimal128(multiplyDecimal(score, {money(form.percent / 100)}, 2), 18)"
+        due = f"least({money(form.cap)}, {share})"
+    cost = f"sum(due) OVER (ORDER BY {order} ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)"
+    fits = "true" if campaign.budget is None else f"{cost} <= {money(campaign.budget)}"
+    return f"""
+SELECT *, if({fits}, due, {money(0)}) AS prize, due - prize AS unpaid
+FROM
+(
+    SELECT *, {due} AS due
+    FROM
+    (
+        SELECT {inner}, {rank} AS rank
+        FROM standing
+    )
+)"""
+
+
+def _prize_of(rank: str, form: Leaderboard) -> str:
+    cases = []
+    for prize in form.prizes:
+        first, last = prize.span()
+        cases.append(f"{rank} BETWEEN {first} AND {last}, {money(prize.amount)}")
+    return f"multiIf({', '.join(cases)}, {money(0)})"

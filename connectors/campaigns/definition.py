@@ -1,0 +1,396 @@
+"""A campaign as a file: what counts for whom, how it is measured, and what it pays.
+
+YAML, because marketing reads it. Numbers are read as ``Decimal``, times as text without an offset in
+the campaign's own time zone. Every mistake is reported with the line it stands on.
+"""
+
+import hashlib
+import itertools
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, Self
+from zoneinfo import ZoneInfo, available_timezones
+
+import yaml
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from streams.errors import RoundhouseError
+
+Money = Annotated[Decimal, Field(ge=0, max_digits=38, decimal_places=18)]
+Names = Annotated[list[Annotated[str, Field(min_length=1, max_length=256)]], Field(min_length=1)]
+CurrencyCode = Annotated[str, Field(pattern=r"^[A-Z0-9]{3,10}$")]
+
+ROUNDS, DEPOSITS, LOGINS, CUSTOM, SPORTS = (
+    "rounds",
+    "deposits",
+    "logins",
+    "custom events",
+    "sports bets",
+)
+
+MEASURES = {
+    "turnover": ROUNDS,
+    "rounds": ROUNDS,
+    "largest_win": ROUNDS,
+    "best_multiplier": ROUNDS,
+    "wins_in_a_row": ROUNDS,
+    "sum_of_wins": ROUNDS,
+    "net_loss": ROUNDS,
+    "deposits": DEPOSITS,
+    "deposit_count": DEPOSITS,
+    "login_days": LOGINS,
+    "custom_events": CUSTOM,
+    "sports_turnover": SPORTS,
+}
+"""What can be measured, and over what."""
+
+_ONLY_FOR = {
+    "games": (ROUNDS,),
+    "providers": (ROUNDS,),
+    "categories": (ROUNDS,),
+    "features": (ROUNDS,),
+    "minimum_bet": (ROUNDS, SPORTS),
+    "minimum_multiplier": (ROUNDS,),
+    "money": (ROUNDS, SPORTS),
+    "minimum_deposit": (DEPOSITS,),
+    "event": (CUSTOM,),
+    "minimum_odds": (SPORTS,),
+    "currency": (ROUNDS, DEPOSITS, SPORTS),
+    "first": (ROUNDS, DEPOSITS, SPORTS, CUSTOM),
+}
+
+
+class DefinitionError(RoundhouseError):
+    """A definition is wrong; the message has a line for each mistake, with file and line number."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _local(value: object) -> object:
+    if isinstance(value, str):
+        try:
+            moment = datetime.fromisoformat(value)
+        except ValueError:
+            raise ValueError("must be a date or a date and time like 2026-03-14T18:00") from None
+        if moment.tzinfo is not None:
+            raise ValueError("must have no offset: it is meant in the period's time_zone")
+        return moment
+    raise ValueError("must be a date or a date and time like 2026-03-14T18:00")
+
+
+LocalTime = Annotated[datetime, BeforeValidator(_local)]
+
+
+class Period(_Part):
+    """From (inclusive) to (exclusive), as clocks show it in ``time_zone``."""
+
+    start: LocalTime = Field(alias="from", description="First moment, local time.")
+    end: LocalTime = Field(alias="to", description="First moment that is over, local time.")
+    time_zone: str = Field("UTC", description="IANA name, e.g. Europe/Helsinki.")
+
+    @field_validator("time_zone")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in available_timezones():
+            raise ValueError("is not an IANA time zone like Europe/Helsinki")
+        return name
+
+    @model_validator(mode="after")
+    def _forwards(self) -> Self:
+        if self.start >= self.end:
+            raise ValueError("ends before it begins: `to` must be later than `from`")
+        return self
+
+    def utc(self) -> tuple[datetime, datetime]:
+        """Both ends in UTC."""
+        zone = ZoneInfo(self.time_zone)
+        ends = [moment.replace(tzinfo=zone).astimezone(UTC) for moment in (self.start, self.end)]
+        return ends[0], ends[1]
+
+
+class Eligible(_Part):
+    """Which players take part; what is not said does not matter. Blocked players never do."""
+
+    countries: Names | None = Field(None, description="One of these.")
+    not_countries: Names | None = Field(None, description="None of these.")
+    any_tag: Names | None = Field(None, description="At least one of these segment tags.")
+    no_tag: Names | None = Field(None, description="None of these segment tags.")
+    affiliates: Names | None = Field(None, description="Brought by one of these.")
+    registered_from: LocalTime | None = Field(None, description="Registered at or after, local time.")
+    registered_before: LocalTime | None = Field(None, description="Registered before, local time.")
+    consent_email: bool = Field(False, description="Only players who consented to e-mail.")
+    promo_banned: bool = Field(False, description="Also players who are banned from promotions.")
+
+
+class Counts(_Part):
+    """Which of their rounds, deposits, … count; what is not said does not matter."""
+
+    games: Names | None = Field(None, description="Ids of games.")
+    providers: Names | None = None
+    categories: Names | None = Field(None, description="The game has at least one of these.")
+    features: Names | None = Field(None, description="The game has at least one of these.")
+    minimum_bet: Money | None = Field(None, description="Smallest stake of a round or sports bet.")
+    minimum_multiplier: Money | None = Field(
+        None, description="Payout at least so many times the stake."
+    )
+    minimum_deposit: Money | None = None
+    minimum_odds: Money | None = Field(None, description="Smallest total odds of a sports bet.")
+    money: Literal["all", "real"] = Field("all", description="Real money only, or bonus money too.")
+    event: str | None = Field(None, description="Name of the custom event.")
+    currency: CurrencyCode | None = Field(
+        None, description="Amounts are converted to it by the day's rate; without it, see `check`."
+    )
+    first: Annotated[int, Field(ge=1)] | None = Field(None, description="Only the first so many.")
+
+
+class Prize(_Part):
+    """What the players on some ranks get."""
+
+    ranks: str = Field(pattern=r"^\d{1,5}(-\d{1,5})?$", description="A rank, or a range like 4-10.")
+    amount: Money
+
+    @field_validator("ranks", mode="before")
+    @classmethod
+    def _text(cls, value: object) -> object:
+        return str(value) if isinstance(value, int) else value
+
+    def span(self) -> tuple[int, int]:
+        """First and last rank."""
+        first, _, last = self.ranks.partition("-")
+        return int(first), int(last or first)
+
+
+class Leaderboard(_Part):
+    """Players ranked by score, prizes by rank."""
+
+    kind: Literal["leaderboard"]
+    prizes: list[Prize] = Field(min_length=1)
+    ties: Literal["earliest", "equal", "split"] = Field(
+        "earliest",
+        description="Of equal scores: who reached it earlier is before; or all get the best rank's "
+        "prize; or they split the prizes of the ranks they take up.",
+    )
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        due = 1
+        for prize in self.prizes:
+            first, last = prize.span()
+            if first != due or last < first:
+                raise ValueError(
+                    f"ranks must follow each other from 1: {prize.ranks} came where {due} was due"
+                )
+            due = last + 1
+        if due > 10_001:
+            raise ValueError("more than 10000 ranks have prizes")
+        return self
+
+    def by_rank(self) -> list[Decimal]:
+        """The prize of each rank, from 1."""
+        return [
+            prize.amount for prize in self.prizes for _ in range(prize.span()[0], prize.span()[1] + 1)
+        ]
+
+
+class Step(_Part):
+    """A target and what reaching it pays."""
+
+    target: Money = Field(gt=0)
+    prize: Money
+
+
+class Challenge(_Part):
+    """A mission: everyone who reaches a step's target gets its prize, once."""
+
+    kind: Literal["challenge"]
+    steps: list[Step] = Field(min_length=1, max_length=100)
+
+    @model_validator(mode="after")
+    def _rising(self) -> Self:
+        targets = [step.target for step in self.steps]
+        for before, after in itertools.pairwise(targets):
+            if after <= before:
+                raise ValueError(
+                    f"steps overlap: target {after} must be above the one before, {before}"
+                )
+        return self
+
+
+class DepositBonus(_Part):
+    """A share of what is deposited, up to a cap for each player."""
+
+    kind: Literal["deposit_bonus"]
+    percent: Money = Field(gt=0, le=1000)
+    cap: Money = Field(gt=0)
+
+
+class Campaign(_Part):
+    """A campaign. ``form`` says what it pays for a score, ``measure`` what the score is."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")
+    title: str = ""
+    tenant: str = Field(min_length=1)
+    period: Period
+    eligible: Eligible = Eligible()
+    counts: Counts = Counts()
+    measure: str
+    form: Annotated[Leaderboard | Challenge | DepositBonus, Field(discriminator="kind")]
+    budget: Money | None = Field(
+        None, description="Prizes that do not fit into it any more are not paid."
+    )
+
+    @field_validator("measure")
+    @classmethod
+    def _known(cls, measure: str) -> str:
+        if measure not in MEASURES:
+            raise ValueError(f"must be one of {', '.join(MEASURES)}")
+        return measure
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        source = MEASURES[self.measure]
+        for name in self.counts.model_fields_set:
+            if source not in _ONLY_FOR[name]:
+                raise ValueError(
+                    f"counts.{name} says nothing about {source}, which {self.measure} measures"
+                )
+        if source == CUSTOM and self.counts.event is None:
+            raise ValueError("counts.event is required: which custom events count?")
+        if self.form.kind == "challenge" and self.measure == "net_loss":
+            raise ValueError("a challenge cannot measure net_loss: it may fall again after a step")
+        if self.form.kind == "deposit_bonus" and self.measure != "deposits":
+            raise ValueError("a deposit_bonus measures deposits")
+        return self
+
+    @property
+    def source(self) -> str:
+        """What its score is made of."""
+        return MEASURES[self.measure]
+
+    @property
+    def sha256(self) -> str:
+        """The same for the same definition, whatever its file looks like."""
+        text = json.dumps(self.model_dump(mode="json", by_alias=True), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+# Files ---------------------------------------------------------------------------------------
+
+
+class _Loader(yaml.SafeLoader):
+    """Numbers with a point as ``Decimal``, times as text, no key twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names = [key.value for key, _ in node.value]
+        for key, _ in node.value:
+            if names.count(key.value) > 1:
+                raise _Twice(key.value, key.start_mark.line + 1)
+        return super().construct_mapping(node, deep)
+
+
+class _Twice(Exception):
+    def __init__(self, name: str, line: int) -> None:
+        super().__init__(name)
+        self.line = line
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [entry for entry in entries if entry[0] != "tag:yaml.org,2002:timestamp"]
+    for first, entries in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_constructor(
+    "tag:yaml.org,2002:float",
+    lambda loader, node: Decimal(node.value),
+)
+
+
+class Definition(NamedTuple):
+    """A campaign with the file it stands in."""
+
+    campaign: Campaign
+    path: Path
+    text: str
+
+    def line(self, *where: str | int) -> int:
+        """The line on which a field stands."""
+        return _line_of(yaml.compose(self.text, _Loader), where)
+
+
+def load(path: Path) -> Definition:
+    """The campaign in a file. Raises :class:`DefinitionError` with every mistake and its line."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DefinitionError(f"{path}: cannot be read: {error}") from None
+    try:
+        root = yaml.compose(text, _Loader)
+        document = yaml.load(text, _Loader)  # noqa: S506  # derived from the safe loader
+    except _Twice as twice:
+        raise DefinitionError(f"{path}:{twice.line}: {twice} stands twice") from None
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise DefinitionError(f"{path}:{line}: not YAML: {error.problem}") from None
+    except (yaml.YAMLError, ArithmeticError) as error:
+        raise DefinitionError(f"{path}: not YAML: {error}") from None
+    try:
+        campaign = Campaign.model_validate(document)
+    except ValidationError as error:
+        lines = [
+            f"{path}:{_line_of(root, entry['loc'])}: {_name(entry['loc'])}{_message(entry)}"
+            for entry in error.errors()
+        ]
+        raise DefinitionError("\n".join(dict.fromkeys(lines))) from None
+    return Definition(campaign, path, text)
+
+
+def _name(loc: tuple[str | int, ...]) -> str:
+    parts = [str(part) for part in loc if part not in ("leaderboard", "challenge", "deposit_bonus")]
+    return f"{'.'.join(parts)}: " if parts else ""
+
+
+def _message(entry: Any) -> str:
+    if entry["type"] == "extra_forbidden":
+        return "is not a field here"
+    message: str = entry["msg"].removeprefix("Value error, ")
+    return message[0].lower() + message[1:]
+
+
+def _line_of(root: yaml.Node | None, where: tuple[str | int, ...]) -> int:
+    """The line of the deepest node on the way to ``where`` that exists."""
+    line = root.start_mark.line + 1 if root else 1
+    node = root
+    for part in where:
+        for key, value in _children(node):
+            if key == part:
+                node, line = value[1], value[0].start_mark.line + 1
+                break
+    return line
+
+
+def _children(node: yaml.Node | None) -> Iterator[tuple[str | int, tuple[yaml.Node, yaml.Node]]]:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            yield str(key.value), (key, value)
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            yield index, (value, value)
+
+
+def json_schema() -> dict[str, Any]:
+    """For editors: the JSON Schema of a definition."""
+    schema = Campaign.model_json_schema(by_alias=True)
+    schema["properties"]["measure"]["enum"] = list(MEASURES)
+    return schema

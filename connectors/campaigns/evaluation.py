@@ -1,0 +1,231 @@
+"""Evaluating campaigns: standings, stored results, backtests, comparisons, explanations.
+
+The same query gives the live standings and a backtest: over what was received until a moment. So a live
+result and a later backtest ``as_of`` the same moment are equal.
+"""
+
+import json
+import uuid
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+from connectors.campaigns import compiler
+from connectors.campaigns.definition import Campaign, Definition, Period
+from connectors.clickhouse.query import insert, query
+from streams.settings import Settings
+
+
+class Standing(NamedTuple):
+    """A player. ``step``: steps reached, in a challenge; ``unpaid``: what the budget did not allow."""
+
+    rank: int
+    player_id: str
+    score: Decimal
+    reached_at: datetime
+    entries: int
+    step: int
+    prize: Decimal
+    unpaid: Decimal
+
+
+class Result(NamedTuple):
+    """An evaluation. ``unsettled``: items received until ``as_of`` that have no outcome yet."""
+
+    campaign: Campaign
+    as_of: datetime
+    unsettled: int
+    standings: list[Standing]
+    left_out: dict[str, int]
+
+    @property
+    def cost(self) -> Decimal:
+        """What is paid to all together."""
+        return sum((standing.prize for standing in self.standings), Decimal(0))
+
+
+class Entry(NamedTuple):
+    """A round, deposit, … of a player. ``verdict``: ``counts``, or the rule that excludes it."""
+
+    id: str
+    at: datetime
+    currency: str
+    amount: Decimal
+    payout: Decimal
+    rate: Decimal
+    verdict: str
+
+
+class Comparison(NamedTuple):
+    """Two definitions over the same data: players who win a prize under one, the other, or both."""
+
+    before: Result
+    after: Result
+    gained: list[str]
+    lost: list[str]
+    kept: list[str]
+
+
+def evaluate(settings: Settings, campaign: Campaign, as_of: datetime | None = None) -> Result:
+    """The standings over everything received until ``as_of`` (default: now)."""
+    as_of = as_of or datetime.now(UTC)
+    standings = [
+        Standing(
+            int(row["rank"]),
+            row["player_id"],
+            Decimal(row["score"]),
+            _moment(row["reached_at"]),
+            int(row["entries"]),
+            int(row["step"]),
+            Decimal(row["prize"]),
+            Decimal(row["unpaid"]),
+        )
+        for row in rows(settings, compiler.standings(campaign, as_of))
+    ]
+    out = rows(settings, compiler.left_out(campaign, as_of))
+    left_out = {row["rule"]: int(row["entries"]) for row in out if row["rule"]}
+    return Result(campaign, as_of, _unsettled(settings, campaign, as_of), standings, left_out)
+
+
+def backtest(
+    settings: Settings, campaign: Campaign, period: Period, as_of: datetime | None = None
+) -> Result:
+    """As if the campaign had run in another period."""
+    return evaluate(settings, campaign.model_copy(update={"period": period}), as_of)
+
+
+def explain(
+    settings: Settings, campaign: Campaign, player_id: str, as_of: datetime | None = None
+) -> list[Entry]:
+    """Everything of a player that could have counted, in order, with the verdict on each."""
+    as_of = as_of or datetime.now(UTC)
+    return [
+        Entry(
+            row["id"],
+            _moment(row["at"]),
+            row["currency"],
+            Decimal(row["amount"]),
+            Decimal(row["payout"]),
+            Decimal(row["rate"]),
+            row["verdict"],
+        )
+        for row in rows(settings, compiler.explanation(campaign, as_of, player_id))
+    ]
+
+
+def compare(
+    settings: Settings, before: Campaign, after: Campaign, as_of: datetime | None = None
+) -> Comparison:
+    """What changes for the players if ``after`` had been run instead of ``before``."""
+    as_of = as_of or datetime.now(UTC)
+    results = evaluate(settings, before, as_of), evaluate(settings, after, as_of)
+    winners = [
+        {standing.player_id for standing in result.standings if standing.prize} for result in results
+    ]
+    return Comparison(
+        *results,
+        gained=sorted(winners[1] - winners[0]),
+        lost=sorted(winners[0] - winners[1]),
+        kept=sorted(winners[0] & winners[1]),
+    )
+
+
+def store(settings: Settings, definition: Definition, result: Result) -> str:
+    """Keeps a result in ``campaign_runs`` and ``campaign_results``; returns its ``run_id``."""
+    run_id = str(uuid.uuid4())
+    run = {
+        "run_id": run_id,
+        "campaign": result.campaign.name,
+        "tenant": result.campaign.tenant,
+        "definition_sha256": result.campaign.sha256,
+        "definition": definition.text,
+        "as_of": _text(result.as_of),
+        "evaluated_at": _text(datetime.now(UTC)),
+        "unsettled": result.unsettled,
+        "players": len(result.standings),
+        "prizes": str(result.cost),
+    }
+    standings = [
+        {
+            **standing._asdict(),
+            "run_id": run_id,
+            "reached_at": _text(standing.reached_at),
+            "score": str(standing.score),
+            "prize": str(standing.prize),
+            "unpaid": str(standing.unpaid),
+        }
+        for standing in result.standings
+    ]
+    if standings:
+        insert(settings, "campaign_results", standings)
+    insert(settings, "campaign_runs", [run])  # last: a run that stands there has all its rows
+    return run_id
+
+
+def problems(settings: Settings, definition: Definition) -> list[str]:
+    """What in a definition does not fit the stored data: a message with file and line for each.
+
+    Unknown games, providers, categories, features; currencies without a rate; a tenant without events.
+    """
+    campaign = definition.campaign
+    tenant = compiler.quoted(campaign.tenant)
+    found = []
+
+    def wrong(message: str, *where: str | int) -> None:
+        found.append(
+            f"{definition.path}:{definition.line(*where)}: {'.'.join(map(str, where))}: {message}"
+        )
+
+    if not rows(settings, f"SELECT 1 AS one FROM outcomes_rows WHERE tenant = {tenant} LIMIT 1"):
+        wrong(f"nothing was ever received for tenant {campaign.tenant}", "tenant")
+        return found
+    known_by = {
+        "games": "game_id",
+        "providers": "provider",
+        "categories": "arrayJoin(categories)",
+        "features": "arrayJoin(features)",
+    }
+    for name, expression in known_by.items():
+        wanted: Sequence[str] = getattr(campaign.counts, name) or ()
+        if wanted:
+            text = f"SELECT DISTINCT {expression} AS value FROM games WHERE tenant = {tenant}"
+            known = {row["value"] for row in rows(settings, text)}
+            for index, value in enumerate(wanted):
+                if value not in known:
+                    wrong(f"{value} is unknown for tenant {campaign.tenant}", "counts", name, index)
+    if campaign.counts.currency:
+        text = compiler.left_out(campaign, datetime.now(UTC))
+        missing = sum(int(row["entries"]) for row in rows(settings, text) if row["rule"] == "no rate")
+        if missing:
+            wrong(
+                f"{missing} entries in the period are in a currency that has no rate to "
+                f"{campaign.counts.currency}; they do not count. `roundhouse rates import FILE.csv`",
+                "counts",
+                "currency",
+            )
+    return found
+
+
+def rows(settings: Settings, sql: str) -> list[dict[str, Any]]:
+    """The rows of a query; numbers with a point are ``Decimal``."""
+    answer = json.loads(query(settings, sql, "json"), parse_float=Decimal)
+    found: list[dict[str, Any]] = answer["data"]
+    return found
+
+
+def _unsettled(settings: Settings, campaign: Campaign, as_of: datetime) -> int:
+    text = (
+        "SELECT sum(received - accepted - duplicate - conflict - rejected) AS items "
+        f"FROM outcomes_rows FINAL WHERE tenant = {compiler.quoted(campaign.tenant)} "
+        f"AND received_at <= {compiler.moment(as_of)}"
+    )
+    return int(rows(settings, text)[0]["items"])
+
+
+def _moment(text: str) -> datetime:
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+
+def _text(at: datetime) -> str:
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}"

@@ -1,0 +1,369 @@
+"""What a campaign must give, computed from posted JSON and the YAML in the plainest way; shares no code
+with ``connectors/campaigns`` or ``streams``."""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from decimal import ROUND_DOWN, Context, Decimal, localcontext
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import yaml
+
+from connectors.demo.day import GAMEBALL, Post
+
+WIDE = Context(prec=80)
+DIGITS = Decimal(1).scaleb(-18)
+CENTS = Decimal("0.01")
+Key = tuple[datetime, str, str]
+
+
+def cut(amount: Decimal, to: Decimal = DIGITS) -> Decimal:
+    return amount.quantize(to, ROUND_DOWN, context=WIDE)
+
+
+@dataclass
+class Entry:
+    """A round, deposit, … of a player, in its own currency."""
+
+    id: str
+    at: datetime
+    currency: str = ""
+    amount: Decimal = Decimal(0)
+    bonus: Decimal = Decimal(0)
+    payout: Decimal = Decimal(0)
+    payout_bonus: Decimal = Decimal(0)
+    odds: Decimal = Decimal(0)
+    game: str = ""
+    bets: int = 0
+    bets_left: int = 0
+
+
+@dataclass
+class Books:
+    """All that was posted for a tenant."""
+
+    plays: dict[tuple[str, str], list[dict[str, Any]]] = field(
+        default_factory=lambda: defaultdict(list)
+    )
+    deposits: dict[tuple[str, str], list[dict[str, Any]]] = field(
+        default_factory=lambda: defaultdict(list)
+    )
+    bets: dict[tuple[str, str], list[dict[str, Any]]] = field(default_factory=lambda: defaultdict(list))
+    logins: list[tuple[str, str, datetime]] = field(default_factory=list)
+    events: list[tuple[str, str, str]] = field(default_factory=list)
+    players: dict[str, dict[str, tuple[Key, Any]]] = field(default_factory=lambda: defaultdict(dict))
+    games: dict[str, dict[str, tuple[Key, Any]]] = field(default_factory=lambda: defaultdict(dict))
+    seen: set[tuple[str, str]] = field(default_factory=set)
+
+
+def books(posts: Iterable[Post]) -> dict[str, Books]:
+    """By tenant."""
+    found: dict[str, Books] = defaultdict(Books)
+    for post in posts:
+        document = json.loads(post.body, parse_float=Decimal)
+        tenant = found[post.tenant]
+        if post.path == GAMEBALL:
+            for name in document["events"]:
+                identity = f"{post.idempotency_key}|{name}"
+                if ("event", identity) not in tenant.seen:
+                    tenant.seen.add(("event", identity))
+                    tenant.events.append((document["playerUniqueId"], identity, name))
+            continue
+        for item in document["items"] if isinstance(document, dict) else document:
+            data = item["data"]
+            if not any(data[name] == 12 for name in data if name.endswith(("_id", "timestamp"))):
+                _add(tenant, item["event"], data)
+    return found
+
+
+def _add(tenant: Books, event: str, data: dict[str, Any]) -> None:
+    at = datetime.fromisoformat(data["timestamp"])
+    at = at.replace(tzinfo=UTC) if at.tzinfo is None else at
+    identity = str(data.get("unique_id"))
+    if event == "realtime-payment":
+        identity = f"{data['payment_id']}|{data['type']}|{data['status']}"
+    if event == "realtime-sports-bet":
+        identity = f"{data['activity_id']}|{data['type']}|{data['status']}"
+    if (event, identity) in tenant.seen:
+        return
+    tenant.seen.add((event, identity))
+    player = str(data.get("player_id") or data.get("user_id"))
+    key = (at, event, identity)
+
+    def play(kind: str, amount: Any, bonus: Any, round_id: str) -> None:
+        tenant.plays[player, round_id].append(
+            {"key": key, "kind": kind, "amount": Decimal(amount), "bonus": Decimal(bonus),
+             "currency": data.get("currency") or data.get("user_currency"), "game": data["game_id"]}
+        )  # fmt: skip
+
+    if event == "gameround":
+        amount = data["amount"]
+        play(
+            "win" if data["is_win"] else "bet",
+            amount,
+            amount if data["is_bonus"] else 0,
+            data["round_id"],
+        )
+    elif event == "realtime-casino":
+        play(data["type"], data["amount"], data["bonus_wager_amount"], data["round_id"])
+    elif event == "realtime-gameround":
+        play("bet", data["total_bet_user"], data["bonus_bet_user"], data["unique_id"])
+        if data["total_win_user"] > 0:
+            play("win", data["total_win_user"], data["bonus_win_user"], data["unique_id"])
+    elif event == "deposit" or (
+        event == "realtime-payment" and data["type"] == "Deposit" and data["status"] == "Approved"
+    ):
+        payment = identity if event == "deposit" else data["payment_id"]
+        tenant.deposits[player, payment].append({"key": key, **data})
+    elif event == "realtime-sports-bet":
+        tenant.bets[player, data["activity_id"]].append({"key": key, **data})
+    elif event in ("login", "realtime-login"):
+        tenant.logins.append((player, f"{event}|{identity}", at))
+    elif event in ("player", "realtime-registration"):
+        names = {"registration_date": "registered", "segmentation_isPromoBanned": "promo_banned"}
+        _learn(tenant.players[player], key, data, names)
+    elif event == "game":
+        _learn(tenant.games[data["game_id"]], key, data, {})
+
+
+def _learn(
+    known: dict[str, tuple[Key, Any]], key: Key, data: dict[str, Any], names: dict[str, str]
+) -> None:
+    for name, value in data.items():
+        name = names.get(name, name)
+        if value is not None and (name not in known or known[name][0] < key):
+            known[name] = (key, value)
+
+
+# A campaign ----------------------------------------------------------------------------------
+
+
+def standings(
+    path: Path, of: dict[str, Books], rates: dict[tuple[str, str], list[tuple[str, Decimal]]]
+) -> Any:
+    """Rows of (rank, player, score, reached_at, entries, step, prize, unpaid) that are due."""
+    rules = yaml.load(path.read_text(), yaml.BaseLoader)  # texts only
+    with localcontext(WIDE):
+        return _Campaign(rules, of[rules["tenant"]], rates).run()
+
+
+class _Campaign:
+    def __init__(self, rules: Any, tenant: Books, rates: Any) -> None:
+        self.rules, self.tenant, self.rates = rules, tenant, rates
+        self.counts = rules.get("counts", {})
+        self.measure = rules["measure"]
+        self.zone = ZoneInfo(rules["period"].get("time_zone", "UTC"))
+        self.start, self.end = (self.local(rules["period"][name]) for name in ("from", "to"))
+
+    def local(self, text: str) -> datetime:
+        return datetime.fromisoformat(text).replace(tzinfo=self.zone)
+
+    def run(self) -> Any:
+        scores = []
+        by_player: dict[str, list[Entry]] = defaultdict(list)
+        for player, entry in self.entries():
+            if self.eligible(player) and self.counted(entry):
+                by_player[player].append(entry)
+        for player, entries in by_player.items():
+            entries.sort(key=lambda entry: (entry.at, entry.id))
+            entries = self.limited(entries)
+            progress = self.progress(entries)
+            final = progress[-1] if self.measure == "net_loss" else max(progress)
+            reached = next(e.at for e, p in zip(entries, progress, strict=True) if p == final)
+            if self.measure == "net_loss":
+                reached = entries[-1].at
+            if final > 0:
+                scores.append((player, final, reached, entries, progress))
+        return self.prizes(scores)
+
+    def entries(self) -> Iterable[tuple[str, Entry]]:
+        real = self.counts.get("money") == "real"
+        if self.measure in ("deposits", "deposit_count"):
+            for (player, payment), states in self.tenant.deposits.items():
+                first = min(states, key=lambda state: state["key"])
+                yield (
+                    player,
+                    Entry(payment, first["key"][0], first["currency"], Decimal(first["amount"])),
+                )
+        elif self.measure == "login_days":
+            for player, identity, at in self.tenant.logins:
+                yield player, Entry(identity, at)
+        elif self.measure == "custom_events":
+            for player, identity, name in self.tenant.events:
+                if name == self.counts["event"]:
+                    yield player, Entry(identity, datetime(2050, 1, 1, tzinfo=UTC))
+        elif self.measure == "sports_turnover":
+            for (player, slip), states in self.tenant.bets.items():
+                approved = [s for s in states if s["type"] == "Bet" and s["status"] == "Approved"]
+                if approved:
+                    first = min(approved, key=lambda state: state["key"])
+                    bonus = Decimal(first["bonus_wager_amount"])
+                    amount = Decimal(first["amount"]) - (bonus if real else 0)
+                    odds = Decimal(first["total_odds"])
+                    yield (
+                        player,
+                        Entry(slip, first["key"][0], first["currency"], amount, bonus, odds=odds),
+                    )
+        else:
+            for (player, round_id), plays in self.tenant.plays.items():
+                yield player, self.round(round_id, plays, real)
+
+    def round(self, round_id: str, plays: list[dict[str, Any]], real: bool) -> Entry:
+        bets = [play for play in plays if play["kind"] == "bet"]
+        first = min(bets or plays, key=lambda play: play["key"][0])
+        earliest = min(plays, key=lambda play: (play["key"], play["kind"]))
+        entry = Entry(round_id, first["key"][0], plays[0]["currency"], game=earliest["game"])
+        for play in plays:
+            amount = play["amount"] - (play["bonus"] if real else 0)
+            if play["kind"] in ("bet", "rollbackbet"):
+                sign = 1 if play["kind"] == "bet" else -1
+                entry.amount += sign * amount
+                entry.bonus += sign * play["bonus"]
+                entry.bets += sign == 1
+                entry.bets_left += sign
+            elif play["kind"] in ("win", "rollbackwin"):
+                entry.payout += amount if play["kind"] == "win" else -amount
+        return entry
+
+    def eligible(self, player: str) -> bool:
+        known = {name: value for name, (_, value) in self.tenant.players.get(player, {}).items()}
+        wanted = self.rules.get("eligible", {})
+        registered = known.get("registered")
+        since = datetime.fromisoformat(registered) if registered else None
+        tags = set(known.get("tags", ()))
+        return (
+            not known.get("is_blocked")
+            and not known.get("promo_banned")
+            and ("countries" not in wanted or known.get("country") in wanted["countries"])
+            and known.get("country") not in wanted.get("not_countries", ())
+            and ("any_tag" not in wanted or bool(tags & set(wanted["any_tag"])))
+            and not tags & set(wanted.get("no_tag", ()))
+            and (wanted.get("consent_email") != "true" or known.get("consent_email") is True)
+            and (
+                "registered_before" not in wanted
+                or (since is not None and since < self.local(wanted["registered_before"]))
+            )
+        )
+
+    def counted(self, entry: Entry) -> bool:
+        """Whether it counts; converts its amounts on the way."""
+        rounds = self.measure not in (
+            "deposits", "deposit_count", "login_days", "custom_events", "sports_turnover"
+        )  # fmt: skip
+        if not self.start <= entry.at < self.end:
+            return False
+        if rounds and (entry.bets == 0 or entry.bets_left <= 0):
+            return False
+        game = {name: value for name, (_, value) in self.tenant.games.get(entry.game, {}).items()}
+        if "games" in self.counts and entry.game not in self.counts["games"]:
+            return False
+        if "providers" in self.counts and game.get("provider") not in self.counts["providers"]:
+            return False
+        for name in ("categories", "features"):
+            if name in self.counts and not set(self.counts[name]) & set(game.get(name, ())):
+                return False
+        if self.counts.get("money") == "real" and entry.bonus > 0 and entry.amount <= 0:
+            return False
+        if not self.convert(entry):
+            return False
+        for name, value in (
+            ("minimum_bet", entry.amount),
+            ("minimum_deposit", entry.amount),
+            ("minimum_odds", entry.odds),
+        ):
+            if name in self.counts and value < Decimal(self.counts[name]):
+                return False
+        if "minimum_multiplier" in self.counts or self.measure == "best_multiplier":
+            if entry.amount <= 0:
+                return False
+            if entry.payout < entry.amount * Decimal(self.counts.get("minimum_multiplier", "0")):
+                return False
+        return True
+
+    def convert(self, entry: Entry) -> bool:
+        to = self.counts.get("currency")
+        if to is None or entry.currency == to:
+            return True
+        day = f"{entry.at.astimezone(UTC):%Y-%m-%d}"
+        known = [
+            rate for since, rate in sorted(self.rates.get((entry.currency, to), [])) if since <= day
+        ]
+        if not known:
+            return False
+        entry.amount, entry.payout = cut(entry.amount * known[-1]), cut(entry.payout * known[-1])
+        return True
+
+    def limited(self, entries: list[Entry]) -> list[Entry]:
+        if self.measure == "login_days":
+            first_of: dict[Any, Entry] = {}
+            for entry in entries:
+                first_of.setdefault(entry.at.astimezone(self.zone).date(), entry)
+            return list(first_of.values())
+        return entries[: int(self.counts.get("first", len(entries)))]
+
+    def progress(self, entries: list[Entry]) -> list[Decimal]:
+        found, total, streak = [], Decimal(0), 0
+        for entry in entries:
+            if self.measure in ("turnover", "deposits", "sports_turnover"):
+                total += entry.amount
+            elif self.measure == "sum_of_wins":
+                total += entry.payout
+            elif self.measure == "net_loss":
+                total += entry.amount - entry.payout
+            elif self.measure == "largest_win":
+                total = max(total, entry.payout)
+            elif self.measure == "best_multiplier":
+                total = max(total, cut(entry.payout / entry.amount))
+            elif self.measure == "wins_in_a_row":
+                streak = streak + 1 if entry.payout > 0 else 0
+                total = Decimal(streak)
+            else:
+                total += 1
+            found.append(total)
+        return found
+
+    def prizes(self, scores: list[Any]) -> Any:
+        scores.sort(key=lambda row: (-row[1], row[2], row[0]))
+        form, rows = self.rules["form"], []
+        for position, (player, score, reached, entries, progress) in enumerate(scores, 1):
+            rank, step, due, order = position, 0, Decimal(0), (reached, player)
+            if form["kind"] == "leaderboard":
+                tied = [n for n, row in enumerate(scores, 1) if row[1] == score]
+                if form.get("ties", "earliest") != "earliest":
+                    rank = tied[0]
+                due = self.by_rank(rank)
+                if form.get("ties") == "split":
+                    due = cut(sum((self.by_rank(n) for n in tied), Decimal(0)) / len(tied), CENTS)
+            elif form["kind"] == "challenge":
+                for target in form["steps"]:
+                    at = [
+                        e.at
+                        for e, p in zip(entries, progress, strict=True)
+                        if p >= Decimal(target["target"])
+                    ]
+                    if at:
+                        step, due, order = step + 1, due + Decimal(target["prize"]), (min(at), player)
+            else:
+                due = min(Decimal(form["cap"]), cut(score * Decimal(form["percent"]) / 100, CENTS))
+            rows.append([rank, player, score, reached, len(entries), step, due, order])
+        if form["kind"] == "leaderboard":
+            rows.sort(key=lambda row: (row[0], row[1]))
+        else:
+            rows.sort(key=lambda row: row[7])
+        spent, budget = Decimal(0), self.rules.get("budget")
+        for row in rows:
+            spent += row[6]
+            fits = budget is None or spent <= Decimal(budget)
+            row[6:] = [row[6], Decimal(0)] if fits else [Decimal(0), row[6]]
+        return sorted((tuple(row) for row in rows), key=lambda row: (row[0], row[1]))
+
+    def by_rank(self, rank: int) -> Decimal:
+        for prize in self.rules["form"]["prizes"]:
+            first, _, last = prize["ranks"].partition("-")
+            if int(first) <= rank <= int(last or first):
+                return Decimal(prize["amount"])
+        return Decimal(0)

@@ -1,0 +1,113 @@
+"""Wrong definitions and rates: each mistake is named with its line, and how to mend it."""
+
+from pathlib import Path
+
+import pytest
+
+from connectors.campaigns.definition import DefinitionError, load
+from connectors.campaigns.rates import RatesError, read
+
+GOOD = """name: good
+tenant: acme
+period: {from: 2026-03-14, to: 2026-03-15, time_zone: Europe/Helsinki}
+counts:
+  minimum_bet: 0.1
+  currency: EUR
+measure: turnover
+form:
+  kind: challenge
+  steps:
+    - {target: 10, prize: 1}
+    - {target: 20, prize: 2}
+"""
+
+
+def told(tmp_path: Path, text: str) -> str:
+    path = tmp_path / "campaign.yaml"
+    path.write_text(text)
+    with pytest.raises(DefinitionError) as raised:
+        load(path)
+    return str(raised.value).replace(str(path), "file")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("  minimum_bet", "  minimal_bet", "file:5: counts.minimal_bet: is not a field here"),
+        ("to: 2026-03-15", "to: 2026-03-14", "file:3: period: ends before it begins"),
+        ("Europe/Helsinki", "Helsinki", "file:3: period.time_zone: is not an IANA time zone"),
+        ("from: 2026-03-14", "from: 2026-02-30", "file:3: period.from: must be a date"),
+        ("from: 2026-03-14", "from: 2026-03-14T00:00Z", "file:3: period.from: must have no offset"),
+        ("target: 20", "target: 10", "file:8: form: steps overlap: target 10 must be above"),
+        ("prize: 2", "prize: -2", "file:12: form.steps.1.prize: input should be greater than"),
+        ("measure: turnover", "measure: luck", "file:7: measure: must be one of turnover, rounds"),
+        ("measure: turnover", "measure: deposits", "file:1: counts.minimum_bet says nothing about dep"),
+        ("measure: turnover", "measure: net_loss", "file:1: a challenge cannot measure net_loss"),
+        ("kind: challenge", "kind: lottery", "file:8: form: input tag 'lottery'"),
+        ("currency: EUR", "currency: euro", "file:6: counts.currency: string should match pattern"),
+        ("tenant: acme\n", "", "file:1: tenant: field required"),
+        ("tenant: acme\n", "tenant: acme\ntenant: other\n", "file:2: tenant stands twice"),
+        ("counts:\n", "counts: [\n", "not YAML"),
+        ("minimum_bet: 0.1", "minimum_bet: 0.1000000000000000001", "no more than 18 decimal places"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_named_with_its_line(old: str, new: str, message: str, tmp_path: Path) -> None:
+    assert old in GOOD
+    assert message in told(tmp_path, GOOD.replace(old, new))
+
+
+def test_all_mistakes_are_named_at_once(tmp_path: Path) -> None:
+    text = (
+        GOOD.replace("2026-03-15", "never").replace("currency: EUR", "currency: 5").replace("10,", "x,")
+    )
+    assert len(told(tmp_path, text).splitlines()) == 3
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DefinitionError, match=r"none\.yaml: cannot be read"):
+        load(tmp_path / "none.yaml")
+
+
+def test_the_hash_is_of_what_is_meant_and_not_of_how_it_is_written(tmp_path: Path) -> None:
+    one, other, third = (tmp_path / f"{n}.yaml" for n in range(3))
+    one.write_text(GOOD)
+    other.write_text("# a remark\n" + GOOD.replace("{target: 10, prize: 1}", "{prize: 1, target: 10}"))
+    third.write_text(GOOD.replace("prize: 1", "prize: 3"))
+    hashes = [load(path).campaign.sha256 for path in (one, other, third)]
+    assert hashes[0] == hashes[1] != hashes[2]
+
+
+def test_numbers_are_read_exactly(tmp_path: Path) -> None:
+    path = tmp_path / "exact.yaml"
+    path.write_text(GOOD.replace("minimum_bet: 0.1", "minimum_bet: 0.123456789012345678"))
+    assert str(load(path).campaign.counts.minimum_bet) == "0.123456789012345678"
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("2026-02-30,SEK,EUR,1", "file:3: day '2026-02-30' is not a date"),
+        ("2026-02-03,sek,EUR,1", "file:3: base 'sek' is not a currency code"),
+        ("2026-02-03,EUR,EUR,1", "file:3: base and quote are both EUR"),
+        ("2026-02-03,SEK,EUR,much", "file:3: rate 'much' is not a number"),
+        ("2026-02-03,SEK,EUR,0", "file:3: rate 0 must be above zero"),
+        ("2026-02-03,SEK,EUR,1e-19", "file:3: rate 1E-19 must be above zero"),
+        ("2026-02-03,SEK,EUR,NaN", "file:3: rate NaN must be above zero"),
+    ],
+)
+def test_a_wrong_rate_is_named_with_its_line(row: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "rates.csv"
+    path.write_text(f"day,base,quote,rate\n2026-02-01,SEK,EUR,0.09\n{row}\n")
+    with pytest.raises(RatesError) as raised:
+        read(path, "bank")
+    assert message in str(raised.value).replace(str(path), "file")
+
+
+def test_rates_without_a_source_or_a_header_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "rates.csv"
+    path.write_text("day,base,quote,rate\n2026-02-01,SEK,EUR,0.09\n")
+    with pytest.raises(RatesError, match="no source"):
+        read(path)
+    path.write_text("2026-02-01,SEK,EUR,0.09\n")
+    with pytest.raises(RatesError, match="header lacks day, base, quote, rate"):
+        read(path)
