@@ -151,6 +151,25 @@ def standings(
         return _Campaign(rules, of[rules["tenant"]], rates).run()
 
 
+def round_of(round_id: str, plays: list[dict[str, Any]], *, real: bool) -> Entry:
+    """A round as an entry; with ``real`` the bonus part of its amounts is left out."""
+    bets = [play for play in plays if play["kind"] == "bet"]
+    first = min(bets or plays, key=lambda play: play["key"][0])
+    earliest = min(plays, key=lambda play: (play["key"], play["kind"]))
+    entry = Entry(round_id, first["key"][0], plays[0]["currency"], game=earliest["game"])
+    for play in plays:
+        amount = play["amount"] - (play["bonus"] if real else 0)
+        if play["kind"] in ("bet", "rollbackbet"):
+            sign = 1 if play["kind"] == "bet" else -1
+            entry.amount += sign * amount
+            entry.bonus += sign * play["bonus"]
+            entry.bets += sign == 1
+            entry.bets_left += sign
+        elif play["kind"] in ("win", "rollbackwin"):
+            entry.payout += amount if play["kind"] == "win" else -amount
+    return entry
+
+
 class _Campaign:
     def __init__(self, rules: Any, tenant: Books, rates: Any) -> None:
         self.rules, self.tenant, self.rates = rules, tenant, rates
@@ -210,24 +229,7 @@ class _Campaign:
                     )
         else:
             for (player, round_id), plays in self.tenant.plays.items():
-                yield player, self.round(round_id, plays, real)
-
-    def round(self, round_id: str, plays: list[dict[str, Any]], real: bool) -> Entry:
-        bets = [play for play in plays if play["kind"] == "bet"]
-        first = min(bets or plays, key=lambda play: play["key"][0])
-        earliest = min(plays, key=lambda play: (play["key"], play["kind"]))
-        entry = Entry(round_id, first["key"][0], plays[0]["currency"], game=earliest["game"])
-        for play in plays:
-            amount = play["amount"] - (play["bonus"] if real else 0)
-            if play["kind"] in ("bet", "rollbackbet"):
-                sign = 1 if play["kind"] == "bet" else -1
-                entry.amount += sign * amount
-                entry.bonus += sign * play["bonus"]
-                entry.bets += sign == 1
-                entry.bets_left += sign
-            elif play["kind"] in ("win", "rollbackwin"):
-                entry.payout += amount if play["kind"] == "win" else -amount
-        return entry
+                yield player, round_of(round_id, plays, real=real)
 
     def eligible(self, player: str) -> bool:
         known = {name: value for name, (_, value) in self.tenant.players.get(player, {}).items()}

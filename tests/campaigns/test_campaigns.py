@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -317,6 +318,69 @@ def test_the_commands_say_the_same(history: History, tmp_path: Path) -> None:
     assert "GBP" not in run("check", path, status=1)  # says how many, and how to mend it
     assert "rates import" in run("check", path, status=1)
     assert "ends before it begins" in run("backtest", path, "--to", "2026-01-01", status=1)
+
+
+@pytest.mark.parametrize("reporting", ["", "EUR"])
+def test_kpis_are_what_plain_python_adds_up(reporting: str, history: History) -> None:
+    play: dict[tuple[Any, ...], list[Any]] = defaultdict(lambda: [0, 0, set(), Decimal(0), Decimal(0)])
+    cash: dict[tuple[Any, ...], list[Any]] = defaultdict(lambda: [0, Decimal(0), 0])
+    for tenant, found in oracle.books([*history.posts[0], *history.posts[1]]).items():
+        for (player, round_id), plays in found.plays.items():
+            entry = oracle.round_of(round_id, plays, real=False)
+            at = min(play["key"][0] for play in plays)
+            rate = day_rate(entry.currency, reporting, at)
+            row = play[tenant, f"{at:%Y-%m-%d}", reporting or entry.currency]
+            if rate is None:
+                row[1] += 1
+                continue
+            row[0] += 1
+            row[2].add(player)
+            row[3] += oracle.cut(entry.amount * rate)
+            row[4] += oracle.cut(entry.payout * rate)
+        firsts: set[str] = set()
+        for (player, _), states in sorted(found.deposits.items(), key=lambda e: e[1][0]["key"]):
+            first = min(states, key=lambda state: state["key"])
+            rate = day_rate(first["currency"], reporting, first["key"][0])
+            row = cash[tenant, f"{first['key'][0]:%Y-%m-%d}", reporting or first["currency"]]
+            if rate is not None:
+                row[0] += 1
+                row[1] += oracle.cut(Decimal(first["amount"]) * rate)
+            row[2] += player not in firsts
+            firsts.add(player)
+
+    rows = evaluation.rows(
+        history.settings,
+        "SELECT tenant, toString(toDate(period)) AS day, currency, rounds, unconverted_rounds, "
+        "active_players, toString(turnover) AS turnover, toString(paid_out) AS paid_out "
+        f"FROM kpi_play(grain = 'day', by = 'tenant', reporting = '{reporting}')",
+    )
+    assert {
+        (r["tenant"], r["day"], r["currency"]): (
+            int(r["rounds"]), int(r["unconverted_rounds"]), int(r["active_players"]),
+            Decimal(r["turnover"]), Decimal(r["paid_out"]),
+        )
+        for r in rows
+    } == {key: (row[0], row[1], len(row[2]), row[3], row[4]) for key, row in play.items()}  # fmt: skip
+    rows = evaluation.rows(
+        history.settings,
+        "SELECT tenant, toString(toDate(period)) AS day, currency, deposits, first_time_depositors, "
+        "toString(deposited) AS deposited "
+        f"FROM kpi_cash(grain = 'day', by = 'tenant', reporting = '{reporting}')",
+    )
+    assert {
+        (r["tenant"], r["day"], r["currency"]): (
+            int(r["deposits"]), Decimal(r["deposited"]), int(r["first_time_depositors"])
+        )
+        for r in rows
+    } == {key: tuple(row) for key, row in cash.items()}  # fmt: skip
+
+
+def day_rate(base: str, quote: str, at: datetime) -> Decimal | None:
+    if quote in ("", base):
+        return Decimal(1)
+    day = f"{at.astimezone(UTC):%Y-%m-%d}"
+    known = [rate for since, rate in sorted(rates().get((base, quote), [])) if since <= day]
+    return known[-1] if known else None
 
 
 def test_a_late_win_changes_the_standings_within_the_line_s_latency(history: History) -> None:
