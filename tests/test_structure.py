@@ -12,6 +12,7 @@ from typing import Any
 import click
 import pytest
 
+from connectors.campaigns.definition import MEASURES, Campaign, Counts, Eligible
 from connectors.clickhouse.sink import TARGETS
 from connectors.edge.app import ROUTES
 from streams.canonical import Kind
@@ -182,6 +183,13 @@ def test_every_command_is_documented_and_explains_itself() -> None:
             capture_output=True, text=True, check=True, cwd=ROOT,
         )  # fmt: skip
         assert "Usage:" in result.stdout
+
+
+def test_every_field_and_measure_of_a_campaign_is_documented() -> None:
+    text = doc("campaigns")
+    fields = [*Campaign.model_fields, *Eligible.model_fields, *Counts.model_fields]
+    for name in {*fields, *MEASURES} - {"name", "title", "tenant"}:
+        assert f"`{name}`" in text, f"{name} is not in docs/campaigns.md"
 
 
 def test_every_link_in_the_docs_leads_somewhere() -> None:

@@ -14,6 +14,8 @@ from streams.errors import ConfigurationError
 from streams.settings import Settings
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from connectors.campaigns.evaluation import Result
 
 FILE = click.Path(path_type=Path, dir_okay=False)
@@ -203,6 +205,12 @@ def _moment(text: str | None) -> datetime:
 
 def _show(result: "Result", top: int) -> None:
     from rich.console import Console
+
+    show_standings(Console(width=110), result, top)
+
+
+def show_standings(console: "Console", result: "Result", top: int) -> None:
+    """The first ranks as a table, and what did not count."""
     from rich.table import Table
 
     named = result.campaign
@@ -229,7 +237,7 @@ def _show(result: "Result", top: int) -> None:
             _plain(standing.unpaid),
             f"{standing.reached_at:%Y-%m-%d %H:%M:%S}",
         )
-    Console(width=110).print(table)
+    console.print(table)
     click.echo(f"{len(result.standings)} players with a score; prizes {_plain(result.cost)} in all")
     out = ", ".join(f"{rule} {count}" for rule, count in result.left_out.items())
     click.echo(f"did not count: {out or 'nothing'}")

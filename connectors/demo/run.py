@@ -10,6 +10,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from connectors.campaigns import definition
+from connectors.campaigns.commands import show_standings
+from connectors.campaigns.definition import load
+from connectors.campaigns.evaluation import backtest, evaluate
 from connectors.clickhouse.query import query
 from connectors.demo.day import TENANTS, day
 from connectors.demo.feed import feed
@@ -21,6 +25,7 @@ from streams.settings import Settings
 from streams.stack import Stack, with_free_ports
 
 SETTLED_WITHIN_S = 300.0
+CAMPAIGN = Path(definition.__file__).parent / "examples" / "turnover-race.yaml"
 
 
 class NotSettled(RoundhouseError):
@@ -86,6 +91,7 @@ def _feed_and_report(console: Console, stack: Stack, seed: int, events: int) -> 
         posted = asyncio.run(run())
     for title, question in QUESTIONS.items():
         show(console, title, query(settings, question, "json"))
+    _judge(console, settings)
     now = accounts(settings)
     for name, expected in posted.items():
         account = now[name]
@@ -99,6 +105,16 @@ def _feed_and_report(console: Console, stack: Stack, seed: int, events: int) -> 
             + " + ".join(f"{part} {account[part]:,}" for part in parts)
             + f": {verdict}"
         )
+
+
+def _judge(console: Console, settings: Settings) -> None:
+    """A campaign's live leaderboard, and a backtest that must agree with it."""
+    campaign = load(CAMPAIGN).campaign
+    live = evaluate(settings, campaign)
+    show_standings(console, live, top=5)
+    again = backtest(settings, campaign, campaign.period, live.as_of)
+    verdict = "agrees" if again.standings == live.standings else "[red]DISAGREES[/]"
+    console.print(f"The backtest of {campaign.name} over the same events {verdict} with it.\n")
 
 
 def is_balanced(account: Mapping[str, int]) -> bool:

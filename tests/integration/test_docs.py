@@ -94,6 +94,15 @@ def test_the_demos_questions_stand_in_the_analysts_page() -> None:
     assert {" ".join(sql.split()) for sql in QUESTIONS.values()} <= documented
 
 
+def test_the_campaign_in_python_prints_standings(running: Running) -> None:
+    [example] = blocks(ROOT / "docs" / "campaigns.md", "python")
+    result = subprocess.run(
+        [sys.executable, "-c", example],
+        env=running.stack.environment, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    assert [line.split()[0] for line in result.stdout.splitlines()] == ["1", "2", "3"]
+
+
 def test_the_python_example_prints_rounds(running: Running) -> None:
     [example] = blocks(ROOT / "docs" / "data-platform.md", "python")
     example = example.replace("127.0.0.1:9092", running.stack.settings.kafka_bootstrap)

@@ -74,6 +74,7 @@ def test_the_demo_on_the_in_memory_broker_balances(tmp_path: Path) -> None:
     output = run_demo(tmp_path, "--memory")
     assert all(count > 500 for _, count, _ in accepted(output))
     assert "Wagering leaderboard" in output
+    assert "The backtest of turnover-race over the same events agrees with it." in output
 
 
 @needs_kafka
