@@ -131,6 +131,22 @@ def sink() -> None:
     run_sink(Settings.load())
 
 
+@main.command()
+@click.option(
+    "--campaigns",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="Folder of definitions; default: the worked examples.",
+)
+def console(campaigns: Path | None) -> None:
+    """Serve a page with live leaderboards, KPIs and the state of the line."""
+    import connectors.campaigns
+    from connectors.console.app import serve
+
+    settings = Settings.load()
+    click.echo(f"http://{settings.console_host}:{settings.console_port}")
+    serve(settings, campaigns or Path(connectors.campaigns.__file__).parent / "examples")
+
+
 @main.command("memory-broker", hidden=True)
 @click.argument("address_file", type=click.Path(path_type=Path))
 def memory_broker(address_file: Path) -> None:

@@ -9,7 +9,7 @@ from confluent_kafka.cimpl import NewTopic
 
 from streams.errors import BrokerUnavailable, ConfigurationError
 from streams.settings import Settings
-from streams.topics import MESSAGE_BYTES_MAX, TOPICS
+from streams.topics import MESSAGE_BYTES_MAX, PROFILES, RAW, STAGED, TOPICS, WINDOW
 
 _IN_MEMORY = "mockCluster"
 
@@ -116,6 +116,38 @@ def committed_offset(settings: Settings, group: str, topic: str, partition: int)
         return found.offset if found.offset >= 0 else consumer.get_watermark_offsets(place, 30)[0]
     finally:
         consumer.close()
+
+
+def lag(settings: Settings) -> dict[str, int]:
+    """How many records each stage has not yet committed: translate, process, sink.
+
+    The last mark of a transaction takes up an offset and is no record.
+    """
+    prefix = settings.topic_prefix
+    sink = [topic.name for topic in TOPICS if topic.name not in (RAW, STAGED, WINDOW, PROFILES)]
+    stages = {"translate": ("line", [RAW]), "process": ("line", [STAGED]), "sink": ("sink", sink)}
+    found = {}
+    for stage, (group, names) in stages.items():
+        places = [
+            TopicPartition(prefix + name, number)
+            for name in names
+            for number in range(settings.partitions)
+        ]
+        consumer = committed_consumer(settings, prefix + group)
+        try:
+            behind = 0
+            for place in consumer.committed(places, timeout=10):
+                low, high = consumer.get_watermark_offsets(place, timeout=10)
+                ahead = high - (place.offset if place.offset >= 0 else low)
+                behind += max(0, ahead - 1) if stage == "sink" else ahead
+            found[stage] = behind
+        except KafkaException as error:
+            raise BrokerUnavailable(
+                f"Kafka at {settings.kafka_bootstrap} does not answer: {error.args[0].str()}"
+            ) from None
+        finally:
+            consumer.close()
+    return found
 
 
 BROKER_WITHIN_S = 30.0

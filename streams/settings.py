@@ -103,6 +103,9 @@ class Settings(BaseSettings):
         8124, ge=0, le=65535, description="Loopback port of the sink's read-only SQL and health."
     )
 
+    console_host: str = Field("127.0.0.1", description="Address the console listens on.")
+    console_port: int = Field(8090, ge=0, le=65535, description="Port the console listens on.")
+
     @property
     def state_home(self) -> Path:
         """``state_dir`` or its default."""

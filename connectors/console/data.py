@@ -1,0 +1,114 @@
+"""What the console shows, as plain JSON values; amounts as text, so that no digit is lost."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from connectors.campaigns import evaluation
+from connectors.campaigns.compiler import quoted
+from connectors.campaigns.definition import Definition, DefinitionError, load
+from streams.kafka import lag
+from streams.settings import Settings
+
+GRAINS = ("hour", "day", "week", "month")
+_PERIODS = 72
+_MINUTES = 30
+
+
+def campaigns(folder: Path) -> tuple[list[Definition], list[str]]:
+    """The definitions in a folder, and what is wrong with those that are none."""
+    found, wrong = [], []
+    for path in sorted(folder.glob("*.yaml")):
+        try:
+            found.append(load(path))
+        except DefinitionError as error:
+            wrong.append(str(error).replace(str(folder), folder.name))
+    return found, wrong
+
+
+def standings(settings: Settings, definition: Definition, top: int) -> dict[str, Any]:
+    """The live standings of a campaign."""
+    campaign = definition.campaign
+    result = evaluation.evaluate(settings, campaign)
+    start, end = campaign.period.utc()
+    now = datetime.now(UTC)
+    return {
+        "name": campaign.name,
+        "title": campaign.title or campaign.name,
+        "tenant": campaign.tenant,
+        "measure": campaign.measure.replace("_", " "),
+        "form": campaign.form.kind.replace("_", " "),
+        "currency": campaign.counts.currency or "",
+        "from": start.isoformat(),
+        "to": end.isoformat(),
+        "state": "not begun" if now < start else "running" if now < end else "over",
+        "players": len(result.standings),
+        "cost": _text(result.cost),
+        "unsettled": result.unsettled,
+        "left_out": result.left_out,
+        "standings": [
+            {
+                "rank": standing.rank,
+                "player": standing.player_id,
+                "score": _text(standing.score),
+                "step": standing.step,
+                "prize": _text(standing.prize),
+            }
+            for standing in result.standings[:top]
+        ],
+    }
+
+
+def kpis(settings: Settings, tenant: str, grain: str) -> list[dict[str, Any]]:
+    """KPIs of the newest periods of a tenant in each currency, oldest first."""
+    rows = evaluation.rows(
+        settings,
+        "SELECT toString(period) AS period, currency, rounds, active_players, toString(turnover) AS "
+        "turnover, toString(ggr) AS ggr, toString(ngr) AS ngr, rtp, hold "
+        f"FROM kpi_play(grain = {quoted(grain)}, by = 'tenant', reporting = '') "
+        f"WHERE tenant = {quoted(tenant)} ORDER BY period DESC, currency LIMIT {_PERIODS}",
+    )
+    return [_plain(row) for row in reversed(rows)]
+
+
+def line(settings: Settings) -> dict[str, Any]:
+    """Accounts by tenant, items a minute, refusals by code, and how far each stage is behind."""
+    minutes = evaluation.rows(
+        settings,
+        "SELECT toString(toStartOfMinute(received_at)) AS minute, sum(received) AS items "
+        f"FROM outcomes WHERE received_at > now() - INTERVAL {_MINUTES} MINUTE "
+        "GROUP BY minute ORDER BY minute",
+    )
+    refused = evaluation.rows(
+        settings,
+        "SELECT tenant, code, count() AS items FROM rejects GROUP BY tenant, code "
+        "ORDER BY items DESC LIMIT 10",
+    )
+    return {
+        "accounts": [
+            _plain(row) for row in evaluation.rows(settings, "SELECT * FROM accounting ORDER BY tenant")
+        ],
+        "minutes": [_plain(row) for row in minutes],
+        "rejects": [_plain(row) for row in refused],
+        "lag": lag(settings),
+    }
+
+
+def tenants(settings: Settings) -> Sequence[str]:
+    """Tenants that have sent anything."""
+    rows = evaluation.rows(settings, "SELECT DISTINCT tenant FROM outcomes_rows WHERE tenant != ''")
+    return sorted(row["tenant"] for row in rows)
+
+
+def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Counts as numbers; ClickHouse writes large ones as text."""
+    return {
+        name: int(value) if isinstance(value, str) and value.lstrip("-").isdigit() else value
+        for name, value in row.items()
+    }
+
+
+def _text(amount: object) -> str:
+    text = f"{amount:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
