@@ -1,5 +1,6 @@
 """The compose file, as far as it can be judged without a Docker engine; and with one, started."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -37,16 +38,34 @@ def test_services_start_after_what_they_need_is_healthy(compose: dict[str, Any])
 
 def test_our_services_run_commands_and_settings_that_exist(compose: dict[str, Any]) -> None:
     known = {f"ROUNDHOUSE_{name.upper()}" for name in Settings.model_fields}
-    for name in ("edge", "worker", "sink"):
+    for name in ("edge", "worker", "sink", "console"):
         service = compose["services"][name]
         command, *options = service["command"].split()
         found = main.commands[command]
         assert isinstance(found, click.Command)
         found.make_context(command, options)
         assert set(service["environment"]) <= known
-        assert service["healthcheck"]["test"][1:] == ["roundhouse", "health", name]
+        if name != "console":
+            assert service["healthcheck"]["test"][1:] == ["roundhouse", "health", name]
         volumes = {volume.split(":")[0] for volume in service["volumes"]}
         assert volumes <= set(compose["volumes"])
+
+
+def test_grafana_finds_the_dashboard_and_the_database(compose: dict[str, Any]) -> None:
+    mounted = dict(
+        volume.split(":")[:2]
+        for volume in compose["services"]["grafana"]["volumes"]
+        if volume[0] == "."
+    )
+    assert all((ROOT / source).is_dir() for source in mounted)
+    home = ROOT / "connectors" / "grafana"
+    provider = yaml.safe_load((home / "provisioning/dashboards/roundhouse.yaml").read_text())
+    assert provider["providers"][0]["options"]["path"] in mounted.values()
+    source = yaml.safe_load((home / "provisioning/datasources/clickhouse.yaml").read_text())
+    assert source["datasources"][0]["jsonData"]["host"] in compose["services"]
+    dashboard = json.loads((home / "dashboards/roundhouse.json").read_text())
+    uids = {panel["datasource"]["uid"] for panel in dashboard["panels"]}
+    assert uids == {source["datasources"][0]["uid"]}
 
 
 def test_the_broker_takes_our_largest_message(compose: dict[str, Any]) -> None:

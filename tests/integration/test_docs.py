@@ -1,5 +1,6 @@
 """Every command and query in the docs is run, in the order in which it stands, on a running stack."""
 
+import json
 import os
 import re
 import subprocess
@@ -87,6 +88,13 @@ def test_every_query_answers_with_rows(number: int, running: Running) -> None:
     sql = blocks(ROOT / "docs" / "analysts.md", "sql")[number]
     lines = query(running.settings, sql, "csv").splitlines()
     assert len(lines) > 1, sql
+
+
+def test_every_query_of_the_dashboard_answers(running: Running) -> None:
+    dashboard = json.loads((ROOT / "connectors/grafana/dashboards/roundhouse.json").read_text())
+    for panel in dashboard["panels"]:
+        [target] = panel["targets"]
+        assert query(running.settings, target["rawSql"], "csv").splitlines()[0], panel["title"]
 
 
 def test_the_demos_questions_stand_in_the_analysts_page() -> None:
