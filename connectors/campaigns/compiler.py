@@ -59,6 +59,11 @@ def money(amount: Decimal | int) -> str:
     )
 
 
+def product(one: str, other: str) -> str:
+    """Of two amounts, cut after 18 digits. (``multiplyDecimal`` takes microseconds a row.)"""
+    return f"toDecimal128(toDecimal256({one}, 18) * {other}, 18)"
+
+
 def _one_of(column: str, names: Sequence[str]) -> str:
     return f"{column} IN ({', '.join(map(quoted, names))})"
 
@@ -269,7 +274,7 @@ def _priced(campaign: Campaign) -> str:
         )
 
     def converted(column: str) -> str:
-        return f"toDecimal128(multiplyDecimal({column}, rate, 18), 18)"
+        return product(column, "rate")
 
     own = f"currency = {quoted(currency)}"
     return f"""
@@ -366,7 +371,7 @@ def _entry_rules(campaign: Campaign) -> list[Rule]:
     if counts.minimum_multiplier is not None or campaign.measure == "best_multiplier":
         rules.append(Rule("amount <= 0", "nothing staked"))
     if counts.minimum_multiplier is not None:
-        due = f"multiplyDecimal(amount, {money(counts.minimum_multiplier)}, 36)"
+        due = f"toDecimal256(amount, 18) * {money(counts.minimum_multiplier)}"
         rules.append(Rule(f"payout < {due}", "below the minimum multiplier"))
     return rules
 
@@ -395,7 +400,7 @@ _VALUES = {
     "turnover": "amount",
     "rounds": money(1),
     "largest_win": "payout",
-    "best_multiplier": "toDecimal128(divideDecimal(payout, amount, 18), 18)",
+    "best_multiplier": "toDecimal128(toDecimal256(payout, 36) / amount, 18)",
     "wins_in_a_row": "if(payout > 0, 1, 0)",
     "sum_of_wins": "payout",
     "net_loss": "amount - payout",
@@ -465,8 +470,7 @@ def _ranked(campaign: Campaign) -> str:
             position = f"row_number() OVER (ORDER BY {by_score})"
             inner = f"*, {position} AS position"
             pot = f"sum({_prize_of('position', form)}) OVER (PARTITION BY score)"
-            sharers = "toDecimal128(count() OVER (PARTITION BY score), 0)"
-            due = f"toDecimal128(divideDecimal({pot}, {sharers}, 2), 18)"
+            due = f"toDecimal128(toDecimal128({pot} / count() OVER (PARTITION BY score), 2), 18)"
     elif isinstance(form, Challenge):
         cases = ", ".join(
             f"step = {number}, {money(sum((step.prize for step in form.steps[:number]), Decimal(0)))}"
@@ -475,7 +479,9 @@ def _ranked(campaign: Campaign) -> str:
         due = f"multiIf({cases}, {money(0)})"
     else:
         assert isinstance(form, DepositBonus)
-        share = f"toDecimal128(multiplyDecimal(score, {money(form.percent / 100)}, 2), 18)"
+        share = (
+            f"toDecimal128(toDecimal256(toDecimal256(score, 18) * {money(form.percent / 100)}, 2), 18)"
+        )
         due = f"least({money(form.cap)}, {share})"
     cost = f"sum(due) OVER (ORDER BY {order} ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)"
     fits = "true" if campaign.budget is None else f"{cost} <= {money(campaign.budget)}"

@@ -99,11 +99,11 @@ SELECT
     countIf(rate > 0) AS rounds,
     countIf(rate = 0) AS unconverted_rounds,
     uniqExactIf(player_id, rate > 0) AS active_players,
-    sum(toDecimal128(multiplyDecimal(stake, rate, 18), 18)) AS turnover,
-    sum(toDecimal128(multiplyDecimal(payout, rate, 18), 18)) AS paid_out,
+    sum(toDecimal128(toDecimal256(stake, 18) * rate, 18)) AS turnover,
+    sum(toDecimal128(toDecimal256(payout, 18) * rate, 18)) AS paid_out,
     turnover - paid_out AS ggr,
-    ggr - sum(toDecimal128(multiplyDecimal(bonus_stake, rate, 18), 18))
-        + sum(toDecimal128(multiplyDecimal(bonus_payout, rate, 18), 18)) AS ngr,
+    ggr - sum(toDecimal128(toDecimal256(bonus_stake, 18) * rate, 18))
+        + sum(toDecimal128(toDecimal256(bonus_payout, 18) * rate, 18)) AS ngr,
     if(turnover = 0, NULL, toFloat64(paid_out) / toFloat64(turnover)) AS rtp,
     if(turnover = 0, NULL, toFloat64(ggr) / toFloat64(turnover)) AS hold,
     if(active_players = 0, NULL, toFloat64(ggr) / active_players) AS arpu
@@ -166,7 +166,7 @@ priced AS
     SELECT
         *,
         if({reporting:String} IN ('', base), toDecimal128(1, 18), day_rate) AS rate,
-        toDecimal128(multiplyDecimal(amount, rate, 18), 18) AS converted
+        toDecimal128(toDecimal256(amount, 18) * rate, 18) AS converted
     FROM known
     ASOF LEFT JOIN price USING (base, day)
 )

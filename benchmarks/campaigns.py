@@ -1,0 +1,154 @@
+"""Evaluating campaigns over a long history in chDB: time, memory, and bytes read, a form at a time.
+
+The history is made by ClickHouse itself: rounds of one tenant over a year, a third of them won, players
+and games by a skewed draw, in the order of time as the sink would insert it. Beside each form stands the
+bound: the time it takes to read the same columns and do nothing with them. Each measurement is a process
+of its own.
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from chdb.session import Session
+
+from benchmarks.line import peak_mib
+from connectors.campaigns.compiler import standings
+from connectors.campaigns.definition import Campaign
+from connectors.clickhouse.client import connect
+from connectors.clickhouse.migrate import migrate
+from streams.settings import Settings
+
+AS_OF = datetime(2027, 1, 1, tzinfo=UTC)
+PLAYERS, GAMES, SLICE = 200_000, 1_000, 5_000_000
+_PRIZES = [{"ranks": "1-100", "amount": Decimal(10)}]
+_YEAR = {"from": "2025-11-01", "to": "2026-11-01"}
+_WEEK = {"from": "2026-03-02", "to": "2026-03-09"}
+
+
+def _campaign(measure: str, form: dict[str, Any], period: dict[str, str], **counts: Any) -> Campaign:
+    return Campaign.model_validate(
+        {
+            "name": measure.replace("_", "-"), "tenant": "acme", "period": period,
+            "counts": counts, "measure": measure, "form": form,
+        }
+    )  # fmt: skip
+
+
+_BOARD = {"kind": "leaderboard", "prizes": _PRIZES}
+_STEPS = {"kind": "challenge", "steps": [{"target": Decimal(n), "prize": 1} for n in (10, 100, 200)]}
+FORMS = {
+    "leaderboard, turnover, a year": _campaign("turnover", _BOARD, _YEAR, currency="EUR"),
+    "leaderboard, turnover, a week": _campaign("turnover", _BOARD, _WEEK, currency="EUR"),
+    "leaderboard, wins in a row, a week": _campaign("wins_in_a_row", _BOARD, _WEEK),
+    "challenge, rounds, a week": _campaign("rounds", _STEPS, _WEEK, minimum_bet=Decimal(1)),
+    "deposit bonus, a year": _campaign(
+        "deposits", {"kind": "deposit_bonus", "percent": 50, "cap": 100}, _YEAR, currency="EUR"
+    ),
+}
+_BOUND = {
+    "rounds": "SELECT sum(cityHash64(player_id, round_id, type, amount, occurred_at, received_at, "
+    "game_id, currency, counts, source_event, event_id)) "
+    "FROM game_transactions_rows WHERE tenant = 'acme'",
+    "deposits": "SELECT sum(cityHash64(player_id, payment_id, amount, occurred_at, received_at, "
+    "currency)) FROM payments_rows WHERE tenant = 'acme'",
+}
+
+
+def fill(home: Path, rounds: int) -> None:
+    """Writes the history."""
+    client = connect(Settings(clickhouse_dsn=f"chdb://{home}"))
+    migrate(client, "roundhouse")
+    lead = (
+        "'acme' AS tenant, 'native' AS source, 'b' AS batch_id, occurred_at AS received_at, "
+        "true AS counts, toInt32(0) AS position"
+    )
+    at = f"addSeconds(toDateTime64('2025-11-01 00:00:00', 6, 'UTC'), intDiv(n * 31536000, {rounds}))"
+    player = f"concat('p', toString(intDiv(cityHash64(n) % {PLAYERS}, 1 + cityHash64(n, 1) % 4)))"
+    game = f"concat('g', toString(intDiv(cityHash64(n, 2) % {GAMES}, 1 + cityHash64(n, 3) % 8)))"
+    for start in range(0, rounds, SLICE):
+        numbers = f"(SELECT number + {start} AS n FROM numbers({min(SLICE, rounds - start)}))"
+        for kind, suffix, chosen, amount in (
+            ("bet", "b", "1", "1 + cityHash64(n, 4) % 500"),
+            ("win", "w", "cityHash64(n, 5) % 3 = 0", "1 + cityHash64(n, 6) % 1500"),
+        ):
+            client.command(
+                "INSERT INTO game_transactions_rows (tenant, source, batch_id, received_at, counts, "
+                "position, source_event, event_id, occurred_at, player_id, round_id, game_id, type, amount, "
+                f"bonus_amount, currency) SELECT {lead}, 'gameround', concat(toString(n), '{suffix}'), "
+                f"{at} AS occurred_at, {player}, toString(n), {game}, '{kind}', "
+                f"toDecimal128({amount}, 18) / 100, toDecimal128(0, 18), 'EUR' "
+                f"FROM {numbers} WHERE {chosen}"
+            )
+        client.command(
+            "INSERT INTO payments_rows (tenant, source, batch_id, received_at, counts, position, "
+            "source_event, event_id, occurred_at, player_id, payment_id, direction, type, status, "
+            f"successful, amount, currency, method) SELECT {lead}, 'deposit', toString(n), {at} AS occurred_at, {player}, "
+            "toString(n), 'deposit', 'deposit', 'Approved', true, toDecimal128(10, 18), 'EUR', 'card' "
+            f"FROM {numbers} WHERE n % 40 = 0"
+        )
+    client.close()
+
+
+def ask(home: Path, sql: str) -> dict[str, Any]:
+    """One query in a process of its own: seconds, rows and bytes read, rows answered, peak memory."""
+    command = [sys.executable, "-m", "benchmarks.campaigns", "--ask", str(home)]
+    done = subprocess.run(command, input=sql, capture_output=True, text=True, check=True)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def _ask_here(home: Path, sql: str) -> None:
+    session: Any = Session(str(home))  # type: ignore[no-untyped-call]
+    session.query("USE roundhouse")
+    began = time.perf_counter()
+    result = session.query(sql, "TabSeparated")
+    seconds = time.perf_counter() - began
+    found = {
+        "s": round(seconds, 2),
+        "rows_read": result.storage_rows_read(),
+        "mib_read": round(result.storage_bytes_read() / 2**20),
+        "answer_rows": bytes(result.bytes() or b"").count(b"\n"),
+        "peak_mib": round(peak_mib(os.getpid())),
+    }
+    print(json.dumps(found))
+
+
+def main() -> None:
+    """Prints one JSON document."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=50_000_000)
+    parser.add_argument("--ask", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.ask:
+        _ask_here(arguments.ask, sys.stdin.read())
+        return
+    with tempfile.TemporaryDirectory(prefix="roundhouse-bench-") as temporary:
+        home = Path(temporary) / "clickhouse"
+        began = time.monotonic()
+        fill(home, arguments.rounds)
+        result: dict[str, Any] = {
+            "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+            "rounds": arguments.rounds,
+            "fill_s": round(time.monotonic() - began),
+            "disk_mib": round(sum(p.stat().st_size for p in home.rglob("*") if p.is_file()) / 2**20),
+            "forms": {},
+        }
+        for name, campaign in FORMS.items():
+            result["forms"][name] = ask(home, standings(campaign, AS_OF)) | {
+                "bound_s": ask(home, _BOUND[campaign.source])["s"]
+            }
+    print(json.dumps(result, indent=2))
+
+
+if __name__ == "__main__":
+    main()
