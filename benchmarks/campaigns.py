@@ -1,9 +1,9 @@
 """Evaluating campaigns over a long history in chDB: time, memory, and bytes read, a form at a time.
 
 The history is made by ClickHouse itself: rounds of one tenant over a year, a third of them won, players
-and games by a skewed draw, in the order of time as the sink would insert it. Beside each form stands the
-bound: the time it takes to read the same columns and do nothing with them. Each measurement is a process
-of its own.
+and games by a skewed draw, in the order of time as the sink would insert it. Beside each form stands
+the bound: the time it takes to read the same columns and do nothing with them. Each measurement is a
+process of its own.
 """
 
 import argparse
@@ -83,8 +83,8 @@ def fill(home: Path, rounds: int) -> None:
         ):
             client.command(
                 "INSERT INTO game_transactions_rows (tenant, source, batch_id, received_at, counts, "
-                "position, source_event, event_id, occurred_at, player_id, round_id, game_id, type, amount, "
-                f"bonus_amount, currency) SELECT {lead}, 'gameround', concat(toString(n), '{suffix}'), "
+                "position, source_event, event_id, occurred_at, player_id, round_id, game_id, type, "
+                f"amount, bonus_amount, currency) SELECT {lead}, 'gameround', concat(toString(n), '{suffix}'), "
                 f"{at} AS occurred_at, {player}, toString(n), {game}, '{kind}', "
                 f"toDecimal128({amount}, 18) / 100, toDecimal128(0, 18), 'EUR' "
                 f"FROM {numbers} WHERE {chosen}"
@@ -92,8 +92,8 @@ def fill(home: Path, rounds: int) -> None:
         client.command(
             "INSERT INTO payments_rows (tenant, source, batch_id, received_at, counts, position, "
             "source_event, event_id, occurred_at, player_id, payment_id, direction, type, status, "
-            f"successful, amount, currency, method) SELECT {lead}, 'deposit', toString(n), {at} AS occurred_at, {player}, "
-            "toString(n), 'deposit', 'deposit', 'Approved', true, toDecimal128(10, 18), 'EUR', 'card' "
+            f"successful, amount, currency, method) SELECT {lead}, 'deposit', toString(n), "
+            f"{at} AS occurred_at, {player}, toString(n), 'deposit', 'deposit', 'Approved', true, toDecimal128(10, 18), 'EUR', 'card' "
             f"FROM {numbers} WHERE n % 40 = 0"
         )
     client.close()
