@@ -84,8 +84,9 @@ def fill(home: Path, rounds: int) -> None:
             client.command(
                 "INSERT INTO game_transactions_rows (tenant, source, batch_id, received_at, counts, "
                 "position, source_event, event_id, occurred_at, player_id, round_id, game_id, type, "
-                f"amount, bonus_amount, currency) SELECT {lead}, 'gameround', concat(toString(n), '{suffix}'), "
-                f"{at} AS occurred_at, {player}, toString(n), {game}, '{kind}', "
+                f"amount, bonus_amount, currency) SELECT {lead}, 'gameround', "
+                f"concat(toString(n), '{suffix}'), {at} AS occurred_at, {player}, toString(n), {game}, "
+                f"'{kind}', "
                 f"toDecimal128({amount}, 18) / 100, toDecimal128(0, 18), 'EUR' "
                 f"FROM {numbers} WHERE {chosen}"
             )
@@ -93,7 +94,8 @@ def fill(home: Path, rounds: int) -> None:
             "INSERT INTO payments_rows (tenant, source, batch_id, received_at, counts, position, "
             "source_event, event_id, occurred_at, player_id, payment_id, direction, type, status, "
             f"successful, amount, currency, method) SELECT {lead}, 'deposit', toString(n), "
-            f"{at} AS occurred_at, {player}, toString(n), 'deposit', 'deposit', 'Approved', true, toDecimal128(10, 18), 'EUR', 'card' "
+            f"{at} AS occurred_at, {player}, toString(n), 'deposit', 'deposit', 'Approved', true, "
+            "toDecimal128(10, 18), 'EUR', 'card' "
             f"FROM {numbers} WHERE n % 40 = 0"
         )
     client.close()

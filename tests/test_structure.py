@@ -192,6 +192,14 @@ def test_every_field_and_measure_of_a_campaign_is_documented() -> None:
         assert f"`{name}`" in text, f"{name} is not in docs/campaigns.md"
 
 
+def test_every_test_that_a_guarantee_names_exists() -> None:
+    named = re.findall(r"`(test_\w+)…?`", doc("guarantees"))
+    sources = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    assert len(named) > 15
+    for name in named:
+        assert f"def {name}" in sources, f"docs/guarantees.md names {name}, which is no test"
+
+
 def test_every_link_in_the_docs_leads_somewhere() -> None:
     for path in [*(ROOT / "docs").glob("*.md"), ROOT / "README.md"]:
         for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", path.read_text()):
