@@ -107,13 +107,32 @@ def committed_consumer(settings: Settings, group: str, **more: str | int | bool)
     )
 
 
+_ELECTING = (
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+)
+
+
+def watermarks(consumer: Consumer, place: TopicPartition, timeout_s: float = 30.0) -> tuple[int, int]:
+    """Where a partition begins and ends; waits for a leader that is just being elected."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            return consumer.get_watermark_offsets(place, timeout=timeout_s)
+        except KafkaException as error:
+            if error.args[0].code() not in _ELECTING or time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
+
+
 def committed_offset(settings: Settings, group: str, topic: str, partition: int) -> int:
     """The offset at which a group goes on; where the partition begins, if it has committed none."""
     consumer = committed_consumer(settings, group)
     try:
         place = TopicPartition(topic, partition)
         [found] = consumer.committed([place], timeout=30)
-        return found.offset if found.offset >= 0 else consumer.get_watermark_offsets(place, 30)[0]
+        return found.offset if found.offset >= 0 else watermarks(consumer, place)[0]
     finally:
         consumer.close()
 
@@ -137,7 +156,7 @@ def lag(settings: Settings) -> dict[str, int]:
         try:
             behind = 0
             for place in consumer.committed(places, timeout=10):
-                low, high = consumer.get_watermark_offsets(place, timeout=10)
+                low, high = watermarks(consumer, place, 10)
                 ahead = high - (place.offset if place.offset >= 0 else low)
                 behind += max(0, ahead - 1) if stage == "sink" else ahead
             found[stage] = behind

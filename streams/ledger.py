@@ -28,7 +28,7 @@ from confluent_kafka import KafkaError, Message, Producer, TopicPartition
 from streams import profiles
 from streams.codec import Record, codec, unframe
 from streams.errors import DeliveryFailed, InputGap, StateDamaged
-from streams.kafka import committed_consumer, transactional_producer
+from streams.kafka import committed_consumer, transactional_producer, watermarks
 from streams.processing import Effects, Output, groups_of, process
 from streams.profiles import Profile
 from streams.settings import Settings
@@ -117,7 +117,7 @@ class Ledger:
                 self._profiles, consumer, prefix + PROFILES, self.partition, _profile_puts
             )  # fmt: skip
             staged = TopicPartition(prefix + STAGED, self.partition)
-            self._low, _ = consumer.get_watermark_offsets(staged, timeout=30)
+            self._low, _ = watermarks(consumer, staged)
         finally:
             consumer.close()
         log.info(

@@ -26,6 +26,7 @@ from rocksdict import (
 )
 
 from streams.errors import StateDamaged, StateMismatch
+from streams.kafka import watermarks
 
 _OFFSET = b"\x00offset"
 _CLUSTER = b"\x00cluster"
@@ -237,7 +238,7 @@ def recover(
     ``puts_of(key, value)`` are the puts of one record. Raises ``StateMismatch`` if the table is
     ahead of the changelog.
     """
-    low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=30)
+    low, high = watermarks(consumer, TopicPartition(topic, partition))
     start = table.offset
     if start > high:
         raise StateMismatch(

@@ -97,7 +97,10 @@ def serve(path: str, port: int, control: Path | None, certificate: Path | None) 
     if certificate:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificate)
-        server.socket = context.wrap_socket(server.socket, server_side=True)
+        # shaking hands is left to the request's thread: one client must not hold up the others
+        server.socket = context.wrap_socket(
+            server.socket, server_side=True, do_handshake_on_connect=False
+        )
     print(f"127.0.0.1:{server.server_address[1]}", flush=True)
     server.serve_forever()
 

@@ -141,7 +141,13 @@ def test_the_line_with_tls_and_logins_on_both_sides(tmp_path: Path) -> None:
             wait_until(ready, "edge and sink", 60)
             posts = day(seed=3, events=900)
             asyncio.run(feed(stack.edge_url, demo_keys(Registry(settings.tenants_home)), posts))
-            wait_until(lambda: complete(settings, expect(posts)), "the day in ClickHouse", 60)
+            expected = expect(posts)
+
+            def stored() -> bool:
+                supervisor.check()
+                return complete(settings, expected)
+
+            wait_until(stored, f"the day in ClickHouse; logs in {tmp_path / 'logs'}", 180)
             assert int(query(settings, "SELECT count() FROM rounds", "tsv").splitlines()[1]) > 100
         finally:
             supervisor.stop()

@@ -88,7 +88,7 @@ def test_the_door_asks_for_its_token(client: Client, tmp_path: Path) -> None:
 def test_migrations_are_applied_once_and_may_not_change(client: Client, tmp_path: Path) -> None:
     for path in HERE.glob("*.sql"):
         (tmp_path / path.name).write_text(path.read_text())
-    assert migrate(client, "moving", tmp_path) == ["0001_tables.sql", "0002_views.sql"]
+    assert migrate(client, "moving", tmp_path) == sorted(path.name for path in HERE.glob("*.sql"))
     assert migrate(client, "moving", tmp_path) == []
     (tmp_path / "0001_tables.sql").write_text("SELECT 1;\n")
     with pytest.raises(ConfigurationError, match="0001_tables"):
