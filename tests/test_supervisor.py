@@ -51,3 +51,19 @@ def test_a_process_that_cannot_live_is_given_up_with_its_log_named(tmp_path: Pat
     with pytest.raises(GaveUp, match=rf"{RESTARTS_MAX} times.*child\.log"):
         eventually(fails)
     supervisor.stop()
+
+
+def test_a_process_that_was_well_each_time_is_never_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streams.supervisor.ALIVE_S", 0.0)  # any life is long enough
+    supervisor = Supervisor(tmp_path, pause_s=(0.01, 10.0), restarts_max=3)
+    log = tmp_path / "child.log"
+    supervisor.start("child", [sys.executable, "-c", "print('up')"], os.environ)
+
+    def started_often() -> bool:
+        supervisor.check()
+        return log.read_text().count("up") >= 6
+
+    eventually(started_often)
+    supervisor.stop()

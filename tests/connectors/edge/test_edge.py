@@ -233,3 +233,9 @@ def test_without_a_broker_a_write_fails_in_time(tmp_path: Path) -> None:
     with pytest.raises(DeliveryFailed):
         asyncio.run(writer.write(batch, b"[]", 0))
     writer.close()
+
+
+def test_nothing_is_redirected(edge: Edge) -> None:
+    answer = edge.post([bet("b")], "/api/v1/events/")
+    assert problem(answer) == (404, "no_such_route")
+    assert edge.writer.written == []
