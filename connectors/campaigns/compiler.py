@@ -4,9 +4,9 @@ Every query is a chain of named steps::
 
     player, game        the newest facts of each, of what was received until ``as_of``
     entry               what may count: rounds, deposits, logins, custom events or sports bets
-    ruled               each with the rule that excludes it, '' for none
-    counted             those without, in the player's order
-    progress            the score as it stood after each of them
+    priced              the same, in the campaign's currency
+    ruled, ranged       each with the rule that excludes it, '' for none
+    progress            of those without: the score as it stood after each
     standing            the score of each player, and when it was reached
     ranked              rank, prize, and what the budget leaves of it
 
@@ -74,19 +74,20 @@ def _any_of(column: str, names: Sequence[str]) -> str:
 
 def standings(campaign: Campaign, as_of: datetime) -> str:
     """One row a player with a score; the columns are those of a stored result."""
-    return f"{_chain(campaign, as_of)}\n{_RESULT}"
+    steps = [*_entries(campaign, as_of), *_scores(campaign)]
+    return f"{_with(steps)}\n{_RESULT}"
 
 
 def explanation(campaign: Campaign, as_of: datetime, player_id: str) -> str:
     """One row an entry of a player: what it is, and the rule that excludes it."""
-    steps = _steps(campaign, as_of, only=player_id)[:-3]
+    steps = _entries(campaign, as_of, only=player_id)
     columns = "id, at, currency, amount, payout, rate, if(rule = '', 'counts', rule) AS verdict"
     return f"{_with(steps)}\nSELECT {columns}\nFROM ranged\nORDER BY at, id"
 
 
 def left_out(campaign: Campaign, as_of: datetime) -> str:
     """How many entries of how many players each rule excludes; the rule '' counts."""
-    steps = _steps(campaign, as_of)[:-3]
+    steps = _entries(campaign, as_of)
     return (
         f"{_with(steps)}\nSELECT rule, count() AS entries, uniqExact(player_id) AS players\n"
         "FROM ranged\nGROUP BY rule\nORDER BY rule"
@@ -98,10 +99,6 @@ FROM ranked
 ORDER BY rank, player_id"""
 
 
-def _chain(campaign: Campaign, as_of: datetime) -> str:
-    return _with(_steps(campaign, as_of))
-
-
 def _with(steps: Sequence[tuple[str, str]]) -> str:
     parts = [f"{name} AS\n(\n{_indented(text)}\n)" for name, text in steps]
     return "WITH\n" + ",\n".join(parts)
@@ -111,13 +108,14 @@ def _indented(text: str) -> str:
     return "\n".join(f"    {line}" if line else line for line in text.strip().splitlines())
 
 
-def _steps(campaign: Campaign, as_of: datetime, only: str | None = None) -> list[tuple[str, str]]:
+def _entries(campaign: Campaign, as_of: datetime, only: str | None = None) -> list[tuple[str, str]]:
+    """The steps up to each entry with its rule; of one player, if ``only`` names one."""
     until = f"tenant = {quoted(campaign.tenant)} AND received_at <= {moment(as_of)}"
     mine = until if only is None else f"{until} AND player_id = {quoted(only)}"
     steps = [("player", _PLAYER.format(until=mine))]
     if campaign.source == ROUNDS:
         steps.append(("game", _GAME.format(until=until)))
-    steps.append(("entry", _ENTRIES[campaign.source](campaign, mine)))
+    steps.append(("entry", _SOURCES[campaign.source](campaign, mine)))
     if campaign.counts.currency:
         steps.append(("dated", "SELECT *, currency AS base, toDate(at) AS day\nFROM entry"))
         steps.append(
@@ -126,10 +124,16 @@ def _steps(campaign: Campaign, as_of: datetime, only: str | None = None) -> list
     steps.append(("priced", _priced(campaign)))
     steps.append(("ruled", _ruled(campaign)))
     steps.append(("ranged", _ranged(campaign)))
-    steps.append(("progress", _progress(campaign)))
-    steps.append(("standing", _standing(campaign)))
-    steps.append(("ranked", _ranked(campaign)))
     return steps
+
+
+def _scores(campaign: Campaign) -> list[tuple[str, str]]:
+    """The steps from what counts to ranks and prizes."""
+    return [
+        ("progress", _progress(campaign)),
+        ("standing", _standing(campaign)),
+        ("ranked", _ranked(campaign)),
+    ]
 
 
 _NEWEST = "(occurred_at, source_event, event_id)"
@@ -255,7 +259,7 @@ WHERE {until} AND lower(type) = 'bet' AND lower(status) IN ('approved', 'accepte
 GROUP BY player_id, activity_id"""
 
 
-_ENTRIES: dict[str, Callable[[Campaign, str], str]] = {
+_SOURCES: dict[str, Callable[[Campaign, str], str]] = {
     ROUNDS: _rounds,
     DEPOSITS: _deposits,
     LOGINS: _logins,
