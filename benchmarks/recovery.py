@@ -14,6 +14,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from benchmarks.broker import kafka
 from streams.codec import SCHEMA_IDS, codec, frame
 from streams.idempotency import CONTENT_BYTES, hash_of
@@ -35,9 +37,8 @@ def fill(settings: Settings, ids: int) -> None:
         numbers = range(start, min(start + IDS_A_RECORD, ids))
         keys = [ID_KEY + hash_of("acme", "native", "gameround", str(number)) for number in numbers]
         values = [key[:CONTENT_BYTES] for key in keys]
-        value = FRAMES["window-changes"] + encode(
-            {"keys": keys, "values": values, "position": position}
-        )
+        puts = msgspec.msgpack.encode(dict(zip(keys, values, strict=True)))
+        value = FRAMES["window-changes"] + encode({"puts": puts, "position": position})
         producer.produce(settings.topic_prefix + WINDOW, value, partition=0)
         producer.poll(0)
     producer.flush()

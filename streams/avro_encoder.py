@@ -8,7 +8,7 @@ property test holds the two to the same bytes for every contract.
 from collections.abc import Callable
 from typing import Any
 
-Encoder = Callable[[dict[str, Any]], bytes]
+Encoder = Callable[[Any], bytes]
 
 _SMALL = 1024
 _EIGHT_BYTES = range(1 << 49, 1 << 56)
@@ -16,20 +16,20 @@ _EIGHT_BYTES = range(1 << 49, 1 << 56)
 
 def zigzag_varint(number: int) -> bytes:
     """Avro's int and long."""
+    if 0 <= number < _SMALL:
+        return _NUMBERS[number]
     rest = (number << 1) ^ (number >> 63)
     if rest in _EIGHT_BYTES:  # today's microseconds
-        return bytes(
-            (
-                rest & 127 | 128,
-                rest >> 7 & 127 | 128,
-                rest >> 14 & 127 | 128,
-                rest >> 21 & 127 | 128,
-                rest >> 28 & 127 | 128,
-                rest >> 35 & 127 | 128,
-                rest >> 42 & 127 | 128,
-                rest >> 49,
-            )
+        return b"%b%b%b%b" % (
+            _PAIRS[rest & 16383],
+            _PAIRS[rest >> 14 & 16383],
+            _PAIRS[rest >> 28 & 16383],
+            _LAST_PAIRS[rest >> 42],
         )
+    return _varint(rest)
+
+
+def _varint(rest: int) -> bytes:
     out = bytearray()
     while rest > 127:
         out.append(rest & 127 | 128)
@@ -38,16 +38,18 @@ def zigzag_varint(number: int) -> bytes:
     return bytes(out)
 
 
-_NUMBERS = [zigzag_varint(number) for number in range(_SMALL)]
+_NUMBERS = [_varint(number << 1) for number in range(_SMALL)]
+_PAIRS = [bytes((pair & 127 | 128, pair >> 7 | 128)) for pair in range(1 << 14)]
+_LAST_PAIRS = [bytes((pair & 127 | 128, pair >> 7)) for pair in range(1 << 14)]
 
 
-def encoder(schema: dict[str, Any]) -> Encoder:
-    """The encoder of a record schema without logical types.
+def encoder(schema: dict[str, Any], *, of_attributes: bool = False) -> Encoder:
+    """The encoder of a record schema without logical types, from a dict or from an object's attributes.
 
     Supports what the contracts use: primitives but float and double, enums, arrays, maps, records, and
     unions of null with one other type. Raises ``ValueError`` for anything else.
     """
-    return _Generator().record(schema)
+    return _Generator().record(schema, "r.{}" if of_attributes else "r[{!r}]")
 
 
 class _Generator:
@@ -57,15 +59,24 @@ class _Generator:
         self.names: dict[str, Any] = {"N": _NUMBERS, "long": zigzag_varint}
         self.count = 0
 
-    def record(self, schema: dict[str, Any]) -> Encoder:
-        """Compiles the function of a record."""
-        fields = [self.value(field["type"], f"r[{field['name']!r}]") for field in schema["fields"]]
+    def record(self, schema: dict[str, Any], access: str) -> Encoder:
+        """Compiles the function of a record whose field is had by ``access``."""
+        fields = [self.field(field["type"], access.format(field["name"])) for field in schema["fields"]]
         source = "def encode(r):\n    return b''.join((\n"
         source += "".join(f"        {expression},\n" for expression in fields) + "    ))\n"
         scope: dict[str, Any] = dict(self.names)
         exec(compile(source, f"<encoder of {schema['name']}>", "exec"), scope)  # noqa: S102
         encode: Encoder = scope["encode"]
         return encode
+
+    def field(self, node: Any, given: str) -> str:
+        """One or two expressions to be joined."""
+        kind = node["type"] if isinstance(node, dict) else node
+        if kind == "string":
+            return self.sized(self.fresh("v"), f"{given}.encode()", ", ")
+        if kind == "bytes":
+            return self.sized(self.fresh("v"), given, ", ")
+        return self.value(node, given)
 
     def value(self, node: Any, given: str) -> str:
         """An expression for the bytes of the value that the expression ``given`` yields."""
@@ -95,10 +106,10 @@ class _Generator:
             return f"{self.keep(encoder(node))}({given})"
         raise ValueError(f"type {kind} is not supported")
 
-    def sized(self, v: str, given: str) -> str:
+    def sized(self, v: str, given: str, joined: str = " + ") -> str:
         """A length and that many bytes."""
         n = self.fresh("n")
-        return f"(N[{n}] if ({n} := len({v} := {given})) < {_SMALL} else long({n})) + {v}"
+        return f"(N[{n}] if ({n} := len({v} := {given})) < {_SMALL} else long({n})){joined}{v}"
 
     def blocks(self, v: str, given: str, names: str, entry: str, how: str = "") -> str:
         """The entries of an array or map in one block, or none."""

@@ -1,9 +1,13 @@
 """The canonical kinds, and how an event of any source becomes one Avro datum."""
 
 import json
+from collections.abc import Iterable
 from enum import IntEnum
 from typing import Any, NamedTuple
 
+import msgspec
+
+from streams.avro_encoder import zigzag_varint
 from streams.codec import Codec, Record, schema
 from streams.money import from_bytes, to_decimal
 
@@ -49,7 +53,7 @@ class Batch(NamedTuple):
     idempotency_key: str | None
 
 
-class Translated(NamedTuple):
+class Translated(msgspec.Struct, frozen=True, gc=False):
     """A valid item in canonical terms.
 
     ``subject`` is the player, or the game for a game. ``bodies`` are the fields that the kind adds
@@ -91,10 +95,12 @@ def player_body(player_id: str, **known: object) -> Record:
 # item's position, and the content. The first is encoded once a batch, the last is what is hashed.
 _BATCH_FIELDS = 5
 _CONTENT_START = 6
+_BODY_START = 9
 _BATCH = Codec("login", 0, _BATCH_FIELDS)
-_POSITION = Codec("login", _BATCH_FIELDS, _CONTENT_START)
-_CONTENT = {kind: Codec(kind.contract, _CONTENT_START) for kind in Kind}
-_WHOLE = {kind: Codec(kind.contract) for kind in Kind}
+_ORIGIN = Codec("login", _CONTENT_START, _BODY_START, of_attributes=True)
+_CONTENT = [Codec(kind.contract, _CONTENT_START) for kind in Kind]
+_BODY = [Codec(kind.contract, _BODY_START) for kind in Kind]
+_WHOLE = [Codec(kind.contract) for kind in Kind]
 
 
 def encode_batch(batch: Batch) -> bytes:
@@ -102,31 +108,32 @@ def encode_batch(batch: Batch) -> bytes:
     return _BATCH.encode(batch._asdict())
 
 
-def encode_position(position: int) -> bytes:
-    """The run between the batch's fields and the content."""
-    return _POSITION.encode({"position": position})
-
-
 def encode_content(item: Translated) -> list[bytes]:
     """The content of each of the item's events: all that does not depend on the delivery."""
-    content = _CONTENT[item.kind]
-    lead = {
-        "source_event": item.source_event,
-        "event_id": item.event_id,
-        "occurred_at": item.occurred_at,
-    }
-    return [content.encode(lead | body) for body in item.bodies]
+    origin = _ORIGIN.encode(item)
+    encode_body = _BODY[item.kind].encode
+    return [origin + encode_body(body) for body in item.bodies]
+
+
+def datums(head: bytes, position: int, contents: Iterable[bytes]) -> list[bytes]:
+    """Whole datums of an item's contents; ``head`` is what :func:`encode_batch` makes."""
+    lead = head + zigzag_varint(position)
+    return [lead + content for content in contents]
 
 
 def encode(batch: Batch, position: int, item: Translated) -> list[bytes]:
     """The whole datums of an item."""
-    head = encode_batch(batch) + encode_position(position)
-    return [head + content for content in encode_content(item)]
+    return datums(encode_batch(batch), position, encode_content(item))
 
 
 def decode(kind: Kind, datum: bytes) -> Record:
     """The event as a record, logical types left as they are on the wire."""
     return _WHOLE[kind].decode(datum)
+
+
+def decode_content(kind: Kind, content: bytes) -> Record:
+    """The fields of an event's content."""
+    return _CONTENT[kind].decode(content)
 
 
 def to_json(contract: str, record: Record) -> bytes:

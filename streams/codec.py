@@ -73,12 +73,16 @@ class Codec:
     two runs joined are the whole.
     """
 
-    def __init__(self, name: str, start: int = 0, stop: int | None = None) -> None:
+    def __init__(
+        self, name: str, start: int = 0, stop: int | None = None, *, of_attributes: bool = False
+    ) -> None:
         bare = _without_logical_types(schema(name))
         bare["fields"] = bare["fields"][start:stop]
         self.name = name
-        self.encode = encoder(bare)
-        """The datum of a record; its errors mean a bug, input is validated before."""
+        self.encode = encoder(bare, of_attributes=of_attributes)
+        """The datum of a record; its errors mean a bug, input is validated before.
+
+        ``of_attributes``: of an object that has the fields as attributes."""
         self._schema = parse_schema(bare)
 
     def decode(self, datum: bytes) -> Record:

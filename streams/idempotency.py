@@ -1,6 +1,5 @@
-"""Which event is which: keys, hashes, partitions, and the decision new / duplicate / conflict."""
+"""Which event is which: keys, hashes, partitions."""
 
-from enum import Enum
 from hashlib import blake2b
 from zlib import crc32
 
@@ -8,24 +7,18 @@ ID_BYTES = 16
 CONTENT_BYTES = 8
 
 
-class Verdict(Enum):
-    """What an event is, seen against the ids of the window."""
-
-    NEW = "new"
-    DUPLICATE = "duplicate"
-    CONFLICT = "conflict"
-
-
-def decide(content: bytes, known: bytes | None) -> Verdict:
-    """Verdict on an event with this content hash, given what stands under its id, if anything."""
-    if known is None:
-        return Verdict.NEW
-    return Verdict.DUPLICATE if known == content else Verdict.CONFLICT
-
-
 def hash_of(*parts: str) -> bytes:
-    """16 bytes for ``parts``; each goes in with its length, so no two lists collide by joining."""
-    joined = "".join([f"{len(part)}:{part}" for part in parts])
+    """16 bytes for ``parts``."""
+    return digest(lengthed(*parts))
+
+
+def lengthed(*parts: str) -> str:
+    """Each part with its length, so that no two lists are the same when joined."""
+    return "".join([f"{len(part)}:{part}" for part in parts])
+
+
+def digest(joined: str) -> bytes:
+    """16 bytes for what :func:`lengthed` made; where many share a beginning it is made once."""
     return blake2b(joined.encode(), digest_size=ID_BYTES).digest()
 
 

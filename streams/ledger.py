@@ -18,28 +18,33 @@ Applying records, and what a crash after each step leaves:
 """
 
 import logging
+import math
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, cast
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple, cast
 
+import msgspec
 from confluent_kafka import KafkaError, Message, Producer, TopicPartition
 
 from streams import profiles
 from streams.codec import Record, codec, unframe
 from streams.errors import DeliveryFailed, InputGap, StateDamaged
 from streams.kafka import committed_consumer, transactional_producer, watermarks
-from streams.processing import Effects, Output, groups_of, process
+from streams.processing import Effects, process
 from streams.profiles import Profile
 from streams.settings import Settings
+from streams.staged import Group, groups_of
 from streams.table import Puts, Table, Window, recover
-from streams.topics import PROFILES, STAGED, WINDOW
+from streams.topics import CONTRACTS, PROFILES, REJECTS, STAGED, WINDOW
 
 log = logging.getLogger(__name__)
 
 _POSITION = b"\x00position"
 _CHANGES = codec("window-changes")
 _CHANGES_BYTES_MAX = 700_000
+_PACK = msgspec.msgpack.Encoder().encode
+_UNPACK = msgspec.msgpack.Decoder(dict[bytes, bytes]).decode
 _PROFILES_CACHED_MAX = 20_000
 
 
@@ -154,9 +159,9 @@ class Ledger:
         fresh = [record for record in records if record[0] >= self.expected]
         if not fresh:
             return
-        effects = Effects()
+        refused: list[tuple[str, bytes]] = []
         raw = dict(self.position.raw)
-        groups: list[Record] = []
+        groups: list[Group] = []
         for expected, (offset, value) in enumerate(fresh, self.expected):
             if offset != expected:
                 raise InputGap(
@@ -165,18 +170,18 @@ class Ledger:
             try:
                 staged = self._read(value)
             except ValueError as error:
-                effects.outputs.append(self._refuse(offset, value, error))
+                refused.append(("", self._refuse(offset, value, error)))
                 continue
             for group in staged:
-                place = group["raw_offset"], group["part"]
-                if place > raw.get(group["raw_partition"], (-1, -1)):
-                    raw[group["raw_partition"]] = place
+                place = group.raw_offset, group.part
+                if place > raw.get(group.raw_partition, (-1, -1)):
+                    raw[group.raw_partition] = place
                     groups.append(group)
-        decided = process(groups, self, self.partition, fresh[0][0])
-        decided.outputs.extend(effects.outputs)
-        self._commit(decided, Position(fresh[-1][0], raw))
+        effects = process(groups, self, self.partition, fresh[0][0])
+        effects.outputs[REJECTS] += refused
+        self._commit(effects, Position(fresh[-1][0], raw))
 
-    def _read(self, value: bytes) -> list[Record]:
+    def _read(self, value: bytes) -> list[Group]:
         """The groups of a staged record. Raises ``ValueError`` if translate did not write it."""
         if not value.startswith(self.frames["staged-chunk"]):
             raise ValueError("not framed as the contract staged-chunk")
@@ -206,16 +211,14 @@ class Ledger:
         window_end, profiles_end = _Last(self._window.offset), _Last(self._profiles.offset)
 
         self._producer.begin_transaction()
-        for output in effects.outputs:
-            self._send(output.topic, output.contract, output.key.encode(), _datum(output))
-        for key, value in profile_puts.items():
-            self._send(PROFILES, "profile", key, value, profiles_end)
-        for change in changes:
-            self._send(WINDOW, "window-changes", None, change, window_end)
+        for topic, records in effects.outputs.items():
+            self._send(topic, [(key.encode(), datum) for key, datum in records])
+        self._send(PROFILES, profile_puts.items(), profiles_end)
+        self._send(WINDOW, [(None, change) for change in changes], window_end)
         self._producer.commit_transaction()
 
         now = time.time()
-        puts = {**effects.window, _POSITION: _CHANGES.encode(_empty_change(position))}
+        puts = {**effects.window, _POSITION: _change({}, position)}
         self._window.write(puts, window_end.next, now)
         if profile_puts:
             self._profiles.write(profile_puts, profiles_end.next, now)
@@ -226,24 +229,23 @@ class Ledger:
     def _send(
         self,
         topic: str,
-        contract: str,
-        key: bytes | None,
-        datum: bytes,
+        records: Iterable[tuple[bytes | None, bytes]],
         on_delivery: Callable[[KafkaError | None, Message], None] | None = None,
     ) -> None:
-        arguments: dict[str, Any] = {} if on_delivery is None else {"on_delivery": on_delivery}
-        value = self.frames[contract] + datum
-        name = self.settings.topic_prefix + topic
-        while True:
-            try:
-                self._producer.produce(name, value, key, partition=self.partition, **arguments)
-                return
-            except BufferError:
-                self._producer.poll(0.1)
+        """Sends (key, datum) records of the topic's contract."""
+        name, frame = self.settings.topic_prefix + topic, self.frames[CONTRACTS[topic]]
+        partition, produce = self.partition, self._producer.produce
+        for key, datum in records:
+            while True:
+                try:
+                    produce(name, frame + datum, key, partition, on_delivery)
+                    break
+                except BufferError:
+                    self._producer.poll(0.1)
 
-    def _refuse(self, offset: int, value: bytes, error: Exception) -> Output:
+    def _refuse(self, offset: int, value: bytes, error: Exception) -> bytes:
         """A reject for a staged record that no translate stage wrote."""
-        refused = {
+        refused: Record = {
             "reject_id": f"staged-{self.partition}-{offset}",
             "tenant": "",
             "source": "",
@@ -259,7 +261,7 @@ class Ledger:
             "payload_format": "record",
             "payload": value,
         }
-        return Output("rejects", "reject", "", refused)
+        return codec("reject").encode(refused)
 
     def close(self) -> None:
         """Closes the tables; an unfinished transaction is left to the next owner to end."""
@@ -285,35 +287,29 @@ def _fencing_producer(settings: Settings, partition: int) -> Producer:
     return producer
 
 
-def _datum(output: Output) -> bytes:
-    datum = output.datum
-    return datum if isinstance(datum, bytes) else codec(output.contract).encode(datum)
-
-
-def _empty_change(position: Position) -> Record:
-    return {"keys": [], "values": [], "position": position.record()}
+def _change(puts: Puts, position: Position | None) -> bytes:
+    return _CHANGES.encode(
+        {"puts": _PACK(puts), "position": None if position is None else position.record()}
+    )
 
 
 def _pack(puts: Puts, position: Position) -> list[bytes]:
     """The changelog records of one transaction, the position in the last."""
-    records: list[Record] = [{"keys": [], "values": [], "position": None}]
-    size = 0
-    for key, value in puts.items():
-        if size > _CHANGES_BYTES_MAX:
-            records.append({"keys": [], "values": [], "position": None})
-            size = 0
-        records[-1]["keys"].append(key)
-        records[-1]["values"].append(value)
-        size += len(key) + len(value) + 4
-    records[-1]["position"] = position.record()
-    return [_CHANGES.encode(record) for record in records]
+    change = _change(puts, position)
+    if len(change) <= _CHANGES_BYTES_MAX or len(puts) < 2:
+        return [change]
+    entries = list(puts.items())
+    parts = math.ceil(len(change) / _CHANGES_BYTES_MAX)
+    size = math.ceil(len(entries) / parts)
+    slices = [dict(entries[start : start + size]) for start in range(0, len(entries), size)]
+    return [*[_change(part, None) for part in slices[:-1]], _change(slices[-1], position)]
 
 
 def _window_puts(key: bytes | None, value: bytes) -> Puts:
     change = _CHANGES.decode(unframe(value))
-    puts = dict(zip(change["keys"], change["values"], strict=True))
+    puts = _UNPACK(change["puts"])
     if change["position"] is not None:
-        puts[_POSITION] = _CHANGES.encode(_empty_change(Position.of(change["position"])))
+        puts[_POSITION] = _change({}, Position.of(change["position"]))
     return puts
 
 

@@ -8,11 +8,14 @@ from decimal import Context, Decimal, Inexact, InvalidOperation
 
 SCALE = 18
 PRECISION = 38
-ONE = 10**SCALE
-LIMIT = 10**PRECISION
+ONE: int = 10**SCALE
+LIMIT: int = 10**PRECISION
+ZERO = b"\x00"
+"""Nothing, as Avro bytes."""
 
 _EXACT = Context(prec=PRECISION, traps=[Inexact, InvalidOperation])
 _QUANTUM = Decimal(1).scaleb(-SCALE)
+_SHIFT = Decimal(SCALE)
 _WIDE = Context(prec=PRECISION + 2)
 
 
@@ -26,7 +29,7 @@ def to_units(value: Decimal | int) -> int:
         units = value * ONE if -LIMIT < value < LIMIT else LIMIT
     else:
         try:
-            units = int(value.quantize(_QUANTUM, context=_EXACT).scaleb(SCALE, _EXACT))
+            units = int(_EXACT.quantize(value, _QUANTUM).scaleb(_SHIFT, _EXACT))
         except (Inexact, InvalidOperation):
             units = LIMIT
     if not -LIMIT < units < LIMIT:
@@ -47,3 +50,12 @@ def to_bytes(units: int) -> bytes:
 def from_bytes(data: bytes) -> int:
     """Units of an Avro decimal."""
     return int.from_bytes(data, "big", signed=True)
+
+
+def add(one: bytes, other: bytes) -> bytes:
+    """The sum of two Avro decimals."""
+    if one == ZERO:
+        return other
+    if other == ZERO:
+        return one
+    return to_bytes(from_bytes(one) + from_bytes(other))

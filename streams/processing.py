@@ -4,6 +4,7 @@ Pure: state comes in through a :class:`Lookup`, effects go out as a value. The s
 (:mod:`streams.ledger`) writes the effects in one transaction.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
@@ -12,9 +13,10 @@ import msgspec
 
 from streams import profiles, rounds
 from streams.canonical import (
-    Batch,
     Kind,
+    datums,
     decode,
+    decode_content,
     encode,
     encode_batch,
     player_body,
@@ -22,17 +24,16 @@ from streams.canonical import (
 )
 from streams.canonical import Translated as Derived
 from streams.codec import Record, codec
-from streams.idempotency import CONTENT_BYTES, ID_BYTES, Verdict, decide, hash_of, key_of
-from streams.profiles import Profile
-from streams.rounds import Transaction
-from streams.translation import LOOKUP_ONLY, outcome, reject
+from streams.idempotency import digest, key_of, lengthed
+from streams.profiles import Profile, game_key, player_key
+from streams.staged import TELLING, Group, StagedItem
+from streams.topics import OUTCOMES, REJECTS, ROUNDS
+from streams.translation import outcome, reject
 
 ID_KEY = b"\x01"
 ROUND_KEY = b"\x02"
-_TELLING = frozenset((Kind.PLAYER, Kind.GAME, Kind.CUSTOM_EVENT))
-_KINDS = tuple(Kind)
-_STAGED = codec("staged-chunk")
-_UNPACK = msgspec.msgpack.Decoder(list[list[Transaction] | None]).decode
+_REJECT = codec("reject")
+_OUTCOME = codec("outcome")
 
 
 class Lookup(Protocol):
@@ -47,15 +48,6 @@ class Lookup(Protocol):
         ...
 
 
-class Output(NamedTuple):
-    """A record to send: ``contract`` names its schema, ``topic`` goes without the prefix."""
-
-    topic: str
-    contract: str
-    key: str
-    datum: bytes | Record
-
-
 class ProfilePut(NamedTuple):
     """A profile to store."""
 
@@ -67,15 +59,19 @@ class ProfilePut(NamedTuple):
 
 @dataclass
 class Effects:
-    """All that processing some groups leads to. ``window`` and ``profiles`` are puts by key."""
+    """All that processing some groups leads to.
 
-    outputs: list[Output] = field(default_factory=list)
+    ``outputs``: (key, datum) by topic without the prefix, the datum of the topic's contract.
+    ``window`` and ``profiles`` are puts by key.
+    """
+
+    outputs: dict[str, list[tuple[str, bytes]]] = field(default_factory=lambda: defaultdict(list))
     window: dict[bytes, bytes] = field(default_factory=dict)
     profiles: dict[str, ProfilePut] = field(default_factory=dict)
 
 
-def process(groups: Iterable[Record], lookup: Lookup, partition: int, offset: int) -> Effects:
-    """Effects of ``groups`` (as :func:`unpack` returns them), applied in order.
+def process(groups: Iterable[Group], lookup: Lookup, partition: int, offset: int) -> Effects:
+    """Effects of ``groups``, applied in order.
 
     ``partition`` and ``offset`` say where in ``staged`` they stand; the offset is the segment of
     every round that is new here.
@@ -83,83 +79,59 @@ def process(groups: Iterable[Record], lookup: Lookup, partition: int, offset: in
     return _Processing(list(groups), lookup, partition, offset).run()
 
 
-def groups_of(datum: bytes) -> list[Record]:
-    """The groups of a datum of the contract ``staged-chunk``, unpacked.
+class _Source:
+    """A group, what all its items share, and how many of them came to what."""
 
-    Raises ``ValueError`` if translate cannot have written it.
-    """
-    try:
-        return [unpack(group) for group in _STAGED.decode(datum)["groups"]]
-    except (EOFError, LookupError, ArithmeticError, TypeError) as error:  # as fastavro has it
-        raise ValueError(str(error) or type(error).__name__) from None
-
-
-def unpack(group: Record) -> Record:
-    """A group of the contract ``staged-chunk`` with its transactions read.
-
-    Raises ``ValueError`` if translate cannot have written it.
-    """
-    count = len(group["positions"])
-    columns = len(group["kinds"]), len(group["keys"]), len(group["events"])
-    if columns != (count,) * 3 or len(group["id_hashes"]) != count * ID_BYTES:
-        raise ValueError("the group's columns differ in length")
-    if len(group["content_hashes"]) != count * CONTENT_BYTES:
-        raise ValueError("the group's columns differ in length")
-    if any(kind & ~LOOKUP_ONLY >= len(_KINDS) for kind in group["kinds"]):
-        raise ValueError("the group has an item of no known kind")
-    transactions = _UNPACK(group["transactions"])
-    if [bool(each) for each in transactions] != [kind == 0 for kind in group["kinds"]]:
-        raise ValueError("the group's transactions are not those of its items")
-    head = encode_batch(_batch_of(group))
-    for kind, datums in zip(group["kinds"], group["events"], strict=True):
-        if not datums or not all(datum.startswith(head) for datum in datums):
-            raise ValueError("the group has an event of another batch")
-        if _KINDS[kind & ~LOOKUP_ONLY] in _TELLING:
-            decode(_KINDS[kind & ~LOOKUP_ONLY], datums[0])
-    return group | {"transactions": transactions}
+    def __init__(self, group: Group) -> None:
+        self.group = group
+        self.batch = group.batch
+        self.head = encode_batch(group.batch)
+        self.hash_lead = lengthed(group.batch.tenant)
+        self.tally = {"accepted": 0, "duplicate": 0, "conflict": 0}
 
 
-class _Item(NamedTuple):
-    group: int
-    position: int
-    kind: Kind
-    lookup_only: bool
+class _Item(msgspec.Struct, gc=False):
+    """A staged item on its way; ``round_key`` only where it has transactions and a new id."""
+
+    source: _Source
+    staged: StagedItem
     id_key: bytes
-    content_hash: bytes
-    key: str
-    datums: list[bytes]
-    transactions: list[Transaction] | None
+    round_key: bytes = b""
 
 
 class _OpenRound(NamedTuple):
     state: rounds.Round
-    key: bytes
+    state_key: bytes
+    key: str
 
 
 class _Processing:
     """One run of :func:`process`: gather, look up once, then decide item by item."""
 
-    def __init__(self, groups: list[Record], lookup: Lookup, partition: int, offset: int) -> None:
-        self.groups = groups
+    def __init__(self, groups: list[Group], lookup: Lookup, partition: int, offset: int) -> None:
+        self.sources = [_Source(group) for group in groups]
         self.lookup = lookup
         self.partition = partition
         self.segment = offset
         self.effects = Effects()
-        self.batches = [_batch_of(group) for group in groups]
-        self.tallies = [{"accepted": 0, "duplicate": 0, "conflict": 0, "counted": 0} for _ in groups]
+        self.canonical = [self.effects.outputs[kind.topic] for kind in Kind]
         self.ids: dict[bytes, bytes | None] = {}
         self.open_rounds: dict[bytes, _OpenRound] = {}
         self.touched: dict[bytes, _OpenRound] = {}
         self.profiles: dict[str, Profile | None] = {}
 
     def run(self) -> Effects:
-        items = [item for index, group in enumerate(self.groups) for item in _items(index, group)]
+        items = [
+            _Item(source, staged, ID_KEY + staged.id_hash)
+            for source in self.sources
+            for staged in source.group.items
+        ]
         self._look_up_ids(items)
-        fresh = [item for item in items if item.lookup_only or self.ids[item.id_key] is None]
+        fresh = [item for item in items if item.staged.lookup_only or self.ids[item.id_key] is None]
         self._look_up_rounds(fresh)
         self._look_up_profiles(fresh)
         for item in items:
-            if item.lookup_only:
+            if item.staged.lookup_only:
                 self._learn(item)
             else:
                 self._decide(item)
@@ -170,100 +142,100 @@ class _Processing:
     # Looking up ------------------------------------------------------------------------------
 
     def _look_up_ids(self, items: list[_Item]) -> None:
-        keys = list({item.id_key for item in items if not item.lookup_only})
+        keys = [item.id_key for item in items if not item.staged.lookup_only]
         self.ids = dict(zip(keys, self.lookup.window(keys), strict=True))
 
     def _look_up_rounds(self, items: list[_Item]) -> None:
-        keys = list(
-            {
-                _round_key(self.batches[item.group], item.transactions[0])
-                for item in items
-                if item.transactions
-            }
-        )
-        for key, datum in zip(keys, self.lookup.window(keys), strict=True):
+        keys: dict[bytes, str] = {}
+        for item in items:
+            if item.staged.transactions:
+                first = item.staged.transactions[0]
+                item.round_key = ROUND_KEY + digest(
+                    item.source.hash_lead + lengthed(first.player_id, first.round_id)
+                )
+                keys[item.round_key] = item.staged.key
+        for state_key, datum in zip(keys, self.lookup.window(list(keys)), strict=True):
             if datum is not None:
-                self.open_rounds[key] = _OpenRound(rounds.decode(datum), key)
+                self.open_rounds[state_key] = _OpenRound(
+                    rounds.of_state(datum), state_key, keys[state_key]
+                )
 
     def _look_up_profiles(self, items: list[_Item]) -> None:
         keys = set()
         for item in items:
-            tenant = self.batches[item.group].tenant
-            if item.transactions:
-                keys.add(profiles.state_key(Kind.PLAYER, tenant, item.transactions[0].player_id))
-                keys.update(
-                    profiles.state_key(Kind.GAME, tenant, each.game_id) for each in item.transactions
-                )
-            elif item.kind in _TELLING:
+            if item.staged.transactions:
+                keys.add(player_key(item.staged.key))
+                for each in item.staged.transactions:
+                    keys.add(game_key(item.source.batch.tenant, each.game_id))
+            elif item.staged.kind in TELLING:
                 keys.add(_profile_of(item)[1])
         for opened in self.open_rounds.values():
-            keys.add(profiles.state_key(Kind.GAME, opened.state.tenant, opened.state.game_id))
+            keys.add(game_key(opened.state.tenant, opened.state.game_id))
         ordered = list(keys)
         self.profiles = dict(zip(ordered, self.lookup.profiles(ordered), strict=True))
 
     # Deciding --------------------------------------------------------------------------------
 
     def _decide(self, item: _Item) -> None:
-        tally = self.tallies[item.group]
-        tally["counted"] += 1
-        verdict = decide(item.content_hash, self.ids[item.id_key])
-        if verdict is Verdict.DUPLICATE:
-            tally["duplicate"] += 1
-        elif verdict is Verdict.CONFLICT:
+        known = self.ids[item.id_key]
+        if known == item.staged.content_hash:
+            item.source.tally["duplicate"] += 1
+        elif known is not None:
             self._refuse(
                 item,
                 "id_conflict",
                 "this id was accepted before with other content; send corrections under a new id",
             )
-        elif (refusal := self._fold(item)) is not None:
+        elif item.staged.transactions and (refusal := self._fold(item)) is not None:
             self._refuse(item, *refusal)
         else:
             self._accept(item)
 
     def _fold(self, item: _Item) -> tuple[str, str] | None:
         """Folds the item's transactions into their round, or says why not."""
-        if not item.transactions:
-            return None
-        batch = self.batches[item.group]
-        key = _round_key(batch, item.transactions[0])
-        opened = self.open_rounds.get(key)
+        batch, transactions = item.source.batch, item.staged.transactions
+        opened = self.open_rounds.get(item.round_key)
         if opened is None:
-            opened = _OpenRound(rounds.opened_by(batch, item.transactions[0], self.segment), key)
-        refused = rounds.refusal(opened.state, item.transactions)
+            state = rounds.opened_by(batch, transactions[0], self.segment)
+            opened = _OpenRound(state, item.round_key, item.staged.key)
+        refused = rounds.refusal(opened.state, transactions)
         if refused is None:
-            self.open_rounds[key] = self.touched[key] = opened
-            for transaction in item.transactions:
+            self.open_rounds[item.round_key] = self.touched[item.round_key] = opened
+            for transaction in transactions:
                 rounds.fold(opened.state, batch, transaction)
         return refused
 
     def _accept(self, item: _Item) -> None:
-        self.tallies[item.group]["accepted"] += 1
-        self.ids[item.id_key] = self.effects.window[item.id_key] = item.content_hash
-        for datum in item.datums:
-            self._send(item.kind.topic, item.kind.contract, item.key, datum)
-        if item.kind in _TELLING:
+        source, staged = item.source, item.staged
+        source.tally["accepted"] += 1
+        self.ids[item.id_key] = self.effects.window[item.id_key] = staged.content_hash
+        canonical = self.canonical[staged.kind]
+        for datum in datums(source.head, staged.position, staged.contents):
+            canonical.append((staged.key, datum))
+        if staged.kind in TELLING:
             self._learn(item)
 
     def _refuse(self, item: _Item, code: str, message: str) -> None:
-        self.tallies[item.group]["conflict"] += 1
-        group = self.groups[item.group]
-        where = group["raw_partition"], group["raw_offset"], self.batches[item.group]
-        refused = reject(*where, "process", item.position) | {
+        source, staged = item.source, item.staged
+        source.tally["conflict"] += 1
+        where = source.group.raw_partition, source.group.raw_offset, source.batch
+        refused = reject(*where, "process", staged.position) | {
             "outcome": "conflict",
             "code": code,
             "errors": [{"code": code, "pointer": "", "message": message}],
             "payload_format": "canonical",
             "payload": b"\n".join(
-                to_json(item.kind.contract, decode(item.kind, datum)) for datum in item.datums
+                to_json(staged.kind.contract, decode(staged.kind, datum))
+                for datum in datums(source.head, staged.position, staged.contents)
             ),
         }
-        self._send("rejects", "reject", group["tenant"], refused)
+        self.effects.outputs[REJECTS].append((source.batch.tenant, _REJECT.encode(refused)))
 
     def _learn(self, item: _Item) -> None:
         """Merges what an event says into its profile; an unknown player comes into being."""
         kind, key, event = _profile_of(item)
         known = self.profiles[key]
-        if item.kind is Kind.CUSTOM_EVENT:
+        if item.staged.kind is Kind.CUSTOM_EVENT:
             said = profiles.contact_said_by(event)
         else:
             said = profiles.said_by(kind, event)
@@ -272,8 +244,8 @@ class _Processing:
             return
         self.profiles[key] = merged
         identity = event["game_id" if kind is Kind.GAME else "player_id"]
-        self.effects.profiles[key] = ProfilePut(kind, event["tenant"], identity, merged)
-        if item.kind is Kind.CUSTOM_EVENT:
+        self.effects.profiles[key] = ProfilePut(kind, item.source.batch.tenant, identity, merged)
+        if item.staged.kind is Kind.CUSTOM_EVENT:
             self._derive_player(item, event)
 
     def _derive_player(self, item: _Item, event: Record) -> None:
@@ -287,76 +259,45 @@ class _Processing:
             event["occurred_at"],
             [body],
         )
-        for datum in encode(self.batches[item.group], item.position, player):
-            self._send(Kind.PLAYER.topic, Kind.PLAYER.contract, item.key, datum)
+        for datum in encode(item.source.batch, item.staged.position, player):
+            self.canonical[Kind.PLAYER].append((item.staged.key, datum))
 
     # Emitting --------------------------------------------------------------------------------
 
     def _emit_rounds(self) -> None:
-        for opened in self.touched.values():
-            state = opened.state
+        games: dict[str, bytes] = {}
+        players: dict[str, bytes] = {}
+        emitted = self.effects.outputs[ROUNDS]
+        for state, state_key, key in self.touched.values():
             state.revision += 1
-            datum = rounds.encode(
-                state,
-                self.profiles[profiles.state_key(Kind.PLAYER, state.tenant, state.player_id)],
-                self.profiles[profiles.state_key(Kind.GAME, state.tenant, state.game_id)],
-            )
-            self.effects.window[opened.key] = datum
-            key = key_of(state.tenant, state.player_id, state.round_id)
-            self._send("rounds", "round", key, datum)
+            game, player = game_key(state.tenant, state.game_id), player_key(key)
+            if game not in games:
+                games[game] = rounds.encode_game(self.profiles[game])
+            if player not in players:
+                players[player] = rounds.encode_player(self.profiles[player])
+            datum = b"%b%b%b" % (rounds.encode_state(state), players[player], games[game])
+            self.effects.window[state_key] = rounds.to_state(state)
+            emitted.append((f"{key}|{key_of(state.round_id)}", datum))
 
     def _emit_outcomes(self) -> None:
-        for group, batch, tally in zip(self.groups, self.batches, self.tallies, strict=True):
-            if tally.pop("counted"):
+        for source in self.sources:
+            if any(source.tally.values()):
+                group = source.group
                 counted = outcome(
-                    group["raw_partition"],
-                    group["raw_offset"],
-                    batch,
+                    group.raw_partition,
+                    group.raw_offset,
+                    source.batch,
                     "process",
                     self.partition,
-                    group["part"],
+                    group.part,
                 )
-                self._send("outcomes", "outcome", group["tenant"], counted | tally)
-
-    def _send(self, topic: str, contract: str, key: str, datum: bytes | Record) -> None:
-        self.effects.outputs.append(Output(topic, contract, key, datum))
-
-
-def _batch_of(group: Record) -> Batch:
-    lead = group["tenant"], group["source"], group["batch_id"], group["received_at"], group["counts"]
-    return Batch(*lead, merges_channels=False, idempotency_key=None)
-
-
-def _items(index: int, group: Record) -> Iterable[_Item]:
-    ids, contents = group["id_hashes"], group["content_hashes"]
-    columns = (
-        group["positions"],
-        group["kinds"],
-        group["keys"],
-        group["events"],
-        group["transactions"],
-    )
-    for i, (position, kind, key, datums, transactions) in enumerate(zip(*columns, strict=True)):
-        yield _Item(
-            index,
-            position,
-            _KINDS[kind & ~LOOKUP_ONLY],
-            kind >= LOOKUP_ONLY,
-            ID_KEY + ids[i * ID_BYTES : (i + 1) * ID_BYTES],
-            contents[i * CONTENT_BYTES : (i + 1) * CONTENT_BYTES],
-            key,
-            datums,
-            transactions,
-        )
-
-
-def _round_key(batch: Batch, transaction: Transaction) -> bytes:
-    return ROUND_KEY + hash_of(batch.tenant, transaction.player_id, transaction.round_id)
+                datum = _OUTCOME.encode(counted | source.tally)
+                self.effects.outputs[OUTCOMES].append((source.batch.tenant, datum))
 
 
 def _profile_of(item: _Item) -> tuple[Kind, str, Record]:
     """Which profile an item tells about: its kind, its state key; and the item's event."""
-    event = decode(item.kind, item.datums[0])
-    kind = Kind.GAME if item.kind is Kind.GAME else Kind.PLAYER
-    identity = event["game_id" if kind is Kind.GAME else "player_id"]
-    return kind, profiles.state_key(kind, event["tenant"], identity), event
+    event = decode_content(item.staged.kind, item.staged.contents[0])
+    if item.staged.kind is Kind.GAME:
+        return Kind.GAME, game_key(item.source.batch.tenant, event["game_id"]), event
+    return Kind.PLAYER, player_key(item.staged.key), event

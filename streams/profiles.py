@@ -6,6 +6,7 @@ profile. The views ``players`` and ``games`` in ClickHouse decide by the same th
 """
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import msgspec
@@ -47,9 +48,15 @@ class Value(NamedTuple):
 Profile = dict[str, Value]
 
 
-def state_key(kind: Kind, tenant: str, identity: str) -> str:
-    """Key of a profile in the table and on its changelog."""
-    return key_of("game" if kind is Kind.GAME else "player", tenant, identity)
+def player_key(canonical_key: str) -> str:
+    """Key of a player's profile in the table and on its changelog, from ``tenant|player``."""
+    return "player|" + canonical_key
+
+
+@lru_cache(20_000)
+def game_key(tenant: str, game_id: str) -> str:
+    """Key of a game's profile in the table and on its changelog."""
+    return key_of("game", tenant, game_id)
 
 
 def said_by(kind: Kind, event: Record) -> Profile:

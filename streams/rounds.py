@@ -5,22 +5,27 @@ and a rollback before its bet. What order does decide is which currency and whic
 round has when its events disagree: the first to be accepted; the others are refused.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Sequence
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 from streams.canonical import Batch, Translated
-from streams.codec import Record, codec
-from streams.money import LIMIT, from_bytes, to_bytes
+from streams.codec import Codec
+from streams.money import LIMIT, ZERO, add, from_bytes
 from streams.profiles import Profile, value_of
 
-_CODEC = codec("round")
+Amount = Annotated[bytes, Meta(min_length=1, max_length=16)]
+"""An Avro decimal(38, 18)."""
 
 
-@dataclass(slots=True)
-class Round:
-    """The fold of a round's events. Amounts in units of 10**-18, times in microseconds, UTC."""
+class Round(msgspec.Struct, array_like=True, gc=False):
+    """The fold of a round's events; times in microseconds, UTC.
+
+    Kept as MessagePack in the window table. The fields are those of the contract ``round``, in its
+    order; they are appended with a default, never moved.
+    """
 
     tenant: str
     player_id: str
@@ -40,25 +45,35 @@ class Round:
     loss_count: int = 0
     rollback_bet_count: int = 0
     rollback_win_count: int = 0
-    bet_amount: int = 0
-    bet_bonus_amount: int = 0
-    win_amount: int = 0
-    win_bonus_amount: int = 0
-    rollback_bet_amount: int = 0
-    rollback_bet_bonus_amount: int = 0
-    rollback_win_amount: int = 0
-    rollback_win_bonus_amount: int = 0
-    largest_win_amount: int = 0
+    bet_amount: Amount = ZERO
+    bet_bonus_amount: Amount = ZERO
+    win_amount: Amount = ZERO
+    win_bonus_amount: Amount = ZERO
+    rollback_bet_amount: Amount = ZERO
+    rollback_bet_bonus_amount: Amount = ZERO
+    rollback_win_amount: Amount = ZERO
+    rollback_win_bonus_amount: Amount = ZERO
+    largest_win_amount: Amount = ZERO
 
 
-_NAMES = tuple(field.name for field in fields(Round))
-_MONEY = tuple(name for name in _NAMES if name.endswith("_amount"))
-_PLAIN = tuple(name for name in _NAMES if name not in _MONEY)
-_ZERO = to_bytes(0)
+_FAR_FROM_LIMIT_BYTES = 15
+"""A hundred amounts of so many bytes stay under the limit."""
+
+_STATE_FIELDS = len(Round.__struct_fields__)
+_PLAYER_FIELDS = 5
+_STATE = Codec("round", 0, _STATE_FIELDS, of_attributes=True)
+_PLAYER = Codec("round", _STATE_FIELDS, _STATE_FIELDS + _PLAYER_FIELDS)
+_GAME = Codec("round", _STATE_FIELDS + _PLAYER_FIELDS)
+
+to_state: Callable[[Round], bytes] = msgspec.msgpack.Encoder().encode
+"""A round as the window table keeps it."""
+
+of_state: Callable[[bytes], Round] = msgspec.msgpack.Decoder(Round).decode
+"""The inverse of :data:`to_state`."""
 
 
 class Transaction(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """What a round needs of a game transaction; amounts as Avro decimals, the time in microseconds."""
+    """What a round needs of a game transaction; the time in microseconds."""
 
     source_event: str
     occurred_at: int
@@ -67,8 +82,8 @@ class Transaction(msgspec.Struct, array_like=True, frozen=True, gc=False):
     round_id: str
     game_id: str
     currency: str
-    amount: bytes
-    bonus_amount: bytes
+    amount: Amount
+    bonus_amount: Amount
 
 
 def transactions_of(item: Translated) -> list[Transaction]:
@@ -122,71 +137,85 @@ def refusal(state: Round, events: Sequence[Transaction]) -> tuple[str, str] | No
             "round_currency_conflict",
             f"round is in {state.currency}, this event is in {event.currency}",
         )
-    turned_over = (
-        state.bet_amount
-        + state.win_amount
-        + state.rollback_bet_amount
-        + state.rollback_win_amount
-        + sum([from_bytes(each.amount) for each in events])
-    )
-    if turned_over >= LIMIT:
+    if _is_overflow(state, events):
         return ("round_overflow", "the round's amounts together have more than 20 digits")
     return None
+
+
+def _is_overflow(state: Round, events: Sequence[Transaction]) -> bool:
+    amounts = [event.amount for event in events]
+    amounts += (
+        state.bet_amount,
+        state.win_amount,
+        state.rollback_bet_amount,
+        state.rollback_win_amount,
+    )
+    if max(map(len, amounts)) <= _FAR_FROM_LIMIT_BYTES:
+        return False
+    return sum(map(from_bytes, amounts)) >= LIMIT
 
 
 def fold(state: Round, batch: Batch, event: Transaction) -> None:
     """Adds ``event``, which was not refused, to ``state``."""
     when = event.occurred_at
-    if (when, event.game_id) < (state.first_event_at, state.game_id):
+    if when < state.first_event_at:
         state.first_event_at = when
         state.game_id = event.game_id
-    state.last_event_at = max(state.last_event_at, when)
-    state.last_received_at = max(state.last_received_at, batch.received_at)
+    elif when == state.first_event_at and event.game_id < state.game_id:
+        state.game_id = event.game_id
+    if when > state.last_event_at:
+        state.last_event_at = when
+    if batch.received_at > state.last_received_at:
+        state.last_received_at = batch.received_at
     state.counts = state.counts and batch.counts
-    amount = from_bytes(event.amount)
-    bonus = from_bytes(event.bonus_amount)
+    amount, bonus = event.amount, event.bonus_amount
     if event.type == "bet":
         state.bet_count += 1
-        state.bet_amount += amount
-        state.bet_bonus_amount += bonus
+        state.bet_amount = add(state.bet_amount, amount)
+        state.bet_bonus_amount = add(state.bet_bonus_amount, bonus)
     elif event.type == "win":
         state.win_count += 1
-        state.win_amount += amount
-        state.win_bonus_amount += bonus
-        state.largest_win_amount = max(state.largest_win_amount, amount)
+        state.win_amount = add(state.win_amount, amount)
+        state.win_bonus_amount = add(state.win_bonus_amount, bonus)
+        if from_bytes(amount) > from_bytes(state.largest_win_amount):
+            state.largest_win_amount = amount
     elif event.type == "rollback_bet":
         state.rollback_bet_count += 1
-        state.rollback_bet_amount += amount
-        state.rollback_bet_bonus_amount += bonus
+        state.rollback_bet_amount = add(state.rollback_bet_amount, amount)
+        state.rollback_bet_bonus_amount = add(state.rollback_bet_bonus_amount, bonus)
     elif event.type == "rollback_win":
         state.rollback_win_count += 1
-        state.rollback_win_amount += amount
-        state.rollback_win_bonus_amount += bonus
+        state.rollback_win_amount = add(state.rollback_win_amount, amount)
+        state.rollback_win_bonus_amount = add(state.rollback_win_bonus_amount, bonus)
     else:
         state.loss_count += 1
 
 
-def encode(state: Round, player: Profile | None, game: Profile | None) -> bytes:
-    """The ``round`` datum: the state, enriched with the profiles as they are known now."""
-    record: Record = {name: getattr(state, name) for name in _PLAIN}
-    for name in _MONEY:
-        units = getattr(state, name)
-        record[name] = to_bytes(units) if units else _ZERO
-    record["player_country"] = value_of(player, "country")
-    record["player_currency"] = value_of(player, "currency")
-    record["player_affiliate"] = value_of(player, "affiliate")
-    record["player_registered_at"] = value_of(player, "registered_at")
-    record["player_tags"] = value_of(player, "tags", [])
-    record["game_name"] = value_of(game, "name")
-    record["game_provider"] = value_of(game, "provider")
-    record["game_categories"] = value_of(game, "categories", [])
-    record["game_features"] = value_of(game, "features", [])
-    return _CODEC.encode(record)
+def encode_state(state: Round) -> bytes:
+    """The first run of the ``round`` datum; what is known of player and game makes it whole."""
+    return _STATE.encode(state)
 
 
-def decode(datum: bytes) -> Round:
-    """The state within a ``round`` datum."""
-    record = _CODEC.decode(datum)
-    for name in _MONEY:
-        record[name] = from_bytes(record[name])
-    return Round(**{name: record[name] for name in _NAMES})
+def encode_player(player: Profile | None) -> bytes:
+    """The run that tells of the player."""
+    return _PLAYER.encode(
+        {
+            "player_country": value_of(player, "country"),
+            "player_currency": value_of(player, "currency"),
+            "player_affiliate": value_of(player, "affiliate"),
+            "player_registered_at": value_of(player, "registered_at"),
+            "player_tags": value_of(player, "tags", []),
+        }
+    )
+
+
+def encode_game(game: Profile | None) -> bytes:
+    """The run that tells of the game."""
+    return _GAME.encode(
+        {
+            "game_name": value_of(game, "name"),
+            "game_provider": value_of(game, "provider"),
+            "game_categories": value_of(game, "categories", []),
+            "game_features": value_of(game, "features", []),
+        }
+    )

@@ -188,8 +188,7 @@ class _Chunk:
     def add(self, group: Record) -> int:
         """Adds a group and returns the size so far, in bytes."""
         self.groups.append(group)
-        events = sum([len(datum) + 40 for item in group["events"] for datum in item])
-        self._bytes += 100 + events + len(group["transactions"])
+        self._bytes += len(group["items"])
         return self._bytes
 
     def take(self) -> bytes:

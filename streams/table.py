@@ -19,6 +19,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from rocksdict import (
     BlockBasedOptions,
     Cache,
+    DBCompactionStyle,
     Options,
     Rdict,
     WriteBatch,
@@ -57,6 +58,9 @@ class Table:
         options.create_if_missing(True)
         options.set_block_based_table_factory(blocks)
         options.set_write_buffer_size(_WRITE_BUFFER_BYTES)
+        options.set_memtable_whole_key_filtering(True)
+        options.set_memtable_prefix_bloom_ratio(0.1)  # most keys asked for are new
+        options.set_compaction_style(DBCompactionStyle.universal())
         options.set_keep_log_file_num(2)
         self.path = path
         if (path / _DAMAGED).exists():
@@ -100,7 +104,7 @@ class Table:
 
     def _put(self, puts: Puts) -> None:
         batch = WriteBatch(raw_mode=True)
-        for key, value in puts.items():
+        for key, value in sorted(puts.items()):  # in order, the memtable finds their places sooner
             batch.put(key, value)
         self._db.write(batch, self._unlogged)
 

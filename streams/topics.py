@@ -51,3 +51,6 @@ TOPICS = (
     Topic(WINDOW, "window-changes", days=None),
     Topic(PROFILES, "profile", compacted=True),
 )
+
+CONTRACTS = {topic.name: topic.contract for topic in TOPICS if topic.contract is not None}
+"""The contract of what stands in a topic."""

@@ -4,32 +4,25 @@ A pure function of the record, so a replay after a crash makes the same groups, 
 """
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
-import msgspec
+from msgspec.structs import replace
 
 from streams.batch import Invalid, ItemError
-from streams.canonical import (
-    Batch,
-    Kind,
-    encode_batch,
-    encode_content,
-    encode_position,
-)
+from streams.canonical import Batch, Kind, encode_content
 from streams.codec import Record
 from streams.errors import EnvelopeError
-from streams.idempotency import content_hash, hash_of, key_of, partition_of
+from streams.idempotency import content_hash, digest, key_of, lengthed, partition_of
 from streams.jsontext import raw_items
-from streams.rounds import Transaction, transactions_of
+from streams.rounds import transactions_of
 from streams.sources import READERS
+from streams.staged import StagedItem, pack
 
 PART_ITEMS = 1000
 PART_BYTES = 512 * 1024
 """Where a raw record is cut into parts. Part of the replay contract: see ``StagedGroup.part``."""
 
-LOOKUP_ONLY = 128
-_PACK = msgspec.msgpack.Encoder().encode
 _UNLIMITED = 1 << 62
 
 
@@ -105,36 +98,39 @@ def translate(record: RawRecord, partitions: int) -> Translation:
     except EnvelopeError as error:
         return _refuse_record(record, batch, error.code, error.message)
 
-    head = encode_batch(batch)
-    queues: dict[int, _Queue] = defaultdict(lambda: _Queue(record, batch))
+    hash_leads: dict[str, str] = {}
+    staged: dict[int, list[StagedItem]] = defaultdict(list)
     invalid: list[tuple[int, Invalid]] = []
     for position, item in enumerate(items):
         if isinstance(item, Invalid):
             invalid.append((position, item))
             continue
         translated = item.translate(batch)
+        event, event_id = translated.source_event, translated.event_id
+        if event not in hash_leads:
+            hash_leads[event] = lengthed(batch.tenant, batch.source, event)
         contents = encode_content(translated)
-        hashed = contents if translated.timed else encode_content(translated._replace(occurred_at=0))
-        lead = head + encode_position(position)
+        hashed = contents if translated.timed else encode_content(replace(translated, occurred_at=0))
         key = key_of(batch.tenant, translated.subject)
         home = partition_of(key, partitions)
-        entry = _Entry(
+        entry = StagedItem(
             position,
             translated.kind,
-            hash_of(batch.tenant, batch.source, translated.source_event, translated.event_id),
+            False,
+            digest(f"{hash_leads[event]}{len(event_id)}:{event_id}"),
             content_hash(hashed),
             key,
-            [lead + content for content in contents],
-            transactions_of(translated) if translated.kind is Kind.GAME_TRANSACTION else None,
+            contents,
+            transactions_of(translated) if translated.kind is Kind.GAME_TRANSACTION else [],
         )
-        queues[home].add(entry)
+        staged[home].append(entry)
         if translated.kind is Kind.GAME:
             for other in range(partitions):
                 if other != home:
-                    queues[other].add(entry._replace(kind=entry.kind | LOOKUP_ONLY))
+                    staged[other].append(replace(entry, lookup_only=True))
 
     return Translation(
-        {partition: queue.close() for partition, queue in queues.items()},
+        {partition: _groups(record, batch, entries) for partition, entries in staged.items()},
         _rejects(record, batch, invalid),
         outcome(record.partition, record.offset, batch, "translate", 0, 0)
         | {"received": len(items), "rejected": len(invalid)},
@@ -142,74 +138,39 @@ def translate(record: RawRecord, partitions: int) -> Translation:
     )
 
 
+def _groups(record: RawRecord, batch: Batch, items: Iterable[StagedItem]) -> list[Record]:
+    """The groups of one raw record for one staged partition."""
+    return [
+        {
+            "raw_partition": record.partition,
+            "raw_offset": record.offset,
+            "part": number,
+            "tenant": batch.tenant,
+            "source": batch.source,
+            "batch_id": batch.batch_id,
+            "received_at": batch.received_at,
+            "counts": batch.counts,
+            "items": pack(part),
+        }
+        for number, part in enumerate(_parts(items))
+    ]
+
+
+def _parts(items: Iterable[StagedItem]) -> Iterator[list[StagedItem]]:
+    part: list[StagedItem] = []
+    room = PART_BYTES
+    for item in items:
+        if len(part) == PART_ITEMS or room <= 0:
+            yield part
+            part, room = [], PART_BYTES
+        part.append(item)
+        room -= sum(map(len, item.contents))
+    yield part
+
+
 def _announced(headers: Mapping[str, bytes]) -> int:
     text = headers.get("invalid", b"")
     return int(text) if text.isdigit() and len(text) < 10 else 0
-
-
-class _Entry(NamedTuple):
-    position: int
-    kind: int
-    id_hash: bytes
-    content_hash: bytes
-    key: str
-    events: list[bytes]
-    transactions: list[Transaction] | None
-
-
-class _Queue:
-    """The groups of one raw record for one staged partition, cut into parts as they fill."""
-
-    def __init__(self, record: RawRecord, batch: Batch) -> None:
-        self.record = record
-        self.batch = batch
-        self.groups: list[Record] = []
-        self._room = 0
-        self._items = PART_ITEMS
-
-    def add(self, entry: _Entry) -> None:
-        if self._items == PART_ITEMS or self._room <= 0:
-            self._open()
-        group = self.groups[-1]
-        group["positions"].append(entry.position)
-        group["kinds"].append(entry.kind)
-        group["id_hashes"] += entry.id_hash
-        group["content_hashes"] += entry.content_hash
-        group["keys"].append(entry.key)
-        group["events"].append(entry.events)
-        group["transactions"].append(entry.transactions)
-        self._items += 1
-        self._room -= sum(map(len, entry.events))
-
-    def _open(self) -> None:
-        self._items, self._room = 0, PART_BYTES
-        self.groups.append(
-            {
-                "raw_partition": self.record.partition,
-                "raw_offset": self.record.offset,
-                "part": len(self.groups),
-                "tenant": self.batch.tenant,
-                "source": self.batch.source,
-                "batch_id": self.batch.batch_id,
-                "received_at": self.batch.received_at,
-                "counts": self.batch.counts,
-                "positions": [],
-                "kinds": bytearray(),
-                "id_hashes": bytearray(),
-                "content_hashes": bytearray(),
-                "keys": [],
-                "events": [],
-                "transactions": [],
-            }
-        )
-
-    def close(self) -> list[Record]:
-        """The groups as their contract has them."""
-        for group in self.groups:
-            for name in ("kinds", "id_hashes", "content_hashes"):
-                group[name] = bytes(group[name])
-            group["transactions"] = _PACK(group["transactions"])
-        return self.groups
 
 
 def _rejects(record: RawRecord, batch: Batch, invalid: list[tuple[int, Invalid]]) -> list[Record]:

@@ -11,13 +11,13 @@ from typing import Any
 from streams import profiles
 from streams.canonical import Batch, to_json
 from streams.codec import codec
-from streams.processing import process, unpack
+from streams.processing import process
 from streams.profiles import Profile
-from streams.topics import TOPICS
+from streams.staged import unpack
+from streams.topics import CONTRACTS
 from streams.translation import RawRecord, headers_of, translate
 
 NATIVE = Batch("acme", "native", "batch", 1_773_500_000_000_000, True, False, None)
-CONTRACTS = {topic.name: topic.contract for topic in TOPICS}
 
 
 class State:
@@ -64,11 +64,9 @@ class Line:
             state = self.states[partition]
             effects = process(map(unpack, groups), state, partition, self.offset)
             self.offset += 1
-            for output in effects.outputs:
-                datum = output.datum
-                if isinstance(datum, dict):
-                    datum = codec(output.contract).encode(datum)
-                self._keep(output.topic, datum)
+            for topic, records in effects.outputs.items():
+                for _, datum in records:
+                    self._keep(topic, datum)
             state.values |= effects.window
             for key, put in effects.profiles.items():
                 state.known[key] = profiles.encode(put.kind, put.tenant, put.identity, put.profile)
@@ -92,7 +90,6 @@ class Line:
 
     def _keep(self, topic: str, datum: bytes) -> None:
         contract = CONTRACTS[topic]
-        assert contract is not None
         self.sent[topic].append(json.loads(to_json(contract, codec(contract).decode(datum))))
 
 

@@ -1,6 +1,6 @@
 """The platform's native format, ``POST /api/v1/events`` (contracts/native-events)."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -26,7 +26,7 @@ class Event(Data):
     unique_id: Id
     timestamp: Timestamp
 
-    def _translated(self, kind: Kind, subject: str, event: str, body: dict[str, object]) -> Translated:
+    def _translated(self, kind: Kind, subject: str, event: str, body: dict[str, Any]) -> Translated:
         return Translated(kind, subject, event, self.unique_id, self.timestamp, [body])
 
 

@@ -17,9 +17,10 @@ from streams.codec import SCHEMA_IDS, codec, container, frame, schema, unframe
 from streams.errors import EnvelopeError
 from streams.idempotency import hash_of, key_of
 from streams.jsontext import members
-from streams.processing import groups_of, process
+from streams.processing import process
 from streams.profiles import Value
 from streams.sources import READERS
+from streams.staged import groups_of, unpack
 from streams.translation import RawRecord, headers_of, translate
 from tests.line import NATIVE, Line, State
 
@@ -79,11 +80,9 @@ def test_every_contract_survives_its_encoding(name: str, data: st.DataObject) ->
 
 @given(st.lists(st.binary(max_size=12), max_size=300))
 def test_a_container_is_an_avro_file_of_its_datums(payloads: list[bytes]) -> None:
-    rows = [
-        codec("window-changes").encode({"keys": [p], "values": [p], "position": None}) for p in payloads
-    ]
+    rows = [codec("window-changes").encode({"puts": p, "position": None}) for p in payloads]
     read = list(fastavro.reader(BytesIO(container("window-changes", rows))))
-    assert [row["keys"] for row in read if isinstance(row, dict)] == [[p] for p in payloads]
+    assert [row["puts"] for row in read if isinstance(row, dict)] == payloads
 
 
 JSON = st.recursive(
@@ -136,10 +135,10 @@ def test_any_record_is_accounted_for(body: bytes, source: str, headers: dict[str
         codec("reject").encode(reject)
     assert translation.outcome["rejected"] == len(translation.rejects)
     staged = sum(
-        kind < 128
+        not item.lookup_only
         for groups in translation.groups.values()
         for group in groups
-        for kind in group["kinds"]
+        for item in unpack(group).items
     )
     assert translation.outcome["received"] == staged + len(translation.rejects)
 

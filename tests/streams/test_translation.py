@@ -5,7 +5,8 @@ import json
 import pytest
 
 from streams.idempotency import partition_of
-from streams.translation import LOOKUP_ONLY, PART_ITEMS, RawRecord, batch_of, headers_of, translate
+from streams.staged import unpack
+from streams.translation import PART_ITEMS, RawRecord, batch_of, headers_of, translate
 from tests.line import NATIVE, bet
 
 
@@ -68,7 +69,7 @@ def test_a_body_that_is_not_json_is_refused_as_a_record() -> None:
 def test_a_large_record_is_cut_into_the_same_parts_every_time() -> None:
     body = json.dumps([bet(f"b-{n}") for n in range(2 * PART_ITEMS + 1)]).encode()
     groups = translate(record(body), 4).groups[partition_of("acme|p-1", 4)]
-    assert [len(group["positions"]) for group in groups] == [PART_ITEMS, PART_ITEMS, 1]
+    assert [len(unpack(group).items) for group in groups] == [PART_ITEMS, PART_ITEMS, 1]
     assert [group["part"] for group in groups] == [0, 1, 2]
     assert translate(record(body), 4).groups[partition_of("acme|p-1", 4)] == groups
 
@@ -76,6 +77,6 @@ def test_a_large_record_is_cut_into_the_same_parts_every_time() -> None:
 def test_a_game_goes_to_every_partition_and_counts_on_one() -> None:
     data = {"unique_id": "u", "timestamp": "2026-03-14T12:00:00Z", "game_id": "g"}
     groups = translate(record(json.dumps([{"event": "game", "data": data}]).encode()), 4).groups
-    flags = {partition: group[0]["kinds"][0] & LOOKUP_ONLY for partition, group in groups.items()}
-    assert sorted(flags) == [0, 1, 2, 3]
-    assert [partition for partition, flag in flags.items() if not flag] == [partition_of("acme|g", 4)]
+    copies = {partition: unpack(found[0]).items[0].lookup_only for partition, found in groups.items()}
+    assert sorted(copies) == [0, 1, 2, 3]
+    assert [place for place, is_copy in copies.items() if not is_copy] == [partition_of("acme|g", 4)]
