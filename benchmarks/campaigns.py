@@ -21,7 +21,7 @@ from typing import Any
 
 from chdb.session import Session
 
-from benchmarks.line import peak_mib
+from benchmarks.worker import peak_mib
 from connectors.campaigns.compiler import standings
 from connectors.campaigns.definition import Campaign
 from connectors.clickhouse.client import connect

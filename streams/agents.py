@@ -6,6 +6,7 @@ to it: see docs/design.md, decision 2, for what was measured.
 
 import asyncio
 import gc
+import itertools
 import json
 import socket
 import ssl
@@ -25,12 +26,18 @@ from streams.ledger import Ledger
 from streams.schemas import frames
 from streams.settings import Settings
 from streams.stages import Incoming, Process, Seek, Translate
-from streams.topics import MESSAGE_BYTES_MAX, RAW, STAGED
+from streams.topics import RAW, STAGED
 from streams.translation import RawRecord
 
 TAKE_MAX = 64
 TAKE_BYTES = 4_000_000
+FETCH_BYTES = 1 << 20
+"""Of a partition at once: small, so that a backlog of one topic does not hold up the other. A larger
+record comes all the same."""
+
 ALIVE_EVERY_S = 1.0
+COLLECT_EVERY = 30
+"""Of these."""
 
 
 def create_app(settings: Settings, worker: str) -> faust.App:
@@ -46,7 +53,7 @@ def create_app(settings: Settings, worker: str) -> faust.App:
         datadir=str(home / "faust"),
         consumer_group_instance_id=f"{settings.topic_prefix}{socket.gethostname()}-{worker}",
         consumer_auto_offset_reset="earliest",
-        consumer_max_fetch_size=MESSAGE_BYTES_MAX,
+        consumer_max_fetch_size=FETCH_BYTES,
         broker_session_timeout=settings.session_timeout_s,
         broker_heartbeat_interval=settings.session_timeout_s / 5,
         broker_commit_interval=1.0,
@@ -80,9 +87,12 @@ def create_app(settings: Settings, worker: str) -> faust.App:
 
     @app.task  # type: ignore[untyped-decorator]
     async def report_alive() -> None:
-        gc.collect()
-        gc.freeze()  # what start-up made lives as long as the process: no collection need look at it
-        while not app.should_stop:
+        gc.disable()  # a chunk makes ten thousands of objects and hardly a cycle: look seldom
+        for tick in itertools.count():
+            if app.should_stop:
+                return
+            if tick % COLLECT_EVERY == 0:
+                gc.collect()
             _write_alive(home / "alive.json", process)
             await app.sleep(ALIVE_EVERY_S)
 

@@ -6,6 +6,7 @@ property test holds the two to the same bytes for every contract.
 """
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 Encoder = Callable[[Any], bytes]
@@ -56,7 +57,7 @@ class _Generator:
     """Writes one function a record; values that the code refers to collect in ``names``."""
 
     def __init__(self) -> None:
-        self.names: dict[str, Any] = {"N": _NUMBERS, "long": zigzag_varint}
+        self.names: dict[str, Any] = {"N": _NUMBERS, "long": lru_cache(4096)(zigzag_varint)}
         self.count = 0
 
     def record(self, schema: dict[str, Any], access: str) -> Encoder:

@@ -90,7 +90,7 @@ def parse_timestamp(value: object) -> int:
 
 def parse_number(value: object) -> int:
     """Units (10**-18) of a JSON number."""
-    if isinstance(value, bool) or not isinstance(value, int | Decimal):
+    if type(value) is not Decimal and type(value) is not int:  # a bool is neither
         raise PydanticCustomError("wrong_type", "must be a JSON number, not in quotes")
     try:
         return to_units(value)

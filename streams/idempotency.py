@@ -29,11 +29,14 @@ def content_hash(contents: list[bytes]) -> bytes:
 
 def key_of(*parts: str) -> str:
     """A topic key people can read: ``tenant|player``, with ``%`` and ``|`` in a part escaped."""
-    return "|".join([_escaped(part) if "|" in part or "%" in part else part for part in parts])
+    return "|".join(map(escaped, parts))
 
 
-def _escaped(part: str) -> str:
-    return part.replace("%", "%25").replace("|", "%7C")
+def escaped(part: str) -> str:
+    """A part of a key."""
+    if "|" in part or "%" in part:
+        return part.replace("%", "%25").replace("|", "%7C")
+    return part
 
 
 def partition_of(key: str, partitions: int) -> int:

@@ -27,7 +27,8 @@ from typing import NamedTuple, cast
 import msgspec
 from confluent_kafka import KafkaError, Message, Producer, TopicPartition
 
-from streams import profiles
+from streams import profiles, rounds
+from streams.canonical import Kind
 from streams.codec import Record, codec, unframe
 from streams.errors import DeliveryFailed, InputGap, StateDamaged
 from streams.kafka import committed_consumer, transactional_producer, watermarks
@@ -37,6 +38,7 @@ from streams.settings import Settings
 from streams.staged import Group, groups_of
 from streams.table import Puts, Table, Window, recover
 from streams.topics import CONTRACTS, PROFILES, REJECTS, STAGED, WINDOW
+from streams.turns import turn
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +47,7 @@ _CHANGES = codec("window-changes")
 _CHANGES_BYTES_MAX = 700_000
 _PACK = msgspec.msgpack.Encoder().encode
 _UNPACK = msgspec.msgpack.Decoder(dict[bytes, bytes]).decode
-_PROFILES_CACHED_MAX = 20_000
+_ROUND_RUNS_MAX = 50_000
 
 
 class Position(NamedTuple):
@@ -80,7 +82,7 @@ class Ledger:
         self._producer = _fencing_producer(settings, partition)
         self._cluster = cluster
         self._home = settings.state_home / worker / f"partition-{partition}"
-        self._cache: dict[str, Profile | None] = {}
+        self._round_runs: dict[str, bytes] = {}
         self._stores: list[Window | Table] = []
         try:
             self._open()
@@ -159,6 +161,13 @@ class Ledger:
         fresh = [record for record in records if record[0] >= self.expected]
         if not fresh:
             return
+        with turn:
+            changes = self._send_effects(*self._decide(fresh))
+        self._producer.commit_transaction()
+        with turn:
+            self._store(changes)
+
+    def _decide(self, fresh: Sequence[tuple[int, bytes]]) -> tuple[Effects, Position]:
         refused: list[tuple[str, bytes]] = []
         raw = dict(self.position.raw)
         groups: list[Group] = []
@@ -179,7 +188,7 @@ class Ledger:
                     groups.append(group)
         effects = process(groups, self, self.partition, fresh[0][0])
         effects.outputs[REJECTS] += refused
-        self._commit(effects, Position(fresh[-1][0], raw))
+        return effects, Position(fresh[-1][0], raw)
 
     def _read(self, value: bytes) -> list[Group]:
         """The groups of a staged record. Raises ``ValueError`` if translate did not write it."""
@@ -193,38 +202,50 @@ class Ledger:
 
     def profiles(self, keys: Sequence[str]) -> Sequence[Profile | None]:
         """For :class:`streams.processing.Lookup`."""
-        unknown = [key for key in keys if key not in self._cache]
-        if len(self._cache) + len(unknown) > _PROFILES_CACHED_MAX:
-            self._cache.clear()
-            unknown = list(keys)
-        stored = self._profiles.get_many([key.encode() for key in unknown])
-        for key, value in zip(unknown, stored, strict=True):
-            self._cache[key] = None if value is None else profiles.decode(value)
-        return [self._cache[key] for key in keys]
+        stored = self._profiles.get_many([key.encode() for key in keys])
+        return [None if value is None else profiles.decode(value) for value in stored]
 
-    def _commit(self, effects: Effects, position: Position) -> None:
-        profile_puts = {
-            key.encode(): profiles.encode(put.kind, put.tenant, put.identity, put.profile)
-            for key, put in effects.profiles.items()
-        }
-        changes = _pack(effects.window, position)
-        window_end, profiles_end = _Last(self._window.offset), _Last(self._profiles.offset)
+    def round_runs(self, kind: Kind, keys: Sequence[str]) -> Sequence[bytes]:
+        """For :class:`streams.processing.Lookup`."""
+        known = self._round_runs
+        unknown = list({key for key in keys if key not in known})
+        if len(known) + len(unknown) > _ROUND_RUNS_MAX:
+            known.clear()
+            unknown = list(set(keys))
+        for key, profile in zip(unknown, self.profiles(unknown), strict=True):
+            known[key] = rounds.encode_profile(kind, profile)
+        return [known[key] for key in keys]
 
+    def _send_effects(self, effects: Effects, position: Position) -> "_Changes":
+        """Begins the transaction and sends; returns what is to be stored when it has committed."""
+        changes = _Changes(
+            effects.window,
+            {
+                key.encode(): profiles.encode(put.kind, put.tenant, put.identity, put.profile)
+                for key, put in effects.profiles.items()
+            },
+            position,
+            _Last(self._window.offset),
+            _Last(self._profiles.offset),
+        )
         self._producer.begin_transaction()
         for topic, records in effects.outputs.items():
             self._send(topic, [(key.encode(), datum) for key, datum in records])
-        self._send(PROFILES, profile_puts.items(), profiles_end)
-        self._send(WINDOW, [(None, change) for change in changes], window_end)
-        self._producer.commit_transaction()
+        self._send(PROFILES, changes.profiles.items(), changes.profiles_end)
+        packed = _pack(changes.window, position)
+        self._send(WINDOW, [(None, change) for change in packed], changes.window_end)
+        return changes
 
+    def _store(self, changes: "_Changes") -> None:
+        """Writes to RocksDB what has been committed."""
         now = time.time()
-        puts = {**effects.window, _POSITION: _change({}, position)}
-        self._window.write(puts, window_end.next, now)
-        if profile_puts:
-            self._profiles.write(profile_puts, profiles_end.next, now)
-        for state_key, put in effects.profiles.items():
-            self._cache[state_key] = put.profile
-        self.position = position
+        puts = {**changes.window, _POSITION: _change({}, changes.position)}
+        self._window.write(puts, changes.window_end.next, now)
+        if changes.profiles:
+            self._profiles.write(changes.profiles, changes.profiles_end.next, now)
+        for key in changes.profiles:
+            self._round_runs.pop(key.decode(), None)
+        self.position = changes.position
 
     def _send(
         self,
@@ -279,6 +300,16 @@ class _Last:
         if error is not None:
             raise DeliveryFailed(f"{message.topic()}: {error.str()}")
         self.next = max(self.next, (message.offset() or 0) + 1)
+
+
+class _Changes(NamedTuple):
+    """What a transaction changes in the tables, by table; the ends are known when it has committed."""
+
+    window: Puts
+    profiles: Puts
+    position: Position
+    window_end: _Last
+    profiles_end: _Last
 
 
 def _fencing_producer(settings: Settings, partition: int) -> Producer:

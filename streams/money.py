@@ -25,7 +25,7 @@ def to_units(value: Decimal | int) -> int:
     Raises ``ValueError`` if it does not fit 20 digits before and 18 after the point.
     """
     units: int
-    if isinstance(value, int):
+    if type(value) is int:
         units = value * ONE if -LIMIT < value < LIMIT else LIMIT
     else:
         try:

@@ -24,7 +24,7 @@ from streams.canonical import (
 )
 from streams.canonical import Translated as Derived
 from streams.codec import Record, codec
-from streams.idempotency import digest, key_of, lengthed
+from streams.idempotency import digest, escaped, lengthed
 from streams.profiles import Profile, game_key, player_key
 from streams.staged import TELLING, Group, StagedItem
 from streams.topics import OUTCOMES, REJECTS, ROUNDS
@@ -45,6 +45,11 @@ class Lookup(Protocol):
 
     def profiles(self, keys: Sequence[str]) -> Sequence[Profile | None]:
         """Profiles by state key."""
+        ...
+
+    def round_runs(self, kind: Kind, keys: Sequence[str]) -> Sequence[bytes]:
+        """What rounds say of the players or games with these state keys, as
+        :func:`streams.rounds.encode_profile` makes it."""
         ...
 
 
@@ -161,18 +166,8 @@ class _Processing:
                 )
 
     def _look_up_profiles(self, items: list[_Item]) -> None:
-        keys = set()
-        for item in items:
-            if item.staged.transactions:
-                keys.add(player_key(item.staged.key))
-                for each in item.staged.transactions:
-                    keys.add(game_key(item.source.batch.tenant, each.game_id))
-            elif item.staged.kind in TELLING:
-                keys.add(_profile_of(item)[1])
-        for opened in self.open_rounds.values():
-            keys.add(game_key(opened.state.tenant, opened.state.game_id))
-        ordered = list(keys)
-        self.profiles = dict(zip(ordered, self.lookup.profiles(ordered), strict=True))
+        keys = list({_profile_of(item)[1] for item in items if item.staged.kind in TELLING})
+        self.profiles = dict(zip(keys, self.lookup.profiles(keys), strict=True))
 
     # Deciding --------------------------------------------------------------------------------
 
@@ -265,19 +260,27 @@ class _Processing:
     # Emitting --------------------------------------------------------------------------------
 
     def _emit_rounds(self) -> None:
-        games: dict[str, bytes] = {}
-        players: dict[str, bytes] = {}
+        touched = self.touched.values()
+        players = self._round_runs(Kind.PLAYER, [player_key(key) for _, _, key in touched])
+        games = self._round_runs(
+            Kind.GAME, [game_key(state.tenant, state.game_id) for state, _, _ in touched]
+        )
         emitted = self.effects.outputs[ROUNDS]
-        for state, state_key, key in self.touched.values():
+        for (state, state_key, key), player, game in zip(touched, players, games, strict=True):
             state.revision += 1
-            game, player = game_key(state.tenant, state.game_id), player_key(key)
-            if game not in games:
-                games[game] = rounds.encode_game(self.profiles[game])
-            if player not in players:
-                players[player] = rounds.encode_player(self.profiles[player])
-            datum = b"%b%b%b" % (rounds.encode_state(state), players[player], games[game])
             self.effects.window[state_key] = rounds.to_state(state)
-            emitted.append((f"{key}|{key_of(state.round_id)}", datum))
+            datum = b"%b%b%b" % (rounds.encode_state(state), player, game)
+            emitted.append((f"{key}|{escaped(state.round_id)}", datum))
+
+    def _round_runs(self, kind: Kind, keys: list[str]) -> Iterable[bytes]:
+        """With what was learned just now."""
+        runs = self.lookup.round_runs(kind, keys)
+        if not self.effects.profiles:
+            return runs
+        return [
+            rounds.encode_profile(kind, self.profiles[key]) if key in self.effects.profiles else run
+            for key, run in zip(keys, runs, strict=True)
+        ]
 
     def _emit_outcomes(self) -> None:
         for source in self.sources:

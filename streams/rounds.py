@@ -11,7 +11,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from streams.canonical import Batch, Translated
+from streams.canonical import Batch, Kind, Translated
 from streams.codec import Codec
 from streams.money import LIMIT, ZERO, add, from_bytes
 from streams.profiles import Profile, value_of
@@ -143,12 +143,12 @@ def refusal(state: Round, events: Sequence[Transaction]) -> tuple[str, str] | No
 
 
 def _is_overflow(state: Round, events: Sequence[Transaction]) -> bool:
-    amounts = [event.amount for event in events]
-    amounts += (
+    amounts = (
         state.bet_amount,
         state.win_amount,
         state.rollback_bet_amount,
         state.rollback_win_amount,
+        *[event.amount for event in events],
     )
     if max(map(len, amounts)) <= _FAR_FROM_LIMIT_BYTES:
         return False
@@ -192,30 +192,27 @@ def fold(state: Round, batch: Batch, event: Transaction) -> None:
 
 
 def encode_state(state: Round) -> bytes:
-    """The first run of the ``round`` datum; what is known of player and game makes it whole."""
+    """The first of the three runs of a ``round`` datum; those of player and game make it whole."""
     return _STATE.encode(state)
 
 
-def encode_player(player: Profile | None) -> bytes:
-    """The run that tells of the player."""
+def encode_profile(kind: Kind, profile: Profile | None) -> bytes:
+    """The run that tells of the player, or the last one, that tells of the game."""
+    if kind is Kind.GAME:
+        return _GAME.encode(
+            {
+                "game_name": value_of(profile, "name"),
+                "game_provider": value_of(profile, "provider"),
+                "game_categories": value_of(profile, "categories", []),
+                "game_features": value_of(profile, "features", []),
+            }
+        )
     return _PLAYER.encode(
         {
-            "player_country": value_of(player, "country"),
-            "player_currency": value_of(player, "currency"),
-            "player_affiliate": value_of(player, "affiliate"),
-            "player_registered_at": value_of(player, "registered_at"),
-            "player_tags": value_of(player, "tags", []),
-        }
-    )
-
-
-def encode_game(game: Profile | None) -> bytes:
-    """The run that tells of the game."""
-    return _GAME.encode(
-        {
-            "game_name": value_of(game, "name"),
-            "game_provider": value_of(game, "provider"),
-            "game_categories": value_of(game, "categories", []),
-            "game_features": value_of(game, "features", []),
+            "player_country": value_of(profile, "country"),
+            "player_currency": value_of(profile, "currency"),
+            "player_affiliate": value_of(profile, "affiliate"),
+            "player_registered_at": value_of(profile, "registered_at"),
+            "player_tags": value_of(profile, "tags", []),
         }
     )

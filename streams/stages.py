@@ -16,6 +16,7 @@ from streams.ledger import Ledger
 from streams.settings import Settings
 from streams.topics import OUTCOMES, RAW, REJECTS, STAGED
 from streams.translation import RawRecord, translate
+from streams.turns import turn
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +51,12 @@ class Translate:
 
         Raises ``TooManyRejects`` before a record that brings the share of rejects above its limit.
         """
+        with turn:
+            self._translate(records)
+        if self._producer.flush(FLUSH_WITHIN_S) or self._failed:
+            raise DeliveryFailed(f"translate: {self._failed or 'no acknowledgement in time'}")
+
+    def _translate(self, records: Iterable[RawRecord]) -> None:
         chunks: dict[int, _Chunk] = {}
         for record in records:
             translation = translate(record, self.settings.partitions)
@@ -68,8 +75,6 @@ class Translate:
         for partition, chunk in chunks.items():
             if chunk.groups:
                 self._send(STAGED, "staged-chunk", partition, None, chunk.take())
-        if self._producer.flush(FLUSH_WITHIN_S) or self._failed:
-            raise DeliveryFailed(f"translate: {self._failed or 'no acknowledgement in time'}")
 
     def _send(self, topic: str, contract: str, partition: int, key: bytes | None, datum: bytes) -> None:
         name, value = self.settings.topic_prefix + topic, self.frames[contract] + datum

@@ -23,6 +23,7 @@ from rocksdict import (
     Options,
     Rdict,
     WriteBatch,
+    WriteBufferManager,
     WriteOptions,
 )
 
@@ -33,12 +34,17 @@ _OFFSET = b"\x00offset"
 _CLUSTER = b"\x00cluster"
 _EARLIER = b"\x00earlier"
 _DAMAGED = "DAMAGED"
-_BLOCK_CACHE_BYTES = 64 << 20
-_WRITE_BUFFER_BYTES = 32 << 20
+_CACHE_BYTES = 128 << 20
+_WRITE_BUFFERS_BYTES = 64 << 20
+_WRITE_BUFFER_BYTES = 16 << 20
 
 Puts = Mapping[bytes, bytes]
 
-_cache = Cache(_BLOCK_CACHE_BYTES)  # one for all tables of the process, so that memory is bounded
+# One for all tables of the process, so that memory is bounded; what waits to be flushed counts in it.
+_cache = Cache(_CACHE_BYTES)
+_write_buffers = WriteBufferManager.new_write_buffer_manager_with_cache(
+    _WRITE_BUFFERS_BYTES, False, _cache
+)
 
 
 class Table:
@@ -57,6 +63,7 @@ class Table:
         options = Options(raw_mode=True)
         options.create_if_missing(True)
         options.set_block_based_table_factory(blocks)
+        options.set_write_buffer_manager(_write_buffers)
         options.set_write_buffer_size(_WRITE_BUFFER_BYTES)
         options.set_memtable_whole_key_filtering(True)
         options.set_memtable_prefix_bloom_ratio(0.1)  # most keys asked for are new

@@ -13,7 +13,7 @@ from streams.batch import Invalid, ItemError
 from streams.canonical import Batch, Kind, encode_content
 from streams.codec import Record
 from streams.errors import EnvelopeError
-from streams.idempotency import content_hash, digest, key_of, lengthed, partition_of
+from streams.idempotency import content_hash, digest, escaped, lengthed, partition_of
 from streams.jsontext import raw_items
 from streams.rounds import transactions_of
 from streams.sources import READERS
@@ -98,6 +98,7 @@ def translate(record: RawRecord, partitions: int) -> Translation:
     except EnvelopeError as error:
         return _refuse_record(record, batch, error.code, error.message)
 
+    tenant = escaped(batch.tenant)
     hash_leads: dict[str, str] = {}
     staged: dict[int, list[StagedItem]] = defaultdict(list)
     invalid: list[tuple[int, Invalid]] = []
@@ -111,7 +112,7 @@ def translate(record: RawRecord, partitions: int) -> Translation:
             hash_leads[event] = lengthed(batch.tenant, batch.source, event)
         contents = encode_content(translated)
         hashed = contents if translated.timed else encode_content(replace(translated, occurred_at=0))
-        key = key_of(batch.tenant, translated.subject)
+        key = f"{tenant}|{escaped(translated.subject)}"
         home = partition_of(key, partitions)
         entry = StagedItem(
             position,

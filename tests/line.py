@@ -8,8 +8,8 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from streams import profiles
-from streams.canonical import Batch, to_json
+from streams import profiles, rounds
+from streams.canonical import Batch, Kind, to_json
 from streams.codec import codec
 from streams.processing import process
 from streams.profiles import Profile
@@ -32,6 +32,9 @@ class State:
 
     def profiles(self, keys: Sequence[str]) -> list[Profile | None]:
         return [profiles.decode(self.known[key]) if key in self.known else None for key in keys]
+
+    def round_runs(self, kind: Kind, keys: Sequence[str]) -> list[bytes]:
+        return [rounds.encode_profile(kind, profile) for profile in self.profiles(keys)]
 
 
 class Line:

@@ -43,6 +43,7 @@ def java(jars: Path, main: str, *arguments: str, heap: str = "256m") -> list[str
     """The command line of a class in the jars."""
     return [
         "java",
+        f"-Xms{heap}",
         f"-Xmx{heap}",
         "-XX:+UseSerialGC" if heap == "256m" else "-XX:+UseG1GC",
         "-Dlog4j2.level=WARN",
@@ -101,7 +102,7 @@ def prepare(jars: Path, home: Path, nodes: Sequence[Node]) -> dict[str, list[str
                 raise ConfigurationError(
                     f"Kafka's storage could not be formatted:\n{result.stdout}{result.stderr}"
                 )
-        commands[node.name] = java(jars, "kafka.Kafka", str(config.resolve()), heap="1g")
+        commands[node.name] = java(jars, "kafka.Kafka", str(config.resolve()), heap="512m")
     return commands
 
 

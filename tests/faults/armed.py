@@ -33,7 +33,7 @@ class Point(NamedTuple):
 
 
 POINTS = {
-    "before a transaction begins": Point("worker", ledger.Ledger, "_commit", after=False),
+    "before a transaction begins": Point("worker", ledger.Ledger, "_send_effects", after=False),
     "between two sends of a transaction": Point("worker", ledger.Ledger, "_send", after=True),
     "between commit and the local write": Point("worker", table.Window, "write", after=False),
     "between the local writes": Point("worker", table.Window, "write", after=True),

@@ -1,0 +1,1 @@
+"""The yardstick job as users of other stream processors write it."""

@@ -1,0 +1,198 @@
+"""The yardstick job on a real Kafka, Roundhouse's worker and its peers: CPU an event, events a second.
+
+``raw.batches`` is loaded first, then one process is started: the figure is that process's own. The
+difference of two sizes gives the steady cost, without start-up and warm-up. A run is verified against
+the generator's summary before its figure is printed; a wrong run prints none and fails.
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import tempfile
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from confluent_kafka import Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
+
+from benchmarks.broker import kafka
+from benchmarks.contenders import CONTENDERS, Contender
+from benchmarks.yardstick import Summary, bodies
+from streams.canonical import Batch
+from streams.codec import codec, unframe
+from streams.kafka import committed_consumer, ensure_topics
+from streams.money import from_bytes, to_decimal
+from streams.settings import Settings
+from streams.translation import headers_of
+
+TICK = os.sysconf("SC_CLK_TCK")
+
+
+def cpu_s(pid: int) -> float:
+    """CPU seconds a process has used, its threads included."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICK
+
+
+def peak_mib(pid: int) -> float:
+    """Peak resident memory."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM"):
+            return int(line.split()[1]) / 1024
+    return 0.0
+
+
+def load(settings: Settings, events: int, batch_items: int) -> Summary:
+    """Fills ``raw.batches``; returns what must come out."""
+    producer = Producer(
+        {"bootstrap.servers": settings.kafka_bootstrap, "compression.type": "lz4", "linger.ms": 5}
+    )
+    summary = Summary()
+    for number, (tenant, body, after) in enumerate(bodies(events, batch_items=batch_items)):
+        batch = Batch(tenant, "native", f"batch-{number}", 1_773_500_000_000_000, True, False, None)
+        producer.produce(
+            f"{settings.topic_prefix}raw.batches",
+            body,
+            headers=list(headers_of(batch, 0).items()),
+            partition=number % settings.partitions,
+        )
+        summary = after
+        if number % 200 == 0:
+            producer.flush()
+    producer.flush()
+    return summary
+
+
+def run(contender: Contender, events: int, batch_items: int, home: Path) -> dict[str, Any]:
+    """One size, on a Kafka of its own."""
+    with kafka(home) as (settings, broker), (home / "log").open("wb") as log:
+        ensure_topics(settings)
+        _make_peer_topic(settings)
+        expected = load(settings, events, batch_items)
+        broker_before = cpu_s(broker)
+        began = time.monotonic()
+        (home / "peer").mkdir()
+        with subprocess.Popen(
+            contender.command(settings), env=contender.environment(settings), stdout=log, stderr=log
+        ) as process:
+            try:
+                first = wait_for_all(settings, expected.accepted)
+            except RuntimeError as error:
+                process.kill()
+                raise RuntimeError(f"{error}\n{(home / 'log').read_text()[-3000:]}") from None
+            wall = time.monotonic() - first
+            cpu, peak = cpu_s(process.pid), peak_mib(process.pid)
+            broker_cpu = cpu_s(broker) - broker_before
+            process.terminate()
+        verify(settings, expected)
+    return {
+        "events": expected.received,
+        "cpu_s": round(cpu, 2),
+        "broker_cpu_s": round(broker_cpu, 2),
+        "start_up_s": round(first - began, 2),
+        "wall_s": round(wall, 2),
+        "peak_mib": round(peak),
+    }
+
+
+def _make_peer_topic(settings: Settings) -> None:
+    """Where the peers send their events by player; the like of ``staged``."""
+    admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap})
+    topic = NewTopic(f"{settings.topic_prefix}peer.by-player", settings.partitions, 1)
+    for made in admin.create_topics([topic]).values():
+        made.result()
+
+
+def wait_for_all(settings: Settings, accepted: int) -> float:
+    """Returns when so many canonical events are committed: the moment at which the first was."""
+    consumer = committed_consumer(settings, "bench", **{"enable.partition.eof": False})
+    topic = f"{settings.topic_prefix}canonical.game-transactions"
+    consumer.assign([TopicPartition(topic, partition, 0) for partition in range(settings.partitions)])
+    seen, first, last = 0, 0.0, time.monotonic()
+    while seen < accepted:
+        messages = consumer.consume(10_000, 0.05)
+        seen += len(messages)
+        now = time.monotonic()
+        if messages:
+            first, last = first or now, now
+        if now - last > 120:
+            raise RuntimeError(f"the line stands still at {seen} of {accepted}")
+    consumer.close()
+    return first
+
+
+def verify(settings: Settings, expected: Summary) -> None:
+    """The newest rounds and the canonical topic against the summary. Raises ``RuntimeError``."""
+    consumer = committed_consumer(settings, "verify")
+    accepted = 0
+    newest: dict[str, tuple[int, int]] = {}
+    for topic in ("canonical.game-transactions", "rounds"):
+        name = f"{settings.topic_prefix}{topic}"
+        consumer.assign(
+            [TopicPartition(name, partition, 0) for partition in range(settings.partitions)]
+        )
+        ended = 0
+        while ended < settings.partitions:
+            for message in consumer.consume(10_000, 0.2):
+                if message.error():
+                    ended += 1
+                elif topic == "rounds":
+                    record = codec("round").decode(unframe(message.value() or b""))
+                    key = f"{record['tenant']}|{record['round_id']}"
+                    newest[key] = from_bytes(record["bet_amount"]), from_bytes(record["win_amount"])
+                else:
+                    accepted += 1
+    consumer.close()
+    staked = to_decimal(sum(bet for bet, _ in newest.values()))
+    paid = to_decimal(sum(win for _, win in newest.values()))
+    facts = (accepted, len(newest), staked, paid)
+    due = (expected.accepted, expected.rounds, expected.staked, expected.paid)
+    if facts != due:
+        raise RuntimeError(f"wrong output: {facts}, due {due}")
+
+
+def measure(name: str, sizes: Sequence[int], batch_items: int) -> dict[str, Any]:
+    """The runs of one contender and its steady cost."""
+    contender = CONTENDERS[name]
+    contender.build()
+    runs = []
+    for events in sizes or contender.events:
+        with tempfile.TemporaryDirectory(prefix="roundhouse-bench-") as home:
+            runs.append(run(contender, events, batch_items, Path(home)))
+    small, large = runs[0], runs[-1]
+    result: dict[str, Any] = {"name": name, "runs": runs}
+    if len(runs) > 1:
+        events = large["events"] - small["events"]
+        result["steady_cpu_us"] = round((large["cpu_s"] - small["cpu_s"]) / events * 1e6, 1)
+        result["steady_broker_us"] = round(
+            (large["broker_cpu_s"] - small["broker_cpu_s"]) / events * 1e6, 1
+        )
+        result["steady_events_per_s"] = round(events / (large["wall_s"] - small["wall_s"]))
+    return result
+
+
+def main() -> None:
+    """Prints one JSON document."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=list(CONTENDERS))
+    parser.add_argument("--events", type=int, nargs="+", default=[], help="sizes for all of them")
+    parser.add_argument("--batch-items", type=int, default=500)
+    arguments = parser.parse_args()
+    result = {
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+        "batch_items": arguments.batch_items,
+        "contenders": [
+            measure(name, arguments.events, arguments.batch_items) for name in arguments.contenders
+        ],
+    }
+    print(json.dumps(result, indent=2))
+
+
+if __name__ == "__main__":
+    main()
