@@ -81,7 +81,7 @@ def run(contender: Contender, events: int, batch_items: int, home: Path) -> dict
             contender.command(settings), env=contender.environment(settings), stdout=log, stderr=log
         ) as process:
             try:
-                first = wait_for_all(settings, expected.accepted)
+                first = wait_for_all(settings, expected.accepted, process)
             except RuntimeError as error:
                 process.kill()
                 raise RuntimeError(f"{error}\n{(home / 'log').read_text()[-3000:]}") from None
@@ -108,7 +108,7 @@ def _make_peer_topic(settings: Settings) -> None:
         made.result()
 
 
-def wait_for_all(settings: Settings, accepted: int) -> float:
+def wait_for_all(settings: Settings, accepted: int, process: subprocess.Popen[bytes]) -> float:
     """Returns when so many canonical events are committed: the moment at which the first was."""
     consumer = committed_consumer(settings, "bench", **{"enable.partition.eof": False})
     topic = f"{settings.topic_prefix}canonical.game-transactions"
@@ -120,8 +120,8 @@ def wait_for_all(settings: Settings, accepted: int) -> float:
         now = time.monotonic()
         if messages:
             first, last = first or now, now
-        if now - last > 120:
-            raise RuntimeError(f"the line stands still at {seen} of {accepted}")
+        if now - last > 120 or process.poll() is not None:
+            raise RuntimeError(f"the process stands still or ended at {seen} of {accepted}")
     consumer.close()
     return first
 

@@ -62,5 +62,5 @@ async def once(values):
 
 
 if __name__ == "__main__":
-    sys.argv = ["faust", "worker", "-l", "warning"]
+    sys.argv = ["faust", "worker", "-l", "warn"]
     app.main()
