@@ -10,6 +10,7 @@ import json
 import os
 import platform
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -82,9 +83,10 @@ def run(contender: Contender, events: int, batch_items: int, home: Path) -> dict
         ) as process:
             try:
                 first = wait_for_all(settings, expected.accepted, process)
-            except RuntimeError as error:
+            except BaseException:
                 process.kill()
-                raise RuntimeError(f"{error}\n{(home / 'log').read_text()[-3000:]}") from None
+                print((home / "log").read_text()[-3000:], file=sys.stderr)
+                raise
             wall = time.monotonic() - first
             cpu, peak = cpu_s(process.pid), peak_mib(process.pid)
             broker_cpu = cpu_s(broker) - broker_before

@@ -30,7 +30,7 @@ from streams.topics import RAW, STAGED
 from streams.translation import RawRecord
 
 TAKE_MAX = 64
-TAKE_BYTES = 4_000_000
+TAKE_BYTES = 8_000_000
 FETCH_BYTES = 1 << 20
 """Of a partition at once: small, so that a backlog of one topic does not hold up the other. A larger
 record comes all the same."""

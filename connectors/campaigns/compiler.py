@@ -74,7 +74,7 @@ def _any_of(column: str, names: Sequence[str]) -> str:
 
 def standings(campaign: Campaign, as_of: datetime) -> str:
     """One row a player with a score; the columns are those of a stored result."""
-    steps = [*_entries(campaign, as_of), *_scores(campaign)]
+    steps = [*_entries(campaign, as_of, in_period=True), *_scores(campaign)]
     return f"{_with(steps)}\n{_RESULT}"
 
 
@@ -108,14 +108,25 @@ def _indented(text: str) -> str:
     return "\n".join(f"    {line}" if line else line for line in text.strip().splitlines())
 
 
-def _entries(campaign: Campaign, as_of: datetime, only: str | None = None) -> list[tuple[str, str]]:
-    """The steps up to each entry with its rule; of one player, if ``only`` names one."""
+def _entries(
+    campaign: Campaign, as_of: datetime, only: str | None = None, *, in_period: bool = False
+) -> list[tuple[str, str]]:
+    """The steps up to each entry with its rule; of one player, if ``only`` names one.
+
+    ``in_period`` leaves out at once what lies outside the period, before it is priced and judged.
+    """
     until = f"tenant = {quoted(campaign.tenant)} AND received_at <= {moment(as_of)}"
     mine = until if only is None else f"{until} AND player_id = {quoted(only)}"
     steps = [("player", _PLAYER.format(until=mine))]
     if campaign.source == ROUNDS:
         steps.append(("game", _GAME.format(until=until)))
-    steps.append(("entry", _SOURCES[campaign.source](campaign, mine)))
+    source = _SOURCES[campaign.source](campaign, mine)
+    if in_period:
+        start, end = map(moment, campaign.period.utc())
+        steps.append(("ever", source))
+        steps.append(("entry", f"SELECT *\nFROM ever\nWHERE at >= {start} AND at < {end}"))
+    else:
+        steps.append(("entry", source))
     if campaign.counts.currency:
         steps.append(("dated", "SELECT *, currency AS base, toDate(at) AS day\nFROM entry"))
         steps.append(
@@ -201,7 +212,8 @@ SELECT
     {net("win", column)} AS own_payout
 FROM game_transactions_rows FINAL
 WHERE {until}
-GROUP BY player_id, round_id"""
+GROUP BY player_id, round_id
+SETTINGS optimize_aggregation_in_order = 1"""
 
 
 def _deposits(campaign: Campaign, until: str) -> str:

@@ -27,21 +27,30 @@ GROUP BY tenant, currency
 ORDER BY tenant, currency
 """,
     "Top games by turnover": """
-SELECT tenant, game_name, game_provider, count() AS rounds, sum(stake) AS turnover, sum(ggr) AS ggr
-FROM rounds
-GROUP BY tenant, game_name, game_provider
-ORDER BY tenant, turnover DESC
+SELECT
+    r.tenant AS tenant,
+    r.game_id AS game_id,
+    any(g.name) AS game,
+    any(g.provider) AS provider,
+    count() AS rounds,
+    sum(r.stake) AS turnover,
+    sum(r.ggr) AS ggr
+FROM rounds AS r
+LEFT JOIN games AS g ON g.tenant = r.tenant AND g.game_id = r.game_id
+GROUP BY tenant, game_id
+ORDER BY tenant, turnover DESC, game_id
 LIMIT 3 BY tenant
 """,
     "Wagering leaderboard (real money)": """
 SELECT
-    tenant,
-    row_number() OVER (PARTITION BY tenant ORDER BY sum(stake - bonus_stake) DESC, player_id) AS rank,
-    player_id,
-    any(player_country) AS country,
-    sum(stake - bonus_stake) AS wagered
-FROM rounds
-WHERE counts
+    r.tenant AS tenant,
+    row_number() OVER (PARTITION BY tenant ORDER BY wagered DESC, player_id) AS rank,
+    r.player_id AS player_id,
+    any(p.country) AS country,
+    sum(r.stake - r.bonus_stake) AS wagered
+FROM rounds AS r
+LEFT JOIN players AS p ON p.tenant = r.tenant AND p.player_id = r.player_id
+WHERE r.counts
 GROUP BY tenant, player_id
 ORDER BY tenant, rank
 LIMIT 3 BY tenant
