@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
 
-.PHONY: help demo test faults soak bench lint up clean
+.PHONY: help demo test faults soak bench bench-quick lint up clean
 
 SEED ?= 1
 ROUNDS ?= 2
@@ -38,9 +38,14 @@ faults: $(VENV)/ready ## Harm the line and count what is lost. SEED= ROUNDS= (0:
 soak: $(VENV)/ready ## Hold the line at its limit and watch its memory (20 minutes). SOAK_MINUTES=
 	$(BIN)/python -m tests.faults.soak --minutes $(or $(SOAK_MINUTES),20) --seed $(SEED)
 
-bench: $(VENV)/ready ## Measure the worker on the yardstick job, and recovery (real Kafka; minutes).
-	$(BIN)/python -m benchmarks.line --events 100000 300000
+bench: $(VENV)/ready ## Measure the worker beside its peers, the whole line, and recovery (20 minutes).
+	$(BIN)/python -m benchmarks.worker
+	$(BIN)/python -m benchmarks.line
 	$(BIN)/python -m benchmarks.recovery --ids 1000000
+
+bench-quick: $(VENV)/ready ## Run the worker and the line on little: whether the benchmarks are right.
+	$(BIN)/python -m benchmarks.worker --contenders roundhouse --events 20000 60000
+	$(BIN)/python -m benchmarks.line --only sustained --items 50000
 
 lint: $(VENV)/ready ## Lint and format in place.
 	$(BIN)/ruff check --fix .

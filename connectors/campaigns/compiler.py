@@ -31,6 +31,7 @@ from connectors.campaigns.definition import (
     DepositBonus,
     Leaderboard,
 )
+from connectors.clickhouse.literals import quoted
 
 
 class Rule(NamedTuple):
@@ -38,11 +39,6 @@ class Rule(NamedTuple):
 
     excludes: str
     name: str
-
-
-def quoted(text: str) -> str:
-    """A string literal."""
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def moment(at: datetime) -> str:

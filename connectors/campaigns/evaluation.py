@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from connectors.campaigns import compiler
 from connectors.campaigns.definition import Campaign, Definition, Period
+from connectors.clickhouse.literals import quoted
 from connectors.clickhouse.query import insert, query
 from streams.settings import Settings
 
@@ -169,7 +170,7 @@ def problems(settings: Settings, definition: Definition) -> list[str]:
     Unknown games, providers, categories, features; currencies without a rate; a tenant without events.
     """
     campaign = definition.campaign
-    tenant = compiler.quoted(campaign.tenant)
+    tenant = quoted(campaign.tenant)
     found = []
 
     def wrong(message: str, *where: str | int) -> None:
@@ -217,7 +218,7 @@ def rows(settings: Settings, sql: str) -> list[dict[str, Any]]:
 def _unsettled(settings: Settings, campaign: Campaign, as_of: datetime) -> int:
     text = (
         "SELECT sum(received - accepted - duplicate - conflict - rejected) AS items "
-        f"FROM outcomes_rows FINAL WHERE tenant = {compiler.quoted(campaign.tenant)} "
+        f"FROM outcomes_rows FINAL WHERE tenant = {quoted(campaign.tenant)} "
         f"AND received_at <= {compiler.moment(as_of)}"
     )
     return int(rows(settings, text)[0]["items"])

@@ -1,10 +1,12 @@
 """Schema migrations: numbered SQL files, applied once each, in order."""
 
 import hashlib
+from collections import defaultdict
 from pathlib import Path
 
 from clickhouse_connect.driver.client import Client
 
+from connectors.clickhouse.literals import quoted
 from streams.errors import ConfigurationError
 
 HERE = Path(__file__).parent / "migrations"
@@ -39,7 +41,31 @@ def migrate(client: Client, database: str, directory: Path = HERE) -> list[str]:
             client.command(statement)
         client.command(f"INSERT INTO schema_migrations (name, sha256) SELECT '{path.name}', '{digest}'")
         done.append(path.name)
+    if done:
+        _comment_views(client)
     return done
+
+
+_UNCOMMENTED = """
+SELECT v.table AS view, v.name AS column, t.comment AS comment
+FROM system.columns AS v
+INNER JOIN system.columns AS t
+    ON t.database = v.database AND t.name = v.name
+    AND t.table = concat(
+        transform(v.table, ['players', 'games'], ['player_events', 'game_events'], v.table), '_rows'
+    )
+WHERE v.database = currentDatabase() AND v.comment = '' AND t.comment != ''
+ORDER BY v.table, v.position
+"""
+
+
+def _comment_views(client: Client) -> None:
+    """Gives the columns that a view takes over from its table the comments they have there."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for view, column, comment in client.query(_UNCOMMENTED).result_rows:
+        found[str(view)].append(f"COMMENT COLUMN `{column}` {quoted(str(comment))}")
+    for view, comments in found.items():
+        client.command(f"ALTER TABLE {view} {', '.join(comments)}")
 
 
 def statements(text: str) -> list[str]:

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from connectors.campaigns import evaluation
-from connectors.campaigns.compiler import quoted
 from connectors.campaigns.definition import Definition, DefinitionError, load
+from connectors.clickhouse.literals import quoted
 from streams.kafka import lag
 from streams.settings import Settings
 

@@ -93,6 +93,16 @@ def test_migrations_are_applied_once_and_may_not_change(client: Client, tmp_path
     (tmp_path / "0001_tables.sql").write_text("SELECT 1;\n")
     with pytest.raises(ConfigurationError, match="0001_tables"):
         migrate(client, "moving", tmp_path)
+
+
+def test_every_column_that_analysts_see_says_what_it_means(client: Client) -> None:
+    migrate(client, "commented")
+    silent = client.query(
+        "SELECT table, name FROM system.columns "
+        "WHERE database = 'commented' AND comment = '' AND table != 'schema_migrations'"
+    )
+    client.database = "door"
+    assert silent.result_rows == []
     client.database = "door"
 
 

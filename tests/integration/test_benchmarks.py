@@ -1,0 +1,41 @@
+"""The benchmarks measure what they say: each run is verified, and a wrong one has no figure."""
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks import line, worker
+from benchmarks.broker import kafka
+from benchmarks.contenders import CONTENDERS
+from streams.kafka import ensure_topics
+
+pytestmark = pytest.mark.kafka
+
+
+@pytest.mark.parametrize("name", ["roundhouse", "kafka-streams", "faust"])
+def test_a_contender_does_the_whole_job(name: str, tmp_path: Path) -> None:
+    contender = CONTENDERS[name]
+    contender.build()
+    found = worker.run(contender, 5_000, 500, tmp_path)
+    assert found["events"] == 5_000
+    assert found["cpu_s"] > 0
+
+
+def test_a_run_with_wrong_output_has_no_figure(tmp_path: Path) -> None:
+    with kafka(tmp_path) as (settings, _):
+        ensure_topics(settings)
+        due = worker.load(settings, 500, 500)
+        with pytest.raises(RuntimeError, match="wrong output"):
+            worker.verify(settings, due)
+
+
+def test_the_whole_line_is_measured_and_balances() -> None:
+    found = line.sustained(20_000, 1)
+    assert found["items"] == 16_000
+    assert {"edge", "worker", "sink", "kafka"} <= set(found["cpu_us_per_event"])
+
+
+def test_latency_is_that_of_every_batch() -> None:
+    found = line.latency(4_000, 2, 1)
+    assert found["batches"] == 16
+    assert found["p50_ms"] <= found["p99_ms"] <= found["worst_ms"]
