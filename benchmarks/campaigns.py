@@ -30,6 +30,7 @@ from streams.settings import Settings
 
 AS_OF = datetime(2027, 1, 1, tzinfo=UTC)
 PLAYERS, GAMES, SLICE = 200_000, 1_000, 5_000_000
+BET, WON, WIN = "1 + cityHash64(n, 4) % 500", "cityHash64(n, 5) % 3 = 0", "1 + cityHash64(n, 6) % 1500"
 _PRIZES = [{"ranks": "1-100", "amount": Decimal(10)}]
 _YEAR = {"from": "2025-11-01", "to": "2026-11-01"}
 _WEEK = {"from": "2026-03-02", "to": "2026-03-09"}
@@ -62,6 +63,17 @@ _BOUND = {
     "deposits": "SELECT sum(cityHash64(player_id, payment_id, amount, occurred_at, received_at, "
     "currency)) FROM payments_rows WHERE tenant = 'acme'",
 }
+SCANS = {
+    "turnover and GGR by game, a year": "SELECT game_id, sum(stake), sum(ggr) FROM rounds "
+    "WHERE tenant = 'acme' GROUP BY game_id",
+    "the same of rounds_rows, without FINAL": "SELECT game_id, sum(bet_amount), sum(win_amount) "
+    "FROM rounds_rows WHERE tenant = 'acme' GROUP BY game_id",
+    "turnover and GGR, a week": "SELECT sum(stake), sum(ggr) FROM rounds WHERE tenant = 'acme' "
+    "AND first_event_at >= '2026-03-02' AND first_event_at < '2026-03-09'",
+    "all rounds of a player": "SELECT * FROM rounds WHERE tenant = 'acme' AND player_id = 'p77'",
+    "active players by day": "SELECT toDate(first_event_at), uniq(player_id) FROM rounds "
+    "WHERE tenant = 'acme' GROUP BY 1",
+}
 
 
 def fill(home: Path, rounds: int) -> None:
@@ -78,8 +90,8 @@ def fill(home: Path, rounds: int) -> None:
     for start in range(0, rounds, SLICE):
         numbers = f"(SELECT number + {start} AS n FROM numbers({min(SLICE, rounds - start)}))"
         for kind, suffix, chosen, amount in (
-            ("bet", "b", "1", "1 + cityHash64(n, 4) % 500"),
-            ("win", "w", "cityHash64(n, 5) % 3 = 0", "1 + cityHash64(n, 6) % 1500"),
+            ("bet", "b", "1", BET),
+            ("win", "w", WON, WIN),
         ):
             client.command(
                 "INSERT INTO game_transactions_rows (tenant, source, batch_id, received_at, counts, "
@@ -90,6 +102,15 @@ def fill(home: Path, rounds: int) -> None:
                 f"toDecimal128({amount}, 18) / 100, toDecimal128(0, 18), 'EUR' "
                 f"FROM {numbers} WHERE {chosen}"
             )
+        client.command(
+            "INSERT INTO rounds_rows (tenant, player_id, round_id, segment, revision, source, "
+            "source_event, game_id, currency, counts, first_event_at, last_event_at, last_received_at, "
+            "bet_count, win_count, bet_amount, win_amount, largest_win_amount) "
+            f"SELECT 'acme', {player}, toString(n), 0, 1, 'native', 'gameround', {game}, 'EUR', true, "
+            f"{at} AS occurred_at, occurred_at, occurred_at, 1, {WON}, "
+            f"toDecimal128({BET}, 18) / 100, toDecimal128(if({WON}, {WIN}, 0), 18) / 100 AS won, won "
+            f"FROM {numbers}"
+        )
         client.command(
             "INSERT INTO payments_rows (tenant, source, batch_id, received_at, counts, position, "
             "source_event, event_id, occurred_at, player_id, payment_id, direction, type, status, "
@@ -144,6 +165,7 @@ def main() -> None:
             "fill_s": round(time.monotonic() - began),
             "disk_mib": round(sum(p.stat().st_size for p in home.rglob("*") if p.is_file()) / 2**20),
             "forms": {},
+            "scans": {name: ask(home, sql) for name, sql in SCANS.items()},
         }
         for name, campaign in FORMS.items():
             result["forms"][name] = ask(home, standings(campaign, AS_OF)) | {

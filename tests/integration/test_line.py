@@ -167,6 +167,22 @@ def test_state_is_built_again_from_the_changelog_when_its_directory_is_gone(line
     assert newest["revision"] == 2
 
 
+def test_what_rounds_say_of_a_player_follows_the_newest_profile(line: Line) -> None:
+    def say(number: int, country: str) -> dict[str, Any]:
+        data = {"unique_id": f"p{number}", "timestamp": f"2026-03-0{number}T12:00:00Z"}
+        return {"event": "player", "data": data | {"player_id": "p-1", "country": country}}
+
+    with line.ledger() as ledger:
+        for number, items in enumerate(
+            [[bet("b1")], [say(1, "FI"), bet("b2")], [bet("b3"), say(2, "SE")], [bet("b4")]]
+        ):
+            line.post(items)
+            line.translate(line.raw()[number:])
+            ledger.apply(line.staged())
+    sent = decoded(line.settings, "rounds", "round")
+    assert [round_["player_country"] for round_ in sent] == [None, "FI", "SE", "SE"]
+
+
 def test_a_crash_between_commit_and_local_write_is_repaired(
     line: Line, monkeypatch: pytest.MonkeyPatch
 ) -> None:
