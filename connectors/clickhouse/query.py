@@ -1,9 +1,11 @@
 """Asking ClickHouse a question, whoever holds it."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import httpx
+from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from connectors.clickhouse.client import connect, is_embedded
@@ -22,46 +24,44 @@ def query(settings: Settings, sql: str, form: str = "table") -> str:
 
     chDB is asked through the sink while a stack runs on the data directory, and opened otherwise.
     """
-    if is_embedded(settings):
-        try:
-            running = Running(settings)
-        except NotRunning:
-            pass
-        else:
-            return _ask_sink(settings, running.sql_port, sql, form)
-    client = connect(settings)
-    client.database = settings.clickhouse_database
-    try:
+    port = _sink_port(settings)
+    if port is not None:
+        return _post(settings, port, "/sql", {"format": form}, sql.encode())
+    with _opened(settings) as client:
         return ask(client, sql, form)
-    except ClickHouseError as error:
-        raise QueryFailed(str(error)) from None
-    finally:
-        client.close()
 
 
 def insert(settings: Settings, table: str, rows: Sequence[Mapping[str, object]]) -> None:
     """Adds rows to one of :data:`connectors.clickhouse.service.WRITABLE`."""
     lines = b"\n".join(json.dumps(row).encode() for row in rows)
-    if is_embedded(settings):
-        try:
-            running = Running(settings)
-        except NotRunning:
-            pass
-        else:
-            _post(settings, running.sql_port, "/rows", {"table": table}, lines)
-            return
+    port = _sink_port(settings)
+    if port is not None:
+        _post(settings, port, "/rows", {"table": table}, lines)
+        return
+    with _opened(settings) as client:
+        add_rows(client, table, lines)
+
+
+def _sink_port(settings: Settings) -> int | None:
+    """Where a running sink holds chDB, which lets no other process in."""
+    if not is_embedded(settings):
+        return None
+    try:
+        return Running(settings).sql_port
+    except NotRunning:
+        return None
+
+
+@contextmanager
+def _opened(settings: Settings) -> Iterator[Client]:
     client = connect(settings)
     client.database = settings.clickhouse_database
     try:
-        add_rows(client, table, lines)
+        yield client
     except ClickHouseError as error:
         raise QueryFailed(str(error)) from None
     finally:
         client.close()
-
-
-def _ask_sink(settings: Settings, port: int, sql: str, form: str) -> str:
-    return _post(settings, port, "/sql", {"format": form}, sql.encode())
 
 
 def _post(settings: Settings, port: int, path: str, parameters: dict[str, str], body: bytes) -> str:

@@ -58,6 +58,8 @@ def ask(client: Client, query: str, form: str) -> str:
     Raises ``ClickHouseError``, or :class:`NotAQuestion` for what could write. ``readonly`` goes into
     the statement because chDB would keep it for the whole process otherwise.
     """
+    if form not in FORMATS:
+        raise NotAQuestion(f"format must be one of {', '.join(FORMATS)}")
     query = query.strip().rstrip(";")
     bare = _QUOTED_OR_COMMENT.sub(" ", query)
     if not _QUESTION.match(bare) or _WRITES.search(bare):
@@ -73,11 +75,12 @@ WRITABLE = ("rates", "campaign_runs", "campaign_results")
 """Tables that are written by commands and not by the sink."""
 
 
-def add_rows(client: Client, table: str, lines: bytes) -> None:
-    """Inserts rows, a JSON object a line, into one of :data:`WRITABLE`."""
+def add_rows(client: Client, table: str, lines: bytes) -> str:
+    """Inserts rows, a JSON object a line, into one of :data:`WRITABLE`; there is nothing to answer."""
     if table not in WRITABLE:
         raise NotAQuestion(f"{table} is not one of {', '.join(WRITABLE)}")
     client.raw_insert(table, insert_block=lines, fmt="JSONEachRow", settings={"async_insert": 0})
+    return ""
 
 
 def token_path(settings: Settings) -> Path:
@@ -88,29 +91,22 @@ def token_path(settings: Settings) -> Path:
 def create_app(client: Client, sink: Sink, token: str) -> Starlette:
     """``POST /sql?format=…`` with the query as body, ``POST /rows?table=…`` and ``/healthz``."""
 
-    async def sql(request: Request) -> Response:
+    async def answered(request: Request, work: Callable[[bytes], str]) -> Response:
         given = request.headers.get("x-token", "")
         if not hmac.compare_digest(given.encode(), token.encode()):
             return PlainTextResponse("wrong token\n", 403)
-        form = request.query_params.get("format", "table")
-        if form not in FORMATS:
-            return PlainTextResponse(f"format must be one of {', '.join(FORMATS)}\n", 400)
-        query = (await request.body()).decode(errors="replace")
         try:
-            return PlainTextResponse(await asyncio.to_thread(ask, client, query, form))
+            return PlainTextResponse(await asyncio.to_thread(work, await request.body()))
         except (ClickHouseError, NotAQuestion) as error:
             return PlainTextResponse(f"{error}\n", 400)
 
+    async def sql(request: Request) -> Response:
+        form = request.query_params.get("format", "table")
+        return await answered(request, lambda body: ask(client, body.decode(errors="replace"), form))
+
     async def add(request: Request) -> Response:
-        given = request.headers.get("x-token", "")
-        if not hmac.compare_digest(given.encode(), token.encode()):
-            return PlainTextResponse("wrong token\n", 403)
         table = request.query_params.get("table", "")
-        try:
-            await asyncio.to_thread(add_rows, client, table, await request.body())
-        except (ClickHouseError, NotAQuestion) as error:
-            return PlainTextResponse(f"{error}\n", 400)
-        return PlainTextResponse("")
+        return await answered(request, lambda body: add_rows(client, table, body))
 
     async def health(request: Request) -> Response:
         away = sink.away_since

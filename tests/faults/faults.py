@@ -4,7 +4,8 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -95,7 +96,9 @@ def _mount(path: Path) -> None:
         raise NotPossible("mounting a small disk is not permitted here")
 
 
-def disk_full(line: Line) -> None:
+@contextmanager
+def _small_disk(line: Line) -> Iterator[tuple[str, Path]]:
+    """A worker at work on a small disk of its own: its name and where that is."""
     worker = line.rng.choice(line.workers)
     home = line.state_of(worker)
     try:
@@ -103,6 +106,14 @@ def disk_full(line: Line) -> None:
             shutil.rmtree(home, ignore_errors=True)
             _mount(home)
         line.at_work()
+        yield worker, home
+        line.at_work()
+    finally:
+        _unmount(line, worker)
+
+
+def disk_full(line: Line) -> None:
+    with _small_disk(line) as (worker, home):
         pid = line.stack.supervisor.pids()[worker]
         filler = home / "filler"
         with open(filler, "wb") as file:
@@ -111,27 +122,15 @@ def disk_full(line: Line) -> None:
                 file.flush()
         wait_until(lambda: line.stack.supervisor.pids()[worker] != pid, f"{worker} stops")
         filler.unlink()
-        line.at_work()
-    finally:
-        _unmount(line, worker)
 
 
 def disk_read_only(line: Line) -> None:
-    worker = line.rng.choice(line.workers)
-    home = line.state_of(worker)
-    try:
-        with line.down(worker):
-            shutil.rmtree(home, ignore_errors=True)
-            _mount(home)
-        line.at_work()
+    with _small_disk(line) as (worker, home):
         with line.down(worker):
             subprocess.run(["mount", "-o", "remount,ro", str(home)], check=True)
         pid = line.stack.supervisor.pids()[worker]
         wait_until(lambda: line.stack.supervisor.pids()[worker] != pid, f"{worker} stops")
         subprocess.run(["mount", "-o", "remount,rw", str(home)], check=True)
-        line.at_work()
-    finally:
-        _unmount(line, worker)
 
 
 def _unmount(line: Line, worker: str) -> None:
