@@ -15,12 +15,13 @@ import logging
 import socket
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from streams.canonical import Kind
 from streams.codec import container, unframe
@@ -90,20 +91,21 @@ class ClickHouseTables:
 
 
 class _Pending:
-    """Rows of one topic that wait for the next flush."""
+    """Rows of one topic that wait for the next flush; first and last offsets by partition."""
 
     def __init__(self) -> None:
         self.rows: list[bytes] = []
-        self.ranges: dict[int, tuple[int, int]] = {}
+        self.first: dict[int, int] = {}
+        self.last: dict[int, int] = {}
 
     def add(self, partition: int, offset: int, datum: bytes) -> None:
-        first, _ = self.ranges.get(partition, (offset, offset))
-        self.ranges[partition] = first, offset
+        self.first.setdefault(partition, offset)
+        self.last[partition] = offset
         self.rows.append(datum)
 
     def token(self, topic: str) -> str:
         """Made of topic, partitions, first and last offsets."""
-        ranges = ",".join(f"{p}:{first}-{last}" for p, (first, last) in sorted(self.ranges.items()))
+        ranges = ",".join(f"{p}:{first}-{self.last[p]}" for p, first in sorted(self.first.items()))
         return hashlib.sha256(f"{topic} {ranges}".encode()).hexdigest()
 
 
@@ -114,7 +116,7 @@ class Sink:
         self.settings = settings
         self._tables = tables
         self._stopping = threading.Event()
-        self._pending: dict[str, _Pending] = {}
+        self._pending: defaultdict[str, _Pending] = defaultdict(_Pending)
         self._count = 0
         self._since = 0.0
         self.rows_inserted = 0
@@ -143,12 +145,7 @@ class Sink:
                 for message in consumer.consume(_POLL_RECORDS, _POLL_S):
                     error = message.error()
                     if error is None:
-                        self._take(
-                            (message.topic() or "").removeprefix(prefix),
-                            message.partition() or 0,
-                            message.offset() or 0,
-                            message.value() or b"",
-                        )
+                        self._take(message)
                     elif error.code() != KafkaError.UNKNOWN_TOPIC_OR_PART and not error.retriable():
                         raise KafkaException(error)
                 if self._due(time.monotonic()):
@@ -161,15 +158,20 @@ class Sink:
         """Lets :meth:`run` flush and return."""
         self._stopping.set()
 
-    def _take(self, topic: str, partition: int, offset: int, value: bytes) -> None:
+    def _take(self, message: Message) -> None:
+        topic, partition, offset = (
+            message.topic() or "",
+            message.partition() or 0,
+            message.offset() or 0,
+        )
         try:
-            datum = unframe(value)
+            datum = unframe(message.value() or b"")
         except ValueError as error:
             raise SinkMismatch(f"{topic}[{partition}] offset {offset}: {error}") from None
         if not self._count:
             self._since = time.monotonic()
         self._count += 1
-        self._pending.setdefault(topic, _Pending()).add(partition, offset, datum)
+        self._pending[topic].add(partition, offset, datum)
 
     def _due(self, now: float) -> bool:
         full = self._count >= self.settings.sink_rows_max
@@ -179,16 +181,19 @@ class Sink:
     def _flush(self, consumer: Consumer) -> None:
         if not self._count:
             return
+        prefix = self.settings.topic_prefix
         for topic, pending in self._pending.items():
-            if not self._insert(TARGETS[topic], pending.rows, pending.token(topic)):
+            name = topic.removeprefix(prefix)
+            if not self._insert(TARGETS[name], pending.rows, pending.token(name)):
                 return  # told to stop while ClickHouse was away: nothing is committed
             self.rows_inserted += len(pending.rows)
         offsets = [
-            TopicPartition(self.settings.topic_prefix + topic, partition, last + 1)
+            TopicPartition(topic, partition, last + 1)
             for topic, pending in self._pending.items()
-            for partition, (_, last) in pending.ranges.items()
+            for partition, last in pending.last.items()
         ]
-        self._pending, self._count = {}, 0
+        self._pending.clear()
+        self._count = 0
         try:
             consumer.commit(offsets=offsets, asynchronous=False)
         except KafkaException as error:
