@@ -20,7 +20,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -65,12 +65,14 @@ class Poster:
         self._where = stack.settings.edge_host, stack.settings.edge_port
         self._keys = keys
         self._local = threading.local()
+        self._connections: list[http.client.HTTPConnection] = []
 
     def post(self, body: Body) -> str:
         """Returns the batch id of an acknowledged request. Raises ``RuntimeError`` if it is refused."""
         connection: http.client.HTTPConnection | None = getattr(self._local, "connection", None)
         if connection is None:
             connection = self._local.connection = http.client.HTTPConnection(*self._where, timeout=60)
+            self._connections.append(connection)
         headers = {"content-type": "application/json", "x-api-key": self._keys[body.tenant]}
         connection.request("POST", "/api/v1/events", body.data, headers)
         answer = connection.getresponse()
@@ -78,6 +80,11 @@ class Poster:
         if answer.status not in (204, 422):  # 422: some items were refused, the others are taken
             raise RuntimeError(f"the edge answered {answer.status}")
         return answer.headers["x-batch-id"] or ""
+
+    def close(self) -> None:
+        """Closes the connections."""
+        for connection in self._connections:
+            connection.close()
 
 
 @contextmanager
@@ -87,8 +94,8 @@ def line(workers: int) -> Iterator[tuple[Stack, Poster]]:
         settings = with_free_ports(Settings(data_dir=Path(home)))
         registry = Registry(settings.tenants_home)
         keys = {name: registry.add(name, False, campaigns_enabled=True) for name in TENANTS}
-        with Stack(settings, processes=workers) as stack:
-            yield stack, Poster(stack, keys)
+        with Stack(settings, processes=workers) as stack, closing(Poster(stack, keys)) as poster:
+            yield stack, poster
 
 
 def settled(settings: Settings) -> int:
