@@ -159,10 +159,11 @@ def _sql(environment: dict[str, str], sql: str) -> str:
     return result.stdout.splitlines()[-1] if result.stdout else result.stderr
 
 
+@pytest.mark.kafka
 def test_worker_and_edge_run_several_processes_and_stop_when_told(tmp_path: Path) -> None:
     settings = with_free_ports(Settings(data_dir=tmp_path))
     more = with_free_ports(settings)  # a second edge beside the stack's own
-    with Stack(settings, in_memory=True, processes=0) as stack:
+    with Stack(settings, processes=0) as stack:
         environment = stack.environment | {"ROUNDHOUSE_EDGE_PORT": str(more.edge_port)}
         command = [sys.executable, "-m", "streams.cli"]
         quiet: dict[str, Any] = {"env": environment, "cwd": ROOT, "stderr": subprocess.DEVNULL}
