@@ -41,20 +41,19 @@ REQUEST_ITEMS = (1, 10, 100, 500, 1_000, 10_000)
 
 
 class Body(NamedTuple):
-    """A request to come, and how many of its items will be new."""
+    """A request to come."""
 
     tenant: str
     data: bytes
     items: int
-    accepted: int
 
 
 def requests(items: int, batch_items: int, seed: int = 1) -> list[Body]:
     """Yardstick bodies of ``items`` items together."""
-    made, accepted, received = [], 0, 0
+    made, received = [], 0
     for tenant, data, summary in bodies(items, seed, batch_items):
-        made.append(Body(tenant, data, summary.received - received, summary.accepted - accepted))
-        accepted, received = summary.accepted, summary.received
+        made.append(Body(tenant, data, summary.received - received))
+        received = summary.received
     return made
 
 
@@ -229,7 +228,7 @@ def latency(rate: float, seconds: float, workers: int) -> dict[str, Any]:
             while (number := next(numbers)) < len(rest):
                 time.sleep(max(0.0, began + number * 500 / rate - time.monotonic()))
                 batch = poster.post(rest[number])
-                answered[batch] = time.monotonic(), rest[number].accepted
+                answered[batch] = time.monotonic(), rest[number].items
 
         threads = [threading.Thread(target=run) for _ in range(POSTERS)]
         for thread in threads:
@@ -269,16 +268,19 @@ def _watch(stack: Stack, answered: dict[str, tuple[float, int]], batches: int) -
         if waiting:
             names = ", ".join(f"'{batch}'" for batch in waiting)
             sql = (
-                "SELECT batch_id, count() AS n FROM game_transactions_rows "
-                f"WHERE batch_id IN ({names}) GROUP BY batch_id"
+                "SELECT batch_id, if(stored >= counted, settled, 0) AS n FROM (SELECT batch_id, "
+                "sum(accepted) AS counted, sum(accepted + duplicate + conflict + rejected) AS settled "
+                f"FROM outcomes_rows WHERE batch_id IN ({names}) GROUP BY batch_id) AS o "
+                "LEFT JOIN (SELECT batch_id, count() AS stored FROM game_transactions_rows "
+                f"WHERE batch_id IN ({names}) GROUP BY batch_id) AS g USING (batch_id)"
             )
             found = {
                 row["batch_id"]: int(row["n"])
                 for row in json.loads(query(stack.settings, sql, "json"))["data"]
             }
             now = time.monotonic()
-            for batch, (at, accepted) in list(waiting.items()):
-                if found.get(batch, 0) >= accepted:
+            for batch, (at, items) in list(waiting.items()):
+                if found.get(batch, 0) >= items:
                     waits.append(now - at)
                     del waiting[batch]
                     last = now
