@@ -14,13 +14,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from benchmarks.broker import kafka
-from streams.codec import SCHEMA_IDS, codec, frame
+from streams.codec import SCHEMA_IDS, frame
 from streams.idempotency import CONTENT_BYTES, hash_of
 from streams.kafka import ensure_topics, idempotent_producer, wait_for_broker
-from streams.ledger import Ledger, Position
+from streams.ledger import Ledger, Position, changelog_records
 from streams.processing import ID_KEY
 from streams.settings import Settings
 from streams.topics import WINDOW
@@ -32,13 +30,12 @@ IDS_A_RECORD = 2_000
 def fill(settings: Settings, ids: int) -> None:
     """Writes ``ids`` ids to the changelog, the position with each record."""
     producer = idempotent_producer(settings)
-    encode, position = codec("window-changes").encode, Position(-1, {}).record()
+    position = Position(-1, {})
     for start in range(0, ids, IDS_A_RECORD):
         numbers = range(start, min(start + IDS_A_RECORD, ids))
         keys = [ID_KEY + hash_of("acme", "native", "gameround", str(number)) for number in numbers]
-        values = [key[:CONTENT_BYTES] for key in keys]
-        puts = msgspec.msgpack.encode(dict(zip(keys, values, strict=True)))
-        value = FRAMES["window-changes"] + encode({"puts": puts, "position": position})
+        [record] = changelog_records({key: key[:CONTENT_BYTES] for key in keys}, position)
+        value = FRAMES["window-changes"] + record
         producer.produce(settings.topic_prefix + WINDOW, value, partition=0)
         producer.poll(0)
     producer.flush()

@@ -37,8 +37,7 @@ FETCH_BYTES = 1 << 20
 record comes all the same."""
 
 ALIVE_EVERY_S = 1.0
-COLLECT_EVERY = 30
-"""Of these."""
+SIGNS_PER_COLLECTION = 30
 
 _TRIM = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's
 
@@ -94,7 +93,7 @@ def create_app(settings: Settings, worker: str) -> faust.App:
         for tick in itertools.count():
             if app.should_stop:
                 return
-            if tick % COLLECT_EVERY == 0:
+            if tick % SIGNS_PER_COLLECTION == 0:
                 await asyncio.to_thread(_give_back_memory)
             _write_alive(home / "alive.json", process)
             await app.sleep(ALIVE_EVERY_S)

@@ -1,5 +1,6 @@
 """Which event is which: keys, hashes, partitions."""
 
+from functools import reduce
 from hashlib import blake2b
 from zlib import crc32
 
@@ -27,13 +28,17 @@ def content_hash(contents: list[bytes]) -> bytes:
     return blake2b(b"".join(contents), digest_size=CONTENT_BYTES).digest()
 
 
-def key_of(*parts: str) -> str:
+def key_of(first: str, *parts: str) -> str:
     """A topic key people can read: ``tenant|player``, with ``%`` and ``|`` in a part escaped."""
-    return "|".join(map(escaped, parts))
+    return reduce(longer_key, parts, _escaped(first))
 
 
-def escaped(part: str) -> str:
-    """A part of a key."""
+def longer_key(key: str, part: str) -> str:
+    """A key with one part more."""
+    return f"{key}|{_escaped(part)}"
+
+
+def _escaped(part: str) -> str:
     if "|" in part or "%" in part:
         return part.replace("%", "%25").replace("|", "%7C")
     return part

@@ -229,11 +229,11 @@ class Ledger:
             _Last(self._profiles.offset),
         )
         self._producer.begin_transaction()
-        for topic, records in effects.outputs.items():
-            self._send(topic, [(key.encode(), datum) for key, datum in records])
+        for topic, outputs in effects.outputs.items():
+            self._send(topic, [(key.encode(), datum) for key, datum in outputs])
         self._send(PROFILES, changes.profiles.items(), changes.profiles_end)
-        packed = _pack(changes.window, position)
-        self._send(WINDOW, [(None, change) for change in packed], changes.window_end)
+        records = changelog_records(changes.window, position)
+        self._send(WINDOW, [(None, record) for record in records], changes.window_end)
         return changes
 
     def _store(self, changes: "_Changes") -> None:
@@ -324,7 +324,7 @@ def _change(puts: Puts, position: Position | None) -> bytes:
     )
 
 
-def _pack(puts: Puts, position: Position) -> list[bytes]:
+def changelog_records(puts: Puts, position: Position) -> list[bytes]:
     """The changelog records of one transaction, the position in the last."""
     change = _change(puts, position)
     if len(change) <= _CHANGES_BYTES_MAX or len(puts) < 2:

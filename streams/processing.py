@@ -24,8 +24,8 @@ from streams.canonical import (
 )
 from streams.canonical import Translated as Derived
 from streams.codec import Record, codec
-from streams.idempotency import digest, escaped, lengthed
-from streams.profiles import Profile, game_key, player_key
+from streams.idempotency import digest, lengthed, longer_key
+from streams.profiles import Profile, game_key, state_key
 from streams.staged import TELLING, Group, StagedItem
 from streams.topics import OUTCOMES, REJECTS, ROUNDS
 from streams.translation import outcome, reject
@@ -106,7 +106,7 @@ class _Item(msgspec.Struct, gc=False):
 
 class _OpenRound(NamedTuple):
     state: rounds.Round
-    state_key: bytes
+    round_key: bytes
     key: str
 
 
@@ -159,14 +159,14 @@ class _Processing:
                     item.source.hash_lead + lengthed(first.player_id, first.round_id)
                 )
                 keys[item.round_key] = item.staged.key
-        for state_key, datum in zip(keys, self.lookup.window(list(keys)), strict=True):
+        for round_key, datum in zip(keys, self.lookup.window(list(keys)), strict=True):
             if datum is not None:
-                self.open_rounds[state_key] = _OpenRound(
-                    rounds.of_state(datum), state_key, keys[state_key]
+                self.open_rounds[round_key] = _OpenRound(
+                    rounds.of_state(datum), round_key, keys[round_key]
                 )
 
     def _look_up_profiles(self, items: list[_Item]) -> None:
-        keys = list({_profile_of(item)[1] for item in items if item.staged.kind in TELLING})
+        keys = list({_profile_key(item) for item in items if item.staged.kind in TELLING})
         self.profiles = dict(zip(keys, self.lookup.profiles(keys), strict=True))
 
     # Deciding --------------------------------------------------------------------------------
@@ -228,8 +228,10 @@ class _Processing:
 
     def _learn(self, item: _Item) -> None:
         """Merges what an event says into its profile; an unknown player comes into being."""
-        kind, key, event = _profile_of(item)
+        key = _profile_key(item)
         known = self.profiles[key]
+        event = decode_content(item.staged.kind, item.staged.contents[0])
+        kind = Kind.GAME if item.staged.kind is Kind.GAME else Kind.PLAYER
         if item.staged.kind is Kind.CUSTOM_EVENT:
             said = profiles.contact_said_by(event)
         else:
@@ -261,16 +263,16 @@ class _Processing:
 
     def _emit_rounds(self) -> None:
         touched = self.touched.values()
-        players = self._round_runs(Kind.PLAYER, [player_key(key) for _, _, key in touched])
+        players = self._round_runs(Kind.PLAYER, [state_key(Kind.PLAYER, key) for _, _, key in touched])
         games = self._round_runs(
             Kind.GAME, [game_key(state.tenant, state.game_id) for state, _, _ in touched]
         )
         emitted = self.effects.outputs[ROUNDS]
-        for (state, state_key, key), player, game in zip(touched, players, games, strict=True):
+        for (state, round_key, key), player, game in zip(touched, players, games, strict=True):
             state.revision += 1
-            self.effects.window[state_key] = rounds.to_state(state)
+            self.effects.window[round_key] = rounds.to_state(state)
             datum = b"%b%b%b" % (rounds.encode_state(state), player, game)
-            emitted.append((f"{key}|{escaped(state.round_id)}", datum))
+            emitted.append((longer_key(key, state.round_id), datum))
 
     def _round_runs(self, kind: Kind, keys: list[str]) -> Iterable[bytes]:
         """With what was learned just now."""
@@ -298,9 +300,6 @@ class _Processing:
                 self.effects.outputs[OUTCOMES].append((source.batch.tenant, datum))
 
 
-def _profile_of(item: _Item) -> tuple[Kind, str, Record]:
-    """Which profile an item tells about: its kind, its state key; and the item's event."""
-    event = decode_content(item.staged.kind, item.staged.contents[0])
-    if item.staged.kind is Kind.GAME:
-        return Kind.GAME, game_key(item.source.batch.tenant, event["game_id"]), event
-    return Kind.PLAYER, player_key(item.staged.key), event
+def _profile_key(item: _Item) -> str:
+    """Of the profile that an item tells about."""
+    return state_key(item.staged.kind, item.staged.key)

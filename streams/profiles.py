@@ -48,15 +48,15 @@ class Value(NamedTuple):
 Profile = dict[str, Value]
 
 
-def player_key(canonical_key: str) -> str:
-    """Key of a player's profile in the table and on its changelog, from ``tenant|player``."""
-    return "player|" + canonical_key
+def state_key(kind: Kind, canonical_key: str) -> str:
+    """Key of a profile in the table and on its changelog, from ``tenant|player`` or ``tenant|game``."""
+    return f"game|{canonical_key}" if kind is Kind.GAME else f"player|{canonical_key}"
 
 
 @lru_cache(20_000)
 def game_key(tenant: str, game_id: str) -> str:
-    """Key of a game's profile in the table and on its changelog."""
-    return key_of("game", tenant, game_id)
+    """The same of a game that is only named."""
+    return state_key(Kind.GAME, key_of(tenant, game_id))
 
 
 def said_by(kind: Kind, event: Record) -> Profile:

@@ -13,7 +13,14 @@ from streams.batch import Invalid, ItemError
 from streams.canonical import Batch, Kind, encode_content
 from streams.codec import Record
 from streams.errors import EnvelopeError
-from streams.idempotency import content_hash, digest, escaped, lengthed, partition_of
+from streams.idempotency import (
+    content_hash,
+    digest,
+    key_of,
+    lengthed,
+    longer_key,
+    partition_of,
+)
 from streams.jsontext import raw_items
 from streams.rounds import transactions_of
 from streams.sources import READERS
@@ -98,7 +105,7 @@ def translate(record: RawRecord, partitions: int) -> Translation:
     except EnvelopeError as error:
         return _refuse_record(record, batch, error.code, error.message)
 
-    tenant = escaped(batch.tenant)
+    tenant = key_of(batch.tenant)
     hash_leads: dict[str, str] = {}
     staged: dict[int, list[StagedItem]] = defaultdict(list)
     invalid: list[tuple[int, Invalid]] = []
@@ -107,18 +114,18 @@ def translate(record: RawRecord, partitions: int) -> Translation:
             invalid.append((position, item))
             continue
         translated = item.translate(batch)
-        event, event_id = translated.source_event, translated.event_id
+        event = translated.source_event
         if event not in hash_leads:
             hash_leads[event] = lengthed(batch.tenant, batch.source, event)
         contents = encode_content(translated)
         hashed = contents if translated.timed else encode_content(replace(translated, occurred_at=0))
-        key = f"{tenant}|{escaped(translated.subject)}"
+        key = longer_key(tenant, translated.subject)
         home = partition_of(key, partitions)
         entry = StagedItem(
             position,
             translated.kind,
             False,
-            digest(f"{hash_leads[event]}{len(event_id)}:{event_id}"),
+            digest(hash_leads[event] + lengthed(translated.event_id)),
             content_hash(hashed),
             key,
             contents,

@@ -3,7 +3,8 @@
 Every query is a chain of named steps::
 
     player, game        the newest facts of each, of what was received until ``as_of``
-    entry               what may count: rounds, deposits, logins, custom events or sports bets
+    ever, entry         what may count: rounds, deposits, logins, custom events or sports bets; then,
+                        for standings, only what lies in the period
     priced              the same, in the campaign's currency
     ruled, ranged       each with the rule that excludes it, '' for none
     progress            of those without: the score as it stood after each

@@ -47,20 +47,23 @@ def migrate(client: Client, database: str, directory: Path = HERE) -> list[str]:
 
 
 _UNCOMMENTED = """
-SELECT v.table AS view, v.name AS column, t.comment AS comment
+SELECT v.table AS view, v.name AS column, s.comment AS comment
 FROM system.columns AS v
-INNER JOIN system.columns AS t
-    ON t.database = v.database AND t.name = v.name
-    AND t.table = concat(
-        transform(v.table, ['players', 'games'], ['player_events', 'game_events'], v.table), '_rows'
+INNER JOIN system.columns AS s
+    ON s.database = v.database AND s.name = v.name
+    AND s.table = transform(
+        v.table,
+        ['players', 'games', 'reconciliation'],
+        ['player_events_rows', 'game_events_rows', 'accounting'],
+        concat(v.table, '_rows')
     )
-WHERE v.database = currentDatabase() AND v.comment = '' AND t.comment != ''
+WHERE v.database = currentDatabase() AND v.comment = '' AND s.comment != ''
 ORDER BY v.table, v.position
 """
 
 
 def _comment_views(client: Client) -> None:
-    """Gives the columns that a view takes over from its table the comments they have there."""
+    """Gives the columns that a view takes over from its source the comments they have there."""
     found: dict[str, list[str]] = defaultdict(list)
     for view, column, comment in client.query(_UNCOMMENTED).result_rows:
         found[str(view)].append(f"COMMENT COLUMN `{column}` {quoted(str(comment))}")

@@ -3,7 +3,7 @@
 import os
 
 from streams.codec import codec
-from streams.ledger import Position, _pack, _window_puts
+from streams.ledger import Position, _window_puts, changelog_records
 from streams.schemas import frames
 from streams.settings import Settings
 
@@ -11,7 +11,7 @@ from streams.settings import Settings
 def test_puts_of_a_large_chunk_go_into_several_records_with_the_position_in_the_last() -> None:
     puts = {os.urandom(17): os.urandom(150) for _ in range(20_000)}
     position = Position(41, {2: (7, 1)})
-    records = _pack(puts, position)
+    records = changelog_records(puts, position)
     assert 4 < len(records) < 10
     assert max(map(len, records)) < 800_000
     assert [codec("window-changes").decode(record)["position"] for record in records] == [
@@ -26,5 +26,5 @@ def test_puts_of_a_large_chunk_go_into_several_records_with_the_position_in_the_
 
 
 def test_a_record_without_puts_carries_the_position() -> None:
-    [record] = _pack({}, Position(3, {}))
+    [record] = changelog_records({}, Position(3, {}))
     assert codec("window-changes").decode(record)["position"]["staged_offset"] == 3

@@ -1,4 +1,4 @@
--- What the columns of views mean; those that a view takes over from its table are commented by migrate.py.
+-- What the columns of views mean; what a view takes over from its source is commented by migrate.py.
 
 ALTER TABLE rounds
     MODIFY COMMENT 'A round, its newest revision.',
@@ -41,12 +41,6 @@ ALTER TABLE accounting
 
 ALTER TABLE reconciliation
     MODIFY COMMENT 'Whether what was accepted stands in its table and in its round, by tenant.',
-    COMMENT COLUMN tenant 'Tenant.',
-    COMMENT COLUMN received 'Items received.',
-    COMMENT COLUMN accepted 'Items that count.',
-    COMMENT COLUMN duplicate 'Items that had been accepted before, with the same content.',
-    COMMENT COLUMN conflict 'Items that contradict what was accepted before.',
-    COMMENT COLUMN rejected 'Items that are not valid.',
     COMMENT COLUMN settled 'Items with an outcome; equals received once the line has drained.',
     COMMENT COLUMN stored 'Accepted items that stand in a table; equals accepted.',
     COMMENT COLUMN transactions 'Game transactions that stand in their table.',

@@ -3,6 +3,8 @@ package peer;
 import java.io.ByteArrayOutputStream;
 import java.io.IOException;
 import java.io.UncheckedIOException;
+import java.math.BigInteger;
+import java.nio.ByteBuffer;
 import org.apache.avro.io.BinaryDecoder;
 import org.apache.avro.io.BinaryEncoder;
 import org.apache.avro.io.DecoderFactory;
@@ -58,6 +60,11 @@ final class Avro {
         } catch (IOException error) {
             throw new UncheckedIOException(error);
         }
+    }
+
+    static BigInteger units(BinaryDecoder in) throws IOException {
+        ByteBuffer bytes = in.readBytes(null);
+        return new BigInteger(bytes.array(), 0, bytes.limit());
     }
 
     private Avro() {}

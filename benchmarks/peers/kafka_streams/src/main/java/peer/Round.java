@@ -2,7 +2,6 @@ package peer;
 
 import java.io.IOException;
 import java.math.BigInteger;
-import java.nio.ByteBuffer;
 import org.apache.avro.io.BinaryDecoder;
 import org.apache.avro.io.BinaryEncoder;
 
@@ -129,19 +128,14 @@ final class Round {
         in.readInt();
         in.readInt();
         in.readInt();
-        it.betAmount = units(in);
-        it.betBonusAmount = units(in);
-        it.winAmount = units(in);
-        it.winBonusAmount = units(in);
+        it.betAmount = Avro.units(in);
+        it.betBonusAmount = Avro.units(in);
+        it.winAmount = Avro.units(in);
+        it.winBonusAmount = Avro.units(in);
         for (int i = 0; i < 4; i++) {
             in.skipBytes();
         }
-        it.largestWinAmount = units(in);
+        it.largestWinAmount = Avro.units(in);
         return it;
-    }
-
-    private static BigInteger units(BinaryDecoder in) throws IOException {
-        ByteBuffer bytes = in.readBytes(null);
-        return new BigInteger(bytes.array(), 0, bytes.limit());
     }
 }

@@ -5,7 +5,6 @@ import com.fasterxml.jackson.core.JsonToken;
 import java.io.IOException;
 import java.math.BigDecimal;
 import java.math.BigInteger;
-import java.nio.ByteBuffer;
 import java.time.LocalDateTime;
 import java.time.OffsetDateTime;
 import java.time.ZoneOffset;
@@ -168,9 +167,8 @@ final class Transaction {
         it.roundId = in.readString();
         it.gameId = in.readString();
         it.win = in.readEnum() == 1;
-        ByteBuffer units = in.readBytes(null);
-        it.amount = new BigInteger(units.array(), 0, units.limit());
-        it.bonus = in.readBytes(units).limit() > 1;
+        it.amount = Avro.units(in);
+        it.bonus = Avro.units(in).signum() > 0;
         it.currency = in.readString();
         return it;
     }
