@@ -8,8 +8,6 @@ process of its own.
 
 import argparse
 import json
-import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -21,7 +19,7 @@ from typing import Any
 
 from chdb.session import Session
 
-from benchmarks.worker import peak_mib
+from benchmarks.machine import described, own_peak_mib
 from connectors.campaigns.compiler import standings
 from connectors.campaigns.definition import Campaign
 from connectors.clickhouse.client import connect
@@ -70,7 +68,7 @@ SCANS = {
     "FROM rounds_rows WHERE tenant = 'acme' GROUP BY game_id",
     "turnover and GGR, a week": "SELECT sum(stake), sum(ggr) FROM rounds WHERE tenant = 'acme' "
     "AND first_event_at >= '2026-03-02' AND first_event_at < '2026-03-09'",
-    "all rounds of a player": "SELECT * FROM rounds WHERE tenant = 'acme' AND player_id = 'p77'",
+    "all rounds of a player": "SELECT * FROM rounds WHERE tenant = 'acme' AND player_id = 'p7'",
     "active players by day": "SELECT toDate(first_event_at), uniq(player_id) FROM rounds "
     "WHERE tenant = 'acme' GROUP BY 1",
 }
@@ -141,7 +139,7 @@ def _ask_here(home: Path, sql: str) -> None:
         "rows_read": result.storage_rows_read(),
         "mib_read": round(result.storage_bytes_read() / 2**20),
         "answer_rows": bytes(result.bytes() or b"").count(b"\n"),
-        "peak_mib": round(peak_mib(os.getpid())),
+        "peak_mib": own_peak_mib(),
     }
     print(json.dumps(found))
 
@@ -160,7 +158,7 @@ def main() -> None:
         began = time.monotonic()
         fill(home, arguments.rounds)
         result: dict[str, Any] = {
-            "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+            **described(),
             "rounds": arguments.rounds,
             "fill_s": round(time.monotonic() - began),
             "disk_mib": round(sum(p.stat().st_size for p in home.rglob("*") if p.is_file()) / 2**20),

@@ -4,12 +4,11 @@ import shutil
 import subprocess
 import sys
 import venv
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 from streams.settings import Settings
-from streams.stack import Stack
 
 PEERS = Path(__file__).parent / "peers"
 _STREAMS = PEERS / "kafka_streams"
@@ -17,18 +16,14 @@ _QUIX_VENV = PEERS / "quix_venv"
 
 
 class Contender(NamedTuple):
-    """One implementation of the job: how to build it, and the command that runs it.
+    """One implementation of the job: how to build it, and the command of each of its processes.
 
     ``events``: the two sizes from which its steady cost is taken.
     """
 
     build: Callable[[], None]
-    command: Callable[[Settings], list[str]]
+    commands: Callable[[Settings], list[list[str]]]
     events: tuple[int, int]
-
-    def environment(self, settings: Settings) -> Mapping[str, str]:
-        """Of its process."""
-        return Stack(settings).environment
 
 
 def _nothing() -> None:
@@ -36,24 +31,17 @@ def _nothing() -> None:
 
 
 def _build_streams() -> None:
-    command = [
-        "mvn",
-        "-q",
-        "-B",
-        "-f",
-        str(_STREAMS / "pom.xml"),
-        "package",
-        "dependency:copy-dependencies",
-    ]
-    subprocess.run([*command, f"-DoutputDirectory={_STREAMS / 'target' / 'lib'}"], check=True)
+    libraries = f"-DoutputDirectory={_STREAMS / 'target' / 'lib'}"
+    goals = "package", "dependency:copy-dependencies", libraries
+    command = ["mvn", "-q", "-B", "-f", str(_STREAMS / "pom.xml"), *goals]
+    subprocess.run(command, check=True, stdout=sys.stderr)
 
 
-def _streams(settings: Settings) -> list[str]:
+def _streams(settings: Settings) -> list[list[str]]:
     target = _STREAMS / "target"
     classes = f"{target / 'peer-kafka-streams-1.jar'}:{target / 'lib'}/*"
-    home = str(settings.data_dir / "peer")
-    where = settings.kafka_bootstrap, settings.topic_prefix, home
-    return ["java", "-Xms1g", "-Xmx1g", "-XX:+UseParallelGC", "-cp", classes, "peer.Main", *where]
+    java = "java", "-Xms1g", "-Xmx1g", "-XX:+UseParallelGC", "-cp", classes
+    return [[*java, "peer.Main", *_where(settings)]]
 
 
 def _build_quix() -> None:
@@ -66,24 +54,27 @@ def _build_quix() -> None:
         (_QUIX_VENV / "ready").touch()
 
 
-def _quix(settings: Settings) -> list[str]:
-    home = str(settings.data_dir / "peer")
-    where = settings.kafka_bootstrap, settings.topic_prefix, home
-    return [str(_QUIX_VENV / "bin" / "python"), str(PEERS / "quix.py"), *where]
+def _quix(settings: Settings) -> list[list[str]]:
+    return [[str(_QUIX_VENV / "bin" / "python"), str(PEERS / "quix.py"), *_where(settings)]]
 
 
-def _faust(settings: Settings) -> list[str]:
-    home = str(settings.data_dir / "peer")
-    where = settings.kafka_bootstrap, settings.topic_prefix, home
-    return [sys.executable, str(PEERS / "stock_faust.py"), *where]
+def _faust(settings: Settings) -> list[list[str]]:
+    return [[sys.executable, str(PEERS / "stock_faust.py"), *_where(settings)]]
 
 
-def _roundhouse(settings: Settings) -> list[str]:
-    return [sys.executable, "-m", "streams.cli", "worker-process", "0"]
+def _where(settings: Settings) -> tuple[str, str, str]:
+    """The arguments of a peer: the broker, what topics begin with, and where to keep state."""
+    return settings.kafka_bootstrap, settings.topic_prefix, str(settings.data_dir / "peer")
+
+
+def _roundhouse(processes: int) -> Callable[[Settings], list[list[str]]]:
+    command = [sys.executable, "-m", "streams.cli", "worker-process"]
+    return lambda settings: [[*command, str(index)] for index in range(processes)]
 
 
 CONTENDERS = {
-    "roundhouse": Contender(_nothing, _roundhouse, (400_000, 1_600_000)),
+    "roundhouse": Contender(_nothing, _roundhouse(1), (400_000, 1_600_000)),
+    "roundhouse, two processes": Contender(_nothing, _roundhouse(2), (400_000, 1_600_000)),
     "kafka-streams": Contender(_build_streams, _streams, (400_000, 1_600_000)),
     "quix": Contender(_build_quix, _quix, (50_000, 150_000)),
     "faust": Contender(_nothing, _faust, (10_000, 30_000)),

@@ -11,22 +11,20 @@ ClickHouse (received = settled, accepted = stored, transactions = in rounds):
 
 import argparse
 import http.client
-import itertools
 import json
-import os
-import platform
 import statistics
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.worker import cpu_s, peak_mib
-from benchmarks.yardstick import TENANTS, bodies
+from benchmarks.machine import cpu_s, described, peak_mib
+from benchmarks.yardstick import BATCH_ITEMS, TENANTS, bodies
 from connectors.clickhouse.query import query
 from connectors.demo.run import accounts, is_balanced
 from connectors.edge.tenants import Registry
@@ -58,16 +56,32 @@ def requests(items: int, batch_items: int, seed: int = 1) -> list[Body]:
 
 
 class Poster:
-    """Posts bodies over connections that are kept open."""
+    """Posts bodies from a few threads, over connections that are kept open."""
 
     def __init__(self, stack: Stack, keys: dict[str, str]) -> None:
         self._where = stack.settings.edge_host, stack.settings.edge_port
         self._keys = keys
         self._local = threading.local()
         self._connections: list[http.client.HTTPConnection] = []
+        self._pool = ThreadPoolExecutor(POSTERS)
+        self._posts: deque[Future[None]] = deque()
 
-    def post(self, body: Body) -> str:
-        """Returns the batch id of an acknowledged request. Raises ``RuntimeError`` if it is refused."""
+    def post(self, body: Body, at: float = 0.0, answered: "Answered | None" = None) -> None:
+        """Has a body posted, not before ``at``; ``answered`` is told."""
+        self._posts.append(self._pool.submit(self._post, body, at, answered))
+
+    def check(self) -> None:
+        """Raises what went wrong with a post."""
+        while self._posts and self._posts[0].done():
+            self._posts.popleft().result()
+
+    def wait(self) -> None:
+        """Returns when everything is answered. Raises what went wrong."""
+        while self._posts:
+            self._posts.popleft().result()
+
+    def _post(self, body: Body, at: float, answered: "Answered | None") -> None:
+        time.sleep(max(0.0, at - time.monotonic()))
         connection: http.client.HTTPConnection | None = getattr(self._local, "connection", None)
         if connection is None:
             connection = self._local.connection = http.client.HTTPConnection(*self._where, timeout=60)
@@ -78,12 +92,18 @@ class Poster:
         answer.read()
         if answer.status not in (204, 422):  # 422: some items were refused, the others are taken
             raise RuntimeError(f"the edge answered {answer.status}")
-        return answer.headers["x-batch-id"] or ""
+        if answered is not None:
+            answered[answer.headers["x-batch-id"] or ""] = time.monotonic(), body.items
 
     def close(self) -> None:
-        """Closes the connections."""
+        """Ends the threads and closes the connections."""
+        self._pool.shutdown(cancel_futures=True)
         for connection in self._connections:
             connection.close()
+
+
+Answered = dict[str, tuple[float, int]]
+"""When a batch was answered, and how many items it has."""
 
 
 @contextmanager
@@ -103,15 +123,24 @@ def settled(settings: Settings) -> int:
     return int(json.loads(query(settings, sql, "json"))["data"][0]["n"] or 0)
 
 
-def wait_until_settled(stack: Stack, items: int) -> None:
-    """Returns when so many items are settled. Raises ``RuntimeError`` if they do not come."""
-    count, last = 0, time.monotonic()
-    while count < items:
+def wait_until_settled(
+    stack: Stack, poster: Poster, items: int, progress: Callable[[int], None] = lambda count: None
+) -> None:
+    """Returns when so many items are settled; ``progress`` is told how many are.
+
+    Raises ``RuntimeError`` if they do not come.
+    """
+    before, last = -1, time.monotonic()
+    while True:
         stack.supervisor.check()
-        now, before = time.monotonic(), count
+        poster.check()
         count = settled(stack.settings)
-        last = now if count > before else last
-        if now - last > 60:
+        progress(count)
+        if count >= items:
+            return
+        if count > before:
+            before, last = count, time.monotonic()
+        if time.monotonic() - last > 60:
             raise RuntimeError(f"the line stands still at {count} of {items}")
         time.sleep(POLL_S)
 
@@ -148,59 +177,33 @@ class Usage:
         return {name: round(peak_mib(pid)) for name, pid in self._pids.items()}
 
 
-def post_all(poster: Poster, made: list[Body], gate: threading.Semaphore | None = None) -> None:
-    """Posts everything from a few threads; a permit of ``gate`` is taken for each body."""
-    queue = iter(made)
-    lock = threading.Lock()
-    failed: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            while not failed:
-                with lock:
-                    body = next(queue, None)
-                if body is None:
-                    return
-                if gate is not None:
-                    gate.acquire()
-                poster.post(body)
-        except BaseException as error:
-            failed.append(error)
-
-    threads = [threading.Thread(target=run) for _ in range(POSTERS)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if failed:
-        raise failed[0]
+def warm_up(stack: Stack, poster: Poster, made: list[Body]) -> int:
+    """Posts ``made`` and waits for it; returns how many items it has."""
+    for body in made:
+        poster.post(body)
+    items = sum(body.items for body in made)
+    wait_until_settled(stack, poster, items)
+    return items
 
 
 def sustained(items: int, workers: int) -> dict[str, Any]:
     """The rate at which items settle while the line has always more to do, and what each costs."""
-    made = requests(items, 500)
-    warm = made[: int(len(made) * WARM_UP_SHARE)]
-    rest = made[len(warm) :]
+    made = requests(items, BATCH_ITEMS)
+    warm = int(len(made) * WARM_UP_SHARE)
+    coming = iter(made[warm:])
+    total = sum(body.items for body in made)
     with line(workers) as (stack, poster):
-        post_all(poster, warm)
-        warm_items = sum(body.items for body in warm)
-        wait_until_settled(stack, warm_items)
+        sent = warm_items = warm_up(stack, poster, made[:warm])
+
+        def keep_ahead(count: int) -> None:
+            nonlocal sent
+            while sent - count < AHEAD_ITEMS and (body := next(coming, None)) is not None:
+                poster.post(body)
+                sent += body.items
+
         usage, began = Usage(stack), time.monotonic()
-        gate = threading.Semaphore(AHEAD_ITEMS // 500)
-        feeding = threading.Thread(target=post_all, args=(poster, rest, gate))
-        feeding.start()
-        done, total = warm_items, warm_items + sum(body.items for body in rest)
-        while done < total:
-            stack.supervisor.check()
-            now = settled(stack.settings)
-            for _ in range((now - done) // 500):
-                gate.release()
-            done += (now - done) // 500 * 500
-            if now == total:
-                break
-            time.sleep(POLL_S)
+        wait_until_settled(stack, poster, total, keep_ahead)
         wall = time.monotonic() - began
-        feeding.join()
         costs, peaks = usage.us_per(total - warm_items), usage.peak_mib()
         verify(stack.settings)
     return {
@@ -215,28 +218,16 @@ def sustained(items: int, workers: int) -> dict[str, Any]:
 
 def latency(rate: float, seconds: float, workers: int) -> dict[str, Any]:
     """Seconds from the answer until all rows of a batch can be read, at ``rate`` items a second."""
-    made = requests(int(rate * seconds) + 20_000, 500, seed=2)
-    warm, rest = made[:40], made[40:]
-    answered: dict[str, tuple[float, int]] = {}
+    made = requests(int(rate * seconds) + 20_000, BATCH_ITEMS, seed=2)
+    rest = made[40:]
+    answered: Answered = {}
     with line(workers) as (stack, poster):
-        post_all(poster, warm)
-        wait_until_settled(stack, sum(body.items for body in warm))
+        warm_up(stack, poster, made[:40])
         usage, began = Usage(stack), time.monotonic()
-        numbers = itertools.count()
-
-        def run() -> None:
-            while (number := next(numbers)) < len(rest):
-                time.sleep(max(0.0, began + number * 500 / rate - time.monotonic()))
-                batch = poster.post(rest[number])
-                answered[batch] = time.monotonic(), rest[number].items
-
-        threads = [threading.Thread(target=run) for _ in range(POSTERS)]
-        for thread in threads:
-            thread.start()
-        waits = _watch(stack, answered, len(rest))
-        for thread in threads:
-            thread.join()
-        idle = usage.us_per(sum(body.items for body in rest))
+        for number, body in enumerate(rest):
+            poster.post(body, began + number * BATCH_ITEMS / rate, answered)
+        waits = _watch(stack, poster, answered, len(rest))
+        costs = usage.us_per(sum(body.items for body in rest))
         verify(stack.settings)
     waits.sort()
     return {
@@ -246,7 +237,7 @@ def latency(rate: float, seconds: float, workers: int) -> dict[str, Any]:
         "p95_ms": _percentile(waits, 95),
         "p99_ms": _percentile(waits, 99),
         "worst_ms": round(waits[-1] * 1000),
-        "cpu_us_per_event": idle,
+        "cpu_us_per_event": costs,
     }
 
 
@@ -254,14 +245,15 @@ def _percentile(waits: list[float], share: int) -> int:
     return round(statistics.quantiles(waits, n=100, method="inclusive")[share - 1] * 1000)
 
 
-def _watch(stack: Stack, answered: dict[str, tuple[float, int]], batches: int) -> list[float]:
+def _watch(stack: Stack, poster: Poster, answered: Answered, batches: int) -> list[float]:
     """Looks every :data:`POLL_S` which batches are whole."""
     waits: list[float] = []
-    waiting: dict[str, tuple[float, int]] = {}
+    waiting: Answered = {}
     known: set[str] = set()
     last = time.monotonic()
     while len(waits) < batches:
         stack.supervisor.check()
+        poster.check()
         for batch in answered.keys() - known:
             known.add(batch)
             waiting[batch] = answered[batch]
@@ -296,15 +288,15 @@ def request_sizes(workers: int) -> list[dict[str, Any]]:
     for size in REQUEST_ITEMS:
         made = requests(int(max(20_000, size * 200)), size, seed=3)
         with line(workers) as (stack, poster):
-            post_all(poster, made[:5])
-            items = sum(body.items for body in made[:5])
-            wait_until_settled(stack, items)
+            warm = warm_up(stack, poster, made[:5])
             usage, began = Usage(stack), time.monotonic()
-            post_all(poster, made[5:])
+            for body in made[5:]:
+                poster.post(body)
+            poster.wait()
             wall = time.monotonic() - began
             rest = sum(body.items for body in made[5:])
             edge = usage.us_per(len(made) - 5)["edge"]
-            wait_until_settled(stack, items + rest)
+            wait_until_settled(stack, poster, warm + rest)
             costs = usage.us_per(rest)
             verify(stack.settings)
         rows.append(
@@ -328,10 +320,7 @@ def main() -> None:
     parser.add_argument("--only", choices=("sustained", "latency", "requests"))
     parser.add_argument("--rate", type=float, default=0.0, help="the full rate, where it is known")
     arguments = parser.parse_args()
-    result: dict[str, Any] = {
-        "date": f"{datetime.now(UTC):%Y-%m-%d}",
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
-    }
+    result: dict[str, Any] = {**described()}
     rate = arguments.rate
     if arguments.only in (None, "sustained"):
         result["sustained"] = sustained(arguments.items, arguments.workers)

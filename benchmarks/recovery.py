@@ -6,19 +6,17 @@ partition on an empty disk and on the disk it leaves, and measures.
 
 import argparse
 import json
-import os
-import platform
-import resource
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 from benchmarks.broker import kafka
+from benchmarks.machine import described, own_peak_mib
 from streams.codec import SCHEMA_IDS, frame
 from streams.idempotency import CONTENT_BYTES, hash_of
 from streams.kafka import ensure_topics, idempotent_producer, wait_for_broker
-from streams.ledger import Ledger, Position, changelog_records
+from streams.ledger import WINDOW_FOLDER, Ledger, Position, changelog_records, home_of
 from streams.processing import ID_KEY
 from streams.settings import Settings
 from streams.topics import WINDOW
@@ -59,7 +57,7 @@ def measure(ids: int) -> dict[str, Any]:
         found = ledger.window([ID_KEY + hash_of("acme", "native", "gameround", str(ids - 1))])
         assert found[0] is not None, "the last id was not recovered"
         ledger.close()
-        window = settings.state_home / "bench" / "partition-0" / "window"
+        window = home_of(settings, "bench", 0) / WINDOW_FOLDER
         left = _bytes(window)
         again, _, ledger = opened(settings, cluster)
         for table in ledger._window._generations.values():
@@ -73,7 +71,7 @@ def measure(ids: int) -> dict[str, Any]:
             "kept_disk_s": round(again, 2),
             "disk_bytes_per_id": round(left / ids, 1),
             "disk_bytes_per_id_compacted": round(_bytes(window) / ids, 1),
-            "peak_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+            "peak_mib": own_peak_mib(),
         }
 
 
@@ -86,10 +84,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--ids", type=int, nargs="+", default=[1_000_000])
     arguments = parser.parse_args()
-    result = {
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
-        "runs": [measure(ids) for ids in arguments.ids],
-    }
+    result = {**described(), "runs": [measure(ids) for ids in arguments.ids]}
     print(json.dumps(result, indent=2))
 
 

@@ -1,20 +1,18 @@
 """The yardstick job on a real Kafka, Roundhouse's worker and its peers: CPU an event, events a second.
 
-``raw.batches`` is loaded first, then one process is started: the figure is that process's own. The
+``raw.batches`` is loaded first, then the contender is started: the figure is its processes' own. The
 difference of two sizes gives the steady cost, without start-up and warm-up. A run is verified against
 the generator's summary before its figure is printed; a wrong run prints none and fails.
 """
 
 import argparse
 import json
-import os
-import platform
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,29 +21,17 @@ from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-def
 
 from benchmarks.broker import kafka
 from benchmarks.contenders import CONTENDERS, Contender
+from benchmarks.machine import cpu_s, described, peak_mib
 from benchmarks.yardstick import Summary, bodies
 from streams.canonical import Batch
 from streams.codec import codec, unframe
 from streams.kafka import committed_consumer, ensure_topics
 from streams.money import from_bytes, to_decimal
 from streams.settings import Settings
+from streams.stack import Stack
 from streams.translation import headers_of
 
-TICK = os.sysconf("SC_CLK_TCK")
-
-
-def cpu_s(pid: int) -> float:
-    """CPU seconds a process has used, its threads included."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICK
-
-
-def peak_mib(pid: int) -> float:
-    """Peak resident memory."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmHWM"):
-            return int(line.split()[1]) / 1024
-    return 0.0
+BATCH_ITEMS = 500
 
 
 def load(settings: Settings, events: int, batch_items: int) -> Summary:
@@ -69,28 +55,32 @@ def load(settings: Settings, events: int, batch_items: int) -> Summary:
     return summary
 
 
-def run(contender: Contender, events: int, batch_items: int, home: Path) -> dict[str, Any]:
-    """One size, on a Kafka of its own."""
-    with kafka(home) as (settings, broker), (home / "log").open("wb") as log:
+def run(
+    contender: Contender,
+    events: int,
+    batch_items: int,
+    home: Path,
+    *,
+    partitions: int = 4,
+    prepare: Callable[[Settings], None] | None = None,
+) -> dict[str, Any]:
+    """One size, on a Kafka of its own; ``prepare`` is called when there are topics."""
+    with kafka(home) as (node, broker):
+        settings = node.model_copy(update={"partitions": partitions})
         ensure_topics(settings)
         _make_peer_topic(settings)
+        if prepare is not None:
+            prepare(settings)
         expected = load(settings, events, batch_items)
         broker_before = cpu_s(broker)
         began = time.monotonic()
         (home / "peer").mkdir()
-        with subprocess.Popen(
-            contender.command(settings), env=contender.environment(settings), stdout=log, stderr=log
-        ) as process:
-            try:
-                first = wait_for_all(settings, expected.accepted, process)
-            except BaseException:
-                process.kill()
-                print((home / "log").read_text()[-3000:], file=sys.stderr)
-                raise
+        with _started(contender.commands(settings), settings, home / "log") as processes:
+            first = wait_for_all(settings, expected.accepted, processes)
             wall = time.monotonic() - first
-            cpu, peak = cpu_s(process.pid), peak_mib(process.pid)
+            cpu = sum(cpu_s(process.pid) for process in processes)
+            peak = sum(peak_mib(process.pid) for process in processes)
             broker_cpu = cpu_s(broker) - broker_before
-            process.terminate()
         verify(settings, expected)
     return {
         "events": expected.received,
@@ -102,6 +92,28 @@ def run(contender: Contender, events: int, batch_items: int, home: Path) -> dict
     }
 
 
+@contextmanager
+def _started(
+    commands: list[list[str]], settings: Settings, log: Path
+) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """The contender's processes, which end with the block; what they logged is shown if it fails."""
+    environment = Stack(settings).environment
+    with log.open("wb") as out, ExitStack() as running:
+        processes = [
+            running.enter_context(subprocess.Popen(command, env=environment, stdout=out, stderr=out))
+            for command in commands
+        ]
+        try:
+            yield processes
+        except BaseException:
+            for process in processes:
+                process.kill()
+            print(log.read_text()[-3000:], file=sys.stderr)
+            raise
+        for process in processes:
+            process.terminate()
+
+
 def _make_peer_topic(settings: Settings) -> None:
     """Where the peers send their events by player; the like of ``staged``."""
     admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap})
@@ -110,7 +122,9 @@ def _make_peer_topic(settings: Settings) -> None:
         made.result()
 
 
-def wait_for_all(settings: Settings, accepted: int, process: subprocess.Popen[bytes]) -> float:
+def wait_for_all(
+    settings: Settings, accepted: int, processes: Sequence[subprocess.Popen[bytes]]
+) -> float:
     """Returns when so many canonical events are committed: the moment at which the first was."""
     consumer = committed_consumer(settings, "bench", **{"enable.partition.eof": False})
     topic = f"{settings.topic_prefix}canonical.game-transactions"
@@ -122,8 +136,8 @@ def wait_for_all(settings: Settings, accepted: int, process: subprocess.Popen[by
         now = time.monotonic()
         if messages:
             first, last = first or now, now
-        if now - last > 120 or process.poll() is not None:
-            raise RuntimeError(f"the process stands still or ended at {seen} of {accepted}")
+        if now - last > 120 or any(process.poll() is not None for process in processes):
+            raise RuntimeError(f"a process ended, or all stand still, at {seen} of {accepted}")
     consumer.close()
     return first
 
@@ -183,11 +197,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=list(CONTENDERS))
     parser.add_argument("--events", type=int, nargs="+", default=[], help="sizes for all of them")
-    parser.add_argument("--batch-items", type=int, default=500)
+    parser.add_argument("--batch-items", type=int, default=BATCH_ITEMS)
     arguments = parser.parse_args()
     result = {
-        "date": f"{datetime.now(UTC):%Y-%m-%d}",
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+        **described(),
         "batch_items": arguments.batch_items,
         "contenders": [
             measure(name, arguments.events, arguments.batch_items) for name in arguments.contenders

@@ -4,9 +4,10 @@ The edge and the translate stage both read with :func:`read`, so they agree on e
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Annotated, Any, NamedTuple, Protocol
+from typing import Annotated, NamedTuple, Protocol
 
 from pydantic import (
     BaseModel,
@@ -19,8 +20,8 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from streams.canonical import Batch, Translated
-from streams.errors import EnvelopeError, TooManyItems
-from streams.jsontext import decode, pointer
+from streams.errors import TooManyItems
+from streams.jsontext import pointer
 from streams.money import to_units
 
 ITEMS_MAX = 10_000
@@ -98,7 +99,8 @@ def parse_number(value: object) -> int:
         raise PydanticCustomError("out_of_range", "has {why}", {"why": str(error)}) from None
 
 
-def _parse_amount(value: object) -> int:
+def parse_amount(value: object) -> int:
+    """Units (10**-18) of a JSON number that is not negative."""
     units = parse_number(value)
     if units < 0:
         raise PydanticCustomError("out_of_range", "must be zero or more")
@@ -107,7 +109,7 @@ def _parse_amount(value: object) -> int:
 
 Timestamp = Annotated[int, PlainValidator(parse_timestamp)]
 Number = Annotated[int, PlainValidator(parse_number)]
-Amount = Annotated[int, PlainValidator(_parse_amount)]
+Amount = Annotated[int, PlainValidator(parse_amount)]
 Id = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 Text = Annotated[str, StringConstraints(max_length=1024)]
 Currency = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")]
@@ -147,63 +149,20 @@ def errors_of(error: ValidationError, *where: str | int) -> tuple[ItemError, ...
     return tuple(found)
 
 
-def part_of(whole: str) -> Callable[[int, ValidationInfo], int]:
+@dataclass(frozen=True)
+class PartOf:
     """A validator: the amount must not exceed the field ``whole``, which stands before it."""
 
-    def check(part: int, info: ValidationInfo) -> int:
-        amount = info.data.get(whole)
+    whole: str
+
+    def __call__(self, part: int, info: ValidationInfo) -> int:
+        """As pydantic calls it."""
+        amount = info.data.get(self.whole)
         if amount is not None and part > amount:
             raise PydanticCustomError(
-                "exceeds_whole", "must not exceed {whole}, which it is part of", {"whole": whole}
+                "exceeds_whole", "must not exceed {whole}, which it is part of", {"whole": self.whole}
             )
         return part
-
-    return check
-
-
-# Bulk bodies ---------------------------------------------------------------------------------
-
-
-def bulk_reader(kinds: dict[str, type[Data]]) -> Reader:
-    """A reader of ``{"items": [...]}`` or a bare array of ``{"event": kind, "data": {...}}``."""
-    validators = {name: model.__pydantic_validator__.validate_python for name, model in kinds.items()}
-    allowed = ", ".join(kinds)
-
-    def read_item(item: Any, *where: str | int) -> Item | Invalid:
-        if not isinstance(item, dict):
-            return _invalid("wrong_type", "item must be an object", *where)
-        event = item.get("event")
-        if event is None:
-            return _invalid("required", "event is required", *where, "event")
-        validate = validators.get(event) if isinstance(event, str) else None
-        if validate is None:
-            return _invalid("unknown_event", f"event must be one of {allowed}", *where, "event")
-        if "data" not in item:
-            return _invalid("required", "data is required", *where, "data")
-        try:
-            valid: Item = validate(item["data"])
-        except ValidationError as error:
-            return Invalid(errors_of(error, *where, "data"))
-        return valid
-
-    def read_body(body: bytes, batch: Batch, items_max: int) -> list[Item | Invalid]:
-        outer = decode(body)
-        where: tuple[str, ...] = ()
-        if isinstance(outer, dict):
-            where = ("items",)
-            if "items" not in outer:
-                raise EnvelopeError("wrong_envelope", "/items", "items is required.")
-            outer = outer["items"]
-        if not isinstance(outer, list):
-            raise EnvelopeError(
-                "wrong_envelope",
-                pointer(*where),
-                'The body must be {"items": [...]} or a JSON array of items.',
-            )
-        check_count(len(outer), items_max)
-        return [read_item(item, *where, index) for index, item in enumerate(outer)]
-
-    return read_body
 
 
 def check_count(count: int, items_max: int) -> None:
@@ -212,7 +171,3 @@ def check_count(count: int, items_max: int) -> None:
         raise TooManyItems(
             "too_many_items", "", f"The body holds {count} items; send at most {items_max} at once."
         )
-
-
-def _invalid(code: str, message: str, *where: str | int) -> Invalid:
-    return Invalid((ItemError(code, pointer(*where), message),))

@@ -32,9 +32,14 @@ def _no_constant(text: str) -> Any:
     raise ValueError(f"{text} is not a JSON number")
 
 
+class _Bulk(msgspec.Struct):
+    items: list[msgspec.Raw]
+
+
 _FAST = msgspec.json.Decoder(float_hook=_exact)
 _RAW = msgspec.json.Decoder(dict[str, msgspec.Raw] | list[msgspec.Raw])
 _RAW_LIST = msgspec.json.Decoder(list[msgspec.Raw])
+_BULK = msgspec.json.Decoder(_Bulk | list[msgspec.Raw])
 _SLOW = json.JSONDecoder(parse_float=_exact, parse_int=_exact_int, parse_constant=_no_constant)
 
 
@@ -62,6 +67,21 @@ def decode(body: bytes) -> Any:
         raise _not_json("it is nested too deeply") from None
     except ValueError as error:
         raise _not_json(error) from None
+
+
+def items(body: bytes) -> tuple[tuple[str, ...], list[msgspec.Raw] | None]:
+    """The text of each item of a bulk body, and where in it the items are.
+
+    None if the body is not plainly ``{"items": [...]}`` or ``[...]``: :func:`decode` has to read it.
+    Raises ``EnvelopeError`` if it is not UTF-8. Texts are JSON, but not yet read: a number in them may
+    still be absurd.
+    """
+    text_of(body)
+    try:
+        outer = _BULK.decode(body)
+    except (ValueError, RecursionError):
+        return (), None
+    return ((), outer) if isinstance(outer, list) else (("items",), outer.items)
 
 
 def raw_items(body: bytes) -> list[bytes]:

@@ -22,6 +22,7 @@ import math
 import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple, cast
 
 import msgspec
@@ -49,6 +50,9 @@ _PACK = msgspec.msgpack.Encoder().encode
 _UNPACK = msgspec.msgpack.Decoder(dict[bytes, bytes]).decode
 _ROUND_RUNS_MAX = 50_000
 
+WINDOW_FOLDER = "window"
+"""Of the window table, in the partition's home."""
+
 
 class Position(NamedTuple):
     """How far the input is applied. ``raw`` by raw partition: (offset, part)."""
@@ -70,6 +74,11 @@ class Position(NamedTuple):
         return cls(record["staged_offset"], raw)
 
 
+def home_of(settings: Settings, worker: str, partition: int) -> Path:
+    """Where a worker keeps the state of a partition."""
+    return settings.state_home / worker / f"partition-{partition}"
+
+
 class Ledger:
     """Exactly-once bookkeeping of one staged partition. Blocking; one thread at a time."""
 
@@ -81,7 +90,7 @@ class Ledger:
         self.frames = frames
         self._producer = _fencing_producer(settings, partition)
         self._cluster = cluster
-        self._home = settings.state_home / worker / f"partition-{partition}"
+        self._home = home_of(settings, worker, partition)
         self._round_runs: dict[str, bytes] = {}
         self._stores: list[Window | Table] = []
         try:
@@ -98,7 +107,7 @@ class Ledger:
     # Opening ---------------------------------------------------------------------------------
 
     def _open(self) -> None:
-        self._window = Window(self._home / "window", self._cluster, self.settings.window_s)
+        self._window = Window(self._home / WINDOW_FOLDER, self._cluster, self.settings.window_s)
         self._stores.append(self._window)
         self._profiles = Table(self._home / "profiles", self._cluster)
         self._stores.append(self._profiles)

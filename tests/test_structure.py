@@ -27,14 +27,15 @@ CORE = [
     *(
         ROOT / "streams" / f"{name}.py"
         for name in (
-            "avro_encoder", "batch", "canonical", "codec", "errors", "idempotency", "jsontext", "money",
-            "processing", "profiles", "rounds", "staged", "topics", "translation",
+            "avro_encoder", "batch", "bulk", "canonical", "codec", "errors", "idempotency", "jsontext",
+            "money", "processing", "profiles", "rounds", "staged", "topics", "translation",
         )
     ),
 ]  # fmt: skip
 PURE = {
-    "collections", "dataclasses", "datetime", "decimal", "enum", "fastavro", "functools", "hashlib",
-    "io", "json", "msgspec", "pathlib", "pydantic", "pydantic_core", "typing", "zlib",
+    "annotated_types", "collections", "dataclasses", "datetime", "decimal", "enum", "fastavro",
+    "functools", "hashlib", "io", "json", "msgspec", "pathlib", "pydantic", "pydantic_core", "types",
+    "typing", "zlib",
 }  # fmt: skip
 CLOCKS = {"now", "utcnow", "today", "time", "time_ns", "monotonic"}
 AVRO = sorted((ROOT / "avro").glob("*.avsc"))

@@ -14,11 +14,11 @@ from streams.batch import (
     Data,
     Id,
     Number,
+    PartOf,
     Text,
     Timestamp,
-    bulk_reader,
-    part_of,
 )
+from streams.bulk import bulk_reader
 from streams.canonical import Batch, Kind, Translated, player_body
 from streams.idempotency import key_of
 from streams.money import to_bytes
@@ -65,7 +65,7 @@ class Casino(Event):
     type: Literal["bet", "win", "loss", "rollbackbet", "rollbackwin"]
     amount: Amount
     currency: Currency
-    bonus_wager_amount: Annotated[Amount, AfterValidator(part_of("amount"))]
+    bonus_wager_amount: Annotated[Amount, AfterValidator(PartOf("amount"))]
 
     def translate(self, batch: Batch) -> Translated:
         """A game transaction."""
@@ -94,10 +94,10 @@ class Gameround(Event):
     user_currency: CryptoCurrency
     meta_reporting_currency: Currency | None = None
     total_bet_user: Amount
-    bonus_bet_user: Annotated[Amount, AfterValidator(part_of("total_bet_user"))]
+    bonus_bet_user: Annotated[Amount, AfterValidator(PartOf("total_bet_user"))]
     total_bet_base: Amount | None = None
     total_win_user: Amount
-    bonus_win_user: Annotated[Amount, AfterValidator(part_of("total_win_user"))]
+    bonus_win_user: Annotated[Amount, AfterValidator(PartOf("total_win_user"))]
     total_win_base: Amount | None = None
 
     def translate(self, batch: Batch) -> Translated:
@@ -239,7 +239,7 @@ class SportsBet(Event):
     odds: Number | None = None
     total_odds: Number | None = None
     bets: Annotated[list[Selection], Field(max_length=100)] | None = None
-    bonus_wager_amount: Annotated[Amount, AfterValidator(part_of("amount"))]
+    bonus_wager_amount: Annotated[Amount, AfterValidator(PartOf("amount"))]
     currency: Currency
     is_cashout: bool = False
     status: Id

@@ -12,8 +12,8 @@ from streams.batch import (
     Number,
     Text,
     Timestamp,
-    bulk_reader,
 )
+from streams.bulk import bulk_reader
 from streams.canonical import Batch, Kind, Translated, player_body
 from streams.money import to_bytes
 

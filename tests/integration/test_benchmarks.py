@@ -4,19 +4,20 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import line, worker
+from benchmarks import growth, line, worker
 from benchmarks.broker import kafka
 from benchmarks.contenders import CONTENDERS
 from streams.kafka import ensure_topics
+from streams.settings import Settings
 
 pytestmark = pytest.mark.kafka
 
 
-@pytest.mark.parametrize("name", ["roundhouse", "kafka-streams", "faust"])
+@pytest.mark.parametrize("name", ["roundhouse, two processes", "kafka-streams", "faust"])
 def test_a_contender_does_the_whole_job(name: str, tmp_path: Path) -> None:
     contender = CONTENDERS[name]
     contender.build()
-    found = worker.run(contender, 5_000, 500, tmp_path)
+    found = worker.run(contender, 5_000, worker.BATCH_ITEMS, tmp_path)
     assert found["events"] == 5_000
     assert found["cpu_s"] > 0
 
@@ -39,3 +40,20 @@ def test_latency_is_that_of_every_batch() -> None:
     found = line.latency(4_000, 2, 1)
     assert found["batches"] == 16
     assert found["p50_ms"] <= found["p99_ms"] <= found["worst_ms"]
+
+
+def test_the_worker_works_beside_ids_that_were_there_before(tmp_path: Path) -> None:
+    filled: list[Path] = []
+
+    def fill(settings: Settings) -> None:
+        growth.fill(settings, 8_000)
+        filled.extend(settings.state_home.glob("worker-0/partition-*/window/*/*.sst"))
+
+    contender = CONTENDERS["roundhouse"]
+    worker.run(contender, 5_000, worker.BATCH_ITEMS, tmp_path, partitions=2, prepare=fill)
+    assert len({path.parent for path in filled}) == 2
+
+
+def test_inserts_are_measured_in_a_process_of_their_own() -> None:
+    found = growth.insert_costs(0, 5_000)
+    assert 0 < found["cpu_us_per_event"] <= found["with_merges_cpu_us_per_event"]

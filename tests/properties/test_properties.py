@@ -2,6 +2,8 @@
 
 import json
 import string
+import typing
+from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -10,16 +12,17 @@ import fastavro
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from streams import money, profiles
-from streams.batch import Invalid
+from streams.batch import Data, Invalid, errors_of
 from streams.codec import SCHEMA_IDS, codec, container, frame, schema, unframe
 from streams.errors import EnvelopeError
 from streams.idempotency import hash_of, key_of
-from streams.jsontext import members
+from streams.jsontext import decode, members
 from streams.processing import process
 from streams.profiles import Value
-from streams.sources import READERS
+from streams.sources import READERS, fasttrack, native
 from streams.staged import groups_of, unpack
 from streams.translation import RawRecord, headers_of, translate
 from tests.line import NATIVE, Line, State
@@ -276,3 +279,82 @@ def test_merging_profiles_is_commutative_associative_and_idempotent(
     assert merge(a, b) == merge(b, a)
     assert merge(merge(a, b), c) == merge(a, merge(b, c))
     assert merge(a, a) == a
+
+
+MODELS = [
+    *[("native", event, model) for event, model in native.KINDS.items()],
+    *[("fasttrack", event, model) for event, model in fasttrack.KINDS.items()],
+]
+_ODD = """
+    null true false {} [] ["a"] [""] ["a",1] {"a":{"b":1}}
+    0 -0 -0.0 1 1.0 1.50 1e2 1E-18 -1 12345678901234567890.5
+    1e-19 123456789012345678901 1e400 1e99999999999999999999
+    77777777777777777777777777777777777777777777777777 0.00000000000000000000000000000000000000000000
+    "" "a" "EUR" "EUR\\n" "eur" "bet" "win" "yes" "Approved" "1.0"
+    "\\u0000" "\\ud800" "\\ud83d\\ude00" "\u00e9\u0301" "a|b%c"
+    "2026-03-14T12:00:00Z" "2026-03-14t12:00:00.123456789+05:30" "2026-03-14" "20260314T120000Z"
+    "1899-12-31T23:59:59Z" "2026-02-30T00:00:00Z"
+"""
+_LONG = [json.dumps("x" * 256), json.dumps("x" * 257), json.dumps("\u00e9" * 256)]
+FIELD_TEXTS = st.one_of(
+    st.sampled_from([*_ODD.split(), *_LONG]),
+    TEXT.map(json.dumps),
+    st.integers().map(str),
+)
+
+
+def _right(name: str, model: type[Data]) -> str:
+    """A text that the field takes."""
+    if "timestamp" in name or name == "registration_date":
+        return '"2026-03-14T12:00:00Z"'
+    kind = model.model_fields[name].annotation
+    if typing.get_origin(kind) is typing.Literal:
+        return json.dumps(typing.get_args(kind)[0])
+    return {str: '"EUR"', int: "1", bool: "true"}.get(typing.cast(type, kind), "null")
+
+
+each_model = pytest.mark.parametrize(
+    ("source", "event", "model"), MODELS, ids=[f"{source}-{event}" for source, event, _ in MODELS]
+)
+
+
+@each_model
+def test_an_odd_field_is_read_as_its_model_reads_it(source: str, event: str, model: type[Data]) -> None:
+    for name in [*model.model_fields, "more"]:
+        for text in [*_ODD.split(), *_LONG, None]:
+            _read_as_the_model_does(source, event, model, {name: text})
+
+
+@each_model
+@given(data=st.data())
+def test_an_item_is_read_as_its_model_reads_it(
+    source: str, event: str, model: type[Data], data: st.DataObject
+) -> None:
+    names = st.sampled_from([*model.model_fields])
+    _read_as_the_model_does(
+        source, event, model, data.draw(st.dictionaries(names, FIELD_TEXTS, max_size=2))
+    )
+
+
+def _read_as_the_model_does(
+    source: str, event: str, model: type[Data], changed: Mapping[str, str | None]
+) -> None:
+    texts: dict[str, str | None] = {name: _right(name, model) for name in model.model_fields}
+    given = (texts | {**changed}).items()
+    fields = ", ".join(f'"{name}": {text}' for name, text in given if text is not None)
+    item = f'{{"event": "{event}", "data": {{{fields}}}}}'
+    [found] = READERS[source](f"[{item}]".encode(), NATIVE, 10)
+    due = _as_the_model_has_it(model, decode(item.encode())["data"])
+    if isinstance(found, Invalid):
+        assert found.errors == due
+    else:
+        assert {name: getattr(found, name) for name in model.model_fields} == dict(due)
+        assert found.translate(NATIVE) == due.translate(NATIVE)
+
+
+def _as_the_model_has_it(model: type[Data], data: Any) -> Any:
+    """The model's object, or what it finds wrong."""
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        return errors_of(error, 0, "data")

@@ -1,0 +1,167 @@
+"""What an event costs as the state grows: ids remembered, partitions, rows in ClickHouse.
+
+- ids: the worker on the yardstick job beside a window table that was filled before, an equal share
+  of the ids in each partition;
+- partitions: the same job cut into more of them;
+- inserts: blocks of transactions and rounds into ClickHouse (chDB), empty and with so many rounds in
+  it; merges that the inserts set off are waited for and counted.
+
+The cost of a run is the difference to a run of a tenth of the events with nothing in the tables.
+"""
+
+import argparse
+import json
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from benchmarks import campaigns
+from benchmarks.contenders import CONTENDERS
+from benchmarks.machine import described, own_peak_mib
+from benchmarks.worker import run
+from benchmarks.yardstick import BATCH_ITEMS, bodies
+from connectors.clickhouse.client import connect
+from connectors.clickhouse.migrate import migrate
+from connectors.clickhouse.sink import TARGETS, ClickHouseTables
+from streams.canonical import Batch
+from streams.idempotency import CONTENT_BYTES, ID_BYTES
+from streams.kafka import wait_for_broker
+from streams.ledger import WINDOW_FOLDER, home_of
+from streams.processing import ID_KEY, process
+from streams.settings import Settings
+from streams.staged import unpack
+from streams.table import Window
+from streams.translation import RawRecord, headers_of, translate
+from tests.line import State
+
+FILL_KEYS = 100_000
+BLOCK_EVENTS = 10_000
+
+
+def fill(settings: Settings, ids: int) -> None:
+    """Writes ``ids`` evenly spread ids to the disk on which the worker will open its partitions."""
+    cluster = wait_for_broker(settings, 60)
+    rng = random.Random(1)
+    each = ids // settings.partitions
+    step = (1 << 8 * ID_BYTES) // each
+    for partition in range(settings.partitions):
+        home = home_of(settings, "worker-0", partition) / WINDOW_FOLDER
+        window = Window(home, cluster, settings.window_s)
+        for start in range(0, each, FILL_KEYS):
+            numbers = range(start, min(start + FILL_KEYS, each))
+            keys = [
+                (number * step + rng.getrandbits(32)).to_bytes(ID_BYTES, "big") for number in numbers
+            ]
+            window.write({ID_KEY + key: key[-CONTENT_BYTES:] for key in keys}, 0, time.time())
+        window.close()
+
+
+def worker_cost(
+    events: int, partitions: int, prepare: Callable[[Settings], None] | None = None
+) -> dict[str, Any]:
+    """CPU an event of the worker, start-up left out."""
+    runs = []
+    for size, before in ((events // 10, None), (events, prepare)):
+        with tempfile.TemporaryDirectory(prefix="roundhouse-bench-") as home:
+            contender = CONTENDERS["roundhouse"]
+            runs.append(
+                run(contender, size, BATCH_ITEMS, Path(home), partitions=partitions, prepare=before)
+            )
+    small, large = runs
+    more = large["events"] - small["events"]
+    return {
+        "cpu_us_per_event": round((large["cpu_s"] - small["cpu_s"]) / more * 1e6, 1),
+        "broker_us_per_event": round((large["broker_cpu_s"] - small["broker_cpu_s"]) / more * 1e6, 1),
+        "start_up_s": large["start_up_s"],
+        "peak_mib": large["peak_mib"],
+    }
+
+
+def blocks(events: int) -> list[dict[str, list[bytes]]]:
+    """What ``events`` lead to, by topic, in blocks as the sink would take them."""
+    made: list[dict[str, list[bytes]]] = []
+    state = State()
+    for number, (tenant, body, after) in enumerate(bodies(events)):
+        batch = Batch(tenant, "native", f"b-{number}", 1_773_500_000_000_000, True, False, None)
+        if after.received > len(made) * BLOCK_EVENTS:
+            made.append(defaultdict(list))
+        translation = translate(RawRecord(0, number, headers_of(batch, 0), body), 1)
+        groups = [unpack(group) for group in translation.groups[0]]
+        effects = process(groups, state, 0, number)
+        state.values |= effects.window
+        for topic, records in effects.outputs.items():
+            made[-1][topic] += [datum for _, datum in records]
+    return made
+
+
+def insert_cost(home: Path, events: int) -> dict[str, Any]:
+    """CPU an event of inserting what ``events`` lead to, in this process."""
+    due = blocks(events)
+    client = connect(Settings(clickhouse_dsn=f"chdb://{home}"))
+    migrate(client, "roundhouse")
+    tables = ClickHouseTables(lambda: client)
+    before, began = time.process_time(), time.monotonic()
+    for number, block in enumerate(due):
+        for topic, rows in block.items():
+            tables.insert(TARGETS[topic], rows, f"{topic}-{number}")
+    inserted, wall = time.process_time(), time.monotonic() - began
+    while client.query("SELECT count() FROM system.merges").result_rows[0][0]:
+        time.sleep(0.1)
+    return {
+        "cpu_us_per_event": round((inserted - before) / events * 1e6, 1),
+        "with_merges_cpu_us_per_event": round((time.process_time() - before) / events * 1e6, 1),
+        "wall_us_per_event": round(wall / events * 1e6, 1),
+        "peak_mib": own_peak_mib(),
+    }
+
+
+def insert_costs(rounds: int, events: int) -> dict[str, Any]:
+    """:func:`insert_cost` into so many rounds, in a process of its own as chDB wants it."""
+    with tempfile.TemporaryDirectory(prefix="roundhouse-bench-") as temporary:
+        home = Path(temporary) / "clickhouse"
+        if rounds:
+            campaigns.fill(home, rounds)
+        command = [sys.executable, "-m", "benchmarks.growth", "--insert-into", str(home)]
+        done = subprocess.run(
+            [*command, "--events", str(events)], stdout=subprocess.PIPE, text=True, check=True
+        )
+    return {"rounds": rounds, **json.loads(done.stdout)}
+
+
+def main() -> None:
+    """Prints one JSON document."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--events", type=int, default=500_000)
+    parser.add_argument("--ids", type=int, nargs="*", default=[10**5, 10**6, 10**7])
+    parser.add_argument("--partitions", type=int, nargs="*", default=[4, 16, 64])
+    parser.add_argument("--rounds", type=int, nargs="*", default=[0, 10**7])
+    parser.add_argument("--insert-into", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    events = arguments.events
+    if arguments.insert_into:
+        print(json.dumps(insert_cost(arguments.insert_into, events)))
+        return
+    result = {
+        **described(),
+        "events": events,
+        "ids": [
+            {"ids": ids, **worker_cost(events, 4, partial(fill, ids=ids))} for ids in arguments.ids
+        ],
+        "partitions": [
+            {"partitions": partitions, **worker_cost(events, partitions)}
+            for partitions in arguments.partitions
+        ],
+        "inserts": [insert_costs(rounds, events) for rounds in arguments.rounds],
+    }
+    print(json.dumps(result, indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,38 @@
+"""The machine, and what a process of it has used."""
+
+import os
+import platform
+import resource
+from datetime import UTC, datetime
+from pathlib import Path
+
+_TICK = os.sysconf("SC_CLK_TCK")
+
+
+def described() -> dict[str, str]:
+    """The date and the machine, for the head of every result."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return {
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {memory:.0f} GiB, "
+        f"{platform.system()} {platform.release()}, Python {platform.python_version()}",
+    }
+
+
+def cpu_s(pid: int) -> float:
+    """CPU seconds a process has used, its threads included."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICK
+
+
+def peak_mib(pid: int) -> float:
+    """Peak resident memory of a process."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM"):
+            return int(line.split()[1]) / 1024
+    return 0.0
+
+
+def own_peak_mib() -> int:
+    """Peak resident memory of this process."""
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
