@@ -35,6 +35,7 @@ WARM_UP_SHARE = 0.2
 AHEAD_ITEMS = 60_000
 POSTERS = 4
 POLL_S = 0.05
+KEPT_ALIVE_S = 2.0
 REQUEST_ITEMS = (1, 10, 100, 500, 1_000, 10_000)
 
 
@@ -82,10 +83,7 @@ class Poster:
 
     def _post(self, body: Body, at: float, answered: "Answered | None") -> None:
         time.sleep(max(0.0, at - time.monotonic()))
-        connection: http.client.HTTPConnection | None = getattr(self._local, "connection", None)
-        if connection is None:
-            connection = self._local.connection = http.client.HTTPConnection(*self._where, timeout=60)
-            self._connections.append(connection)
+        connection = self._connection()
         headers = {"content-type": "application/json", "x-api-key": self._keys[body.tenant]}
         connection.request("POST", "/api/v1/events", body.data, headers)
         answer = connection.getresponse()
@@ -94,6 +92,18 @@ class Poster:
             raise RuntimeError(f"the edge answered {answer.status}")
         if answered is not None:
             answered[answer.headers["x-batch-id"] or ""] = time.monotonic(), body.items
+
+    def _connection(self) -> http.client.HTTPConnection:
+        """This thread's; opened anew after a pause, in which the edge may have closed it."""
+        now = time.monotonic()
+        connection: http.client.HTTPConnection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = self._local.connection = http.client.HTTPConnection(*self._where, timeout=60)
+            self._connections.append(connection)
+        elif now - self._local.used > KEPT_ALIVE_S:
+            connection.close()
+        self._local.used = now
+        return connection
 
     def close(self) -> None:
         """Ends the threads and closes the connections."""
@@ -259,12 +269,14 @@ def _watch(stack: Stack, poster: Poster, answered: Answered, batches: int) -> li
             waiting[batch] = answered[batch]
         if waiting:
             names = ", ".join(f"'{batch}'" for batch in waiting)
+            oldest = time.time() - time.monotonic() + min(at for at, _ in waiting.values())
+            where = f"received_at > fromUnixTimestamp64Milli({oldest * 1000 - 5000:.0f}) "
+            where += f"AND batch_id IN ({names})"
             sql = (
-                "SELECT batch_id, if(stored >= counted, settled, 0) AS n FROM (SELECT batch_id, "
-                "sum(accepted) AS counted, sum(accepted + duplicate + conflict + rejected) AS settled "
-                f"FROM outcomes_rows WHERE batch_id IN ({names}) GROUP BY batch_id) AS o "
-                "LEFT JOIN (SELECT batch_id, count() AS stored FROM game_transactions_rows "
-                f"WHERE batch_id IN ({names}) GROUP BY batch_id) AS g USING (batch_id)"
+                "SELECT batch_id, sum(items) AS n FROM (SELECT batch_id, 1 AS items "
+                f"FROM game_transactions_rows WHERE {where} UNION ALL SELECT batch_id, "
+                f"duplicate + conflict + rejected AS items FROM outcomes_rows WHERE {where}) "
+                "GROUP BY batch_id"
             )
             found = {
                 row["batch_id"]: int(row["n"])

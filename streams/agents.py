@@ -32,6 +32,11 @@ from streams.translation import RawRecord
 
 TAKE_MAX = 64
 TAKE_BYTES = 8_000_000
+ENOUGH_BYTES = 500_000
+COMPANY_S = 0.05
+"""How long less than :data:`ENOUGH_BYTES` waits for more: a transaction costs much the same with one
+record in it as with many."""
+
 FETCH_BYTES = 1 << 20
 """Of a partition at once: small, so that a backlog of one topic does not hold up the other. A larger
 record comes all the same."""
@@ -186,7 +191,7 @@ def _connect(app: faust.App, staged_topic: str, incoming: Incoming, process: Pro
 
 
 async def _batches(stream: StreamT[bytes]) -> AsyncIterator[list[EventT[Any]]]:
-    """Events as they come: at least one, and what else is there up to a bound.
+    """Events as they come: at least one, and what else is there or comes soon, up to a bound.
 
     Reads the stream's channel, not the stream: iterating over a stream acknowledges in ``finally``,
     also what raised, and ``noack_take`` waits its whole time-out if fewer events come than asked for.
@@ -198,13 +203,21 @@ async def _batches(stream: StreamT[bytes]) -> AsyncIterator[list[EventT[Any]]]:
             events: list[EventT[Any]] = [await channel.queue.get()]
         except StopAsyncIteration:  # how a channel is told that its stream stops
             return
-        size = len(events[0].message.value or b"")
-        while size < TAKE_BYTES and len(events) < TAKE_MAX and not channel.queue.empty():
-            events.append(channel.queue.get_nowait())
-            size += len(events[-1].message.value or b"")
+        if _take(channel.queue, events) < ENOUGH_BYTES:
+            await asyncio.sleep(COMPANY_S)
+            _take(channel.queue, events)
         for event in events:  # for Faust's check that partitions are not stuck, which looks at streams
             inbound[event.message.tp] = time.monotonic()
         yield events
+
+
+def _take(queue: Any, events: list[EventT[Any]]) -> int:
+    """Adds what is there to ``events``, up to a bound; returns how many bytes they have."""
+    size = sum(len(event.message.value or b"") for event in events)
+    while size < TAKE_BYTES and len(events) < TAKE_MAX and not queue.empty():
+        events.append(queue.get_nowait())
+        size += len(events[-1].message.value or b"")
+    return size
 
 
 def _acknowledge(events: Iterable[EventT[Any]]) -> None:

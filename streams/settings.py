@@ -97,7 +97,11 @@ class Settings(BaseSettings):
     clickhouse_database: str = Field(
         "roundhouse", pattern=r"^[a-zA-Z_][a-zA-Z0-9_]*$", description="Database of all tables."
     )
-    sink_linger_ms: int = Field(200, ge=1, description="Longest a row waits for company.")
+    sink_linger_ms: int = Field(
+        200,
+        ge=1,
+        description="Least time from insert to insert; twice what an insert takes if that is more.",
+    )
     sink_rows_max: int = Field(50_000, ge=1, description="Most rows held before they are inserted.")
     sql_port: int = Field(
         8124, ge=0, le=65535, description="Loopback port of the sink's read-only SQL and health."

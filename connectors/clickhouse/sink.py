@@ -118,7 +118,7 @@ class Sink:
         self._stopping = threading.Event()
         self._pending: defaultdict[str, _Pending] = defaultdict(_Pending)
         self._count = 0
-        self._since = 0.0
+        self._not_before = 0.0
         self.rows_inserted = 0
         self.away_since: float | None = None
 
@@ -131,7 +131,8 @@ class Sink:
             # one sink a machine: started again, it goes on at once and need not wait for its own ghost
             "group.instance.id": f"{prefix}sink-{socket.gethostname()}",
             "enable.partition.eof": False,
-            "fetch.wait.max.ms": 500,
+            "fetch.min.bytes": 1 << 20,
+            "fetch.wait.max.ms": 50,
             "queued.max.messages.kbytes": 65_536,
         }
         consumer = committed_consumer(self.settings, f"{prefix}sink", **limits)
@@ -168,19 +169,17 @@ class Sink:
             datum = unframe(message.value() or b"")
         except ValueError as error:
             raise SinkMismatch(f"{topic}[{partition}] offset {offset}: {error}") from None
-        if not self._count:
-            self._since = time.monotonic()
         self._count += 1
         self._pending[topic].add(partition, offset, datum)
 
     def _due(self, now: float) -> bool:
         full = self._count >= self.settings.sink_rows_max
-        aged = now - self._since >= self.settings.sink_linger_ms / 1000
-        return full or (self._count > 0 and aged)
+        return full or (self._count > 0 and now >= self._not_before)
 
     def _flush(self, consumer: Consumer) -> None:
         if not self._count:
             return
+        began = time.monotonic()
         prefix = self.settings.topic_prefix
         for topic, pending in self._pending.items():
             name = topic.removeprefix(prefix)
@@ -194,6 +193,8 @@ class Sink:
         ]
         self._pending.clear()
         self._count = 0
+        took = time.monotonic() - began
+        self._not_before = began + max(self.settings.sink_linger_ms / 1000, 2 * took)
         try:
             consumer.commit(offsets=offsets, asynchronous=False)
         except KafkaException as error:
