@@ -2,7 +2,6 @@
 
 import os
 import platform
-import resource
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -34,5 +33,5 @@ def peak_mib(pid: int) -> float:
 
 
 def own_peak_mib() -> int:
-    """Peak resident memory of this process."""
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    """Peak resident memory of this process (``getrusage`` would tell of its parent's too)."""
+    return round(peak_mib(os.getpid()))

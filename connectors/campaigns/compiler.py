@@ -16,7 +16,7 @@ so that the same definition and ``as_of`` give the same result whenever it is as
 """
 
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from decimal import Decimal
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
@@ -117,13 +117,17 @@ def _entries(
     steps = [("player", _PLAYER.format(until=mine))]
     if campaign.source == ROUNDS:
         steps.append(("game", _GAME.format(until=until)))
-    source = _SOURCES[campaign.source](campaign, mine)
+    source = _SOURCES[campaign.source]
     if in_period:
-        start, end = map(moment, campaign.period.utc())
-        steps.append(("ever", source))
-        steps.append(("entry", f"SELECT *\nFROM ever\nWHERE at >= {start} AND at < {end}"))
+        start, end = campaign.period.utc()
+        within = "{0} >= " + moment(start) + " AND {0} < " + moment(end)
+        if campaign.source == ROUNDS and end - start <= _SHORT:
+            steps.append(("ever", source(campaign, f"{mine} AND {_touched(mine, within)}")))
+        else:
+            steps.append(("ever", source(campaign, mine)))
+        steps.append(("entry", f"SELECT *\nFROM ever\nWHERE {within.format('at')}"))
     else:
-        steps.append(("entry", source))
+        steps.append(("entry", source(campaign, mine)))
     if campaign.counts.currency:
         steps.append(("dated", "SELECT *, currency AS base, toDate(at) AS day\nFROM entry"))
         steps.append(
@@ -133,6 +137,19 @@ def _entries(
     steps.append(("ruled", _ruled(campaign)))
     steps.append(("ranged", _ranged(campaign)))
     return steps
+
+
+_SHORT = timedelta(days=62)
+_ROUND = "sipHash64(player_id, round_id)"
+
+
+def _touched(until: str, within: str) -> str:
+    """A condition for rounds with a transaction in a short period, so that others are not put together.
+
+    A round that lies in the period has one there; others that pass are left out afterwards.
+    """
+    found = f"{until} AND {within.format('occurred_at')}"
+    return f"{_ROUND} IN (\n    SELECT {_ROUND} FROM game_transactions_rows\n    WHERE {found}\n)"
 
 
 def _scores(campaign: Campaign) -> list[tuple[str, str]]:
