@@ -127,7 +127,7 @@ def insert_costs(rounds: int, events: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="roundhouse-bench-") as temporary:
         home = Path(temporary) / "clickhouse"
         if rounds:
-            campaigns.fill(home, rounds)
+            campaigns.filled(home, rounds)
         command = [sys.executable, "-m", "benchmarks.growth", "--insert-into", str(home)]
         done = subprocess.run(
             [*command, "--events", str(events)], stdout=subprocess.PIPE, text=True, check=True

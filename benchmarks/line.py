@@ -32,6 +32,7 @@ from streams.settings import Settings
 from streams.stack import Stack, with_free_ports
 
 WARM_UP_SHARE = 0.2
+WARM_UP_S = 40.0
 AHEAD_ITEMS = 60_000
 POSTERS = 4
 POLL_S = 0.05
@@ -187,10 +188,12 @@ class Usage:
         return {name: round(peak_mib(pid)) for name, pid in self._pids.items()}
 
 
-def warm_up(stack: Stack, poster: Poster, made: list[Body]) -> int:
-    """Posts ``made`` and waits for it; returns how many items it has."""
+def warm_up(stack: Stack, poster: Poster, made: list[Body], rate: float = 0.0) -> int:
+    """Posts ``made``, at ``rate`` items a second if given, and waits; returns how many items it has."""
+    began, sent = time.monotonic(), 0
     for body in made:
-        poster.post(body)
+        poster.post(body, began + sent / rate if rate else 0.0)
+        sent += body.items
     items = sum(body.items for body in made)
     wait_until_settled(stack, poster, items)
     return items
@@ -226,13 +229,17 @@ def sustained(items: int, workers: int) -> dict[str, Any]:
     }
 
 
-def latency(rate: float, seconds: float, workers: int) -> dict[str, Any]:
-    """Seconds from the answer until all rows of a batch can be read, at ``rate`` items a second."""
-    made = requests(int(rate * seconds) + 20_000, BATCH_ITEMS, seed=2)
-    rest = made[40:]
+def latency(rate: float, seconds: float, workers: int, warm_s: float = WARM_UP_S) -> dict[str, Any]:
+    """Seconds from the answer until all rows of a batch can be read, at ``rate`` items a second.
+
+    The same load goes before for ``warm_s``: until then the broker's compiler takes most of a core.
+    """
+    made = requests(int(rate * (warm_s + seconds)), BATCH_ITEMS, seed=2)
+    warm = int(rate * warm_s) // BATCH_ITEMS
+    rest = made[warm:]
     answered: Answered = {}
     with line(workers) as (stack, poster):
-        warm_up(stack, poster, made[:40])
+        warm_up(stack, poster, made[:warm], rate)
         usage, began = Usage(stack), time.monotonic()
         for number, body in enumerate(rest):
             poster.post(body, began + number * BATCH_ITEMS / rate, answered)
@@ -298,7 +305,7 @@ def request_sizes(workers: int) -> list[dict[str, Any]]:
     """What requests of each size cost, posted as fast as they are acknowledged."""
     rows = []
     for size in REQUEST_ITEMS:
-        made = requests(int(max(20_000, size * 200)), size, seed=3)
+        made = requests(max(20_000, size * 60), size, seed=3)
         with line(workers) as (stack, poster):
             warm = warm_up(stack, poster, made[:5])
             usage, began = Usage(stack), time.monotonic()

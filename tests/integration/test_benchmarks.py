@@ -37,7 +37,7 @@ def test_the_whole_line_is_measured_and_balances() -> None:
 
 
 def test_latency_is_that_of_every_batch() -> None:
-    found = line.latency(4_000, 2, 1)
+    found = line.latency(4_000, 2, 1, warm_s=2)
     assert found["batches"] == 16
     assert found["p50_ms"] <= found["p99_ms"] <= found["worst_ms"]
 
