@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
 
-.PHONY: help demo test faults soak bench bench-quick lint up clean
+.PHONY: help demo test faults soak bench bench-quick bench-long lint up clean
 
 SEED ?= 1
 ROUNDS ?= 2
@@ -46,6 +46,10 @@ bench: $(VENV)/ready ## Measure the worker beside its peers, the whole line, and
 bench-quick: $(VENV)/ready ## Run the worker and the line on little: whether the benchmarks are right.
 	$(BIN)/python -m benchmarks.worker --contenders roundhouse --events 20000 60000
 	$(BIN)/python -m benchmarks.line --only sustained --items 50000
+
+bench-long: $(VENV)/ready ## Measure growth: 10^8 ids, 64 partitions, 50 million rounds (an hour).
+	$(BIN)/python -m benchmarks.growth --ids 100000 1000000 10000000 100000000
+	$(BIN)/python -m benchmarks.campaigns
 
 lint: $(VENV)/ready ## Lint and format in place.
 	$(BIN)/ruff check --fix .
