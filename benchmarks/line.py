@@ -35,6 +35,7 @@ WARM_UP_SHARE = 0.2
 WARM_UP_S = 40.0
 AHEAD_ITEMS = 60_000
 POSTERS = 4
+MANY_POSTERS = 32
 POLL_S = 0.05
 KEPT_ALIVE_S = 2.0
 REQUEST_ITEMS = (1, 10, 100, 500, 1_000, 10_000)
@@ -60,12 +61,12 @@ def requests(items: int, batch_items: int, seed: int = 1) -> list[Body]:
 class Poster:
     """Posts bodies from a few threads, over connections that are kept open."""
 
-    def __init__(self, stack: Stack, keys: dict[str, str]) -> None:
+    def __init__(self, stack: Stack, keys: dict[str, str], posters: int) -> None:
         self._where = stack.settings.edge_host, stack.settings.edge_port
         self._keys = keys
         self._local = threading.local()
         self._connections: list[http.client.HTTPConnection] = []
-        self._pool = ThreadPoolExecutor(POSTERS)
+        self._pool = ThreadPoolExecutor(posters)
         self._posts: deque[Future[None]] = deque()
 
     def post(self, body: Body, at: float = 0.0, answered: "Answered | None" = None) -> None:
@@ -118,13 +119,16 @@ Answered = dict[str, tuple[float, int]]
 
 
 @contextmanager
-def line(workers: int) -> Iterator[tuple[Stack, Poster]]:
+def line(workers: int, posters: int = POSTERS) -> Iterator[tuple[Stack, Poster]]:
     """A line of its own, ready, with a key for each tenant."""
     with tempfile.TemporaryDirectory(prefix="roundhouse-bench-") as home:
         settings = with_free_ports(Settings(data_dir=Path(home)))
         registry = Registry(settings.tenants_home)
         keys = {name: registry.add(name, False, campaigns_enabled=True) for name in TENANTS}
-        with Stack(settings, processes=workers) as stack, closing(Poster(stack, keys)) as poster:
+        with (
+            Stack(settings, processes=workers) as stack,
+            closing(Poster(stack, keys, posters)) as poster,
+        ):
             yield stack, poster
 
 
@@ -305,23 +309,24 @@ def request_sizes(workers: int) -> list[dict[str, Any]]:
     """What requests of each size cost, posted as fast as they are acknowledged."""
     rows = []
     for size in REQUEST_ITEMS:
-        made = requests(max(20_000, size * 60), size, seed=3)
-        with line(workers) as (stack, poster):
-            warm = warm_up(stack, poster, made[:5])
+        made = requests(max(40_000, size * 60), size, seed=3)
+        first = len(made) // 4
+        with line(workers, MANY_POSTERS if size <= 10 else POSTERS) as (stack, poster):
+            warm = warm_up(stack, poster, made[:first])
             usage, began = Usage(stack), time.monotonic()
-            for body in made[5:]:
+            for body in made[first:]:
                 poster.post(body)
             poster.wait()
             wall = time.monotonic() - began
-            rest = sum(body.items for body in made[5:])
-            edge = usage.us_per(len(made) - 5)["edge"]
+            rest = sum(body.items for body in made[first:])
+            edge = usage.us_per(len(made) - first)["edge"]
             wait_until_settled(stack, poster, warm + rest)
             costs = usage.us_per(rest)
             verify(stack.settings)
         rows.append(
             {
                 "items": size,
-                "requests_per_s": round((len(made) - 5) / wall),
+                "requests_per_s": round((len(made) - first) / wall),
                 "edge_us_per_request": edge,
                 "requests_per_edge_core_s": round(1e6 / edge),
                 "cpu_us_per_event": costs,

@@ -30,12 +30,17 @@ from streams.stages import Incoming, Process, Seek, Translate
 from streams.topics import RAW, STAGED
 from streams.translation import RawRecord
 
-TAKE_MAX = 64
+BUFFER_MAX = 64
+"""Records that Faust holds for an agent: they may be large."""
+
+TAKE_MAX = 1000
 TAKE_BYTES = 8_000_000
 ENOUGH_BYTES = 500_000
 COMPANY_S = 0.05
 """How long less than :data:`ENOUGH_BYTES` waits for more: a transaction costs much the same with one
 record in it as with many."""
+
+LOOKS = 10
 
 FETCH_BYTES = 1 << 20
 """Of a partition at once: small, so that a backlog of one topic does not hold up the other. A larger
@@ -65,7 +70,7 @@ def create_app(settings: Settings, worker: str) -> faust.App:
         broker_heartbeat_interval=settings.session_timeout_s / 5,
         broker_commit_interval=1.0,
         stream_wait_empty=False,
-        stream_buffer_maxsize=TAKE_MAX,
+        stream_buffer_maxsize=BUFFER_MAX,
         topic_allow_declare=False,
         topic_disable_leader=True,
         web_enabled=False,
@@ -203,9 +208,11 @@ async def _batches(stream: StreamT[bytes]) -> AsyncIterator[list[EventT[Any]]]:
             events: list[EventT[Any]] = [await channel.queue.get()]
         except StopAsyncIteration:  # how a channel is told that its stream stops
             return
-        if _take(channel.queue, events) < ENOUGH_BYTES:
-            await asyncio.sleep(COMPANY_S)
-            _take(channel.queue, events)
+        for _ in range(LOOKS):  # Faust holds few, so look more than once
+            if _take(channel.queue, events) >= ENOUGH_BYTES:
+                break
+            await asyncio.sleep(COMPANY_S / LOOKS)
+        _take(channel.queue, events)
         for event in events:  # for Faust's check that partitions are not stuck, which looks at streams
             inbound[event.message.tp] = time.monotonic()
         yield events

@@ -59,8 +59,8 @@ class Table:
         blocks = BlockBasedOptions()
         blocks.set_bloom_filter(10, False)
         blocks.set_block_cache(_cache)
-        # Filters stay with their files, 10 bits a key. In the cache, one larger than a shard (2 MB) finds no
-        # place and is read from the file again for every few keys: 10 us a key instead of 1.
+        # Filters stay with their files, 10 bits a key. In the cache, one larger than a shard (2 MB)
+        # finds no place and is read from the file again for every few keys: 10 us a key, not 1.
         blocks.set_cache_index_and_filter_blocks(False)
         options = Options(raw_mode=True)
         options.create_if_missing(True)
