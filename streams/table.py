@@ -75,7 +75,9 @@ class Table:
         if (path / _DAMAGED).exists():
             raise StateDamaged(f"the state in {path} was found damaged when it was last read")
         try:
-            self._db = Rdict(str(path), options)
+            # of a database that exists, rocksdict reads the options of families that are not named, and
+            # filters and cache are not among what it can read
+            self._db = Rdict(str(path), options, {"default": options})
         except Exception as error:  # rocksdict raises nothing narrower
             if _tells_of_damage(error):
                 raise StateDamaged(f"the state in {path} is damaged: {error}") from None

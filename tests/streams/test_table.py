@@ -126,3 +126,15 @@ def test_damaged_files_are_noticed_when_opened_or_read_and_from_then_on(
         read()
     with pytest.raises(StateDamaged):
         Table(tmp_path, "cluster")
+
+
+def test_a_table_that_is_opened_again_has_its_filters_and_the_shared_cache(tmp_path: Path) -> None:
+    for number in range(3):
+        table = Table(tmp_path, "cluster")
+        table.write({b"%d" % number: b"value"}, number, 0.0)
+        table.flush()
+        options = max(tmp_path.glob("OPTIONS-*")).read_text()
+        assert "filter_policy=bloomfilter" in options
+        assert "memtable_whole_key_filtering=true" in options
+        assert table._db.property_int_value("rocksdb.block-cache-capacity") == 128 << 20
+        table.close()
