@@ -60,6 +60,8 @@ def fill(settings: Settings, ids: int) -> None:
                 (number * step + rng.getrandbits(32)).to_bytes(ID_BYTES, "big") for number in numbers
             ]
             window.write({ID_KEY + key: key[-CONTENT_BYTES:] for key in keys}, 0, time.time())
+        for table in window._generations.values():  # or the worker would have it to do
+            table._db.compact_range(None, None)
         window.close()
 
 
