@@ -8,7 +8,6 @@ process of its own.
 
 import argparse
 import json
-import subprocess
 import sys
 import tempfile
 import time
@@ -18,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from chdb.session import Session
+from clickhouse_connect.driver.client import Client
 
-from benchmarks.machine import described, own_peak_mib
+from benchmarks.machine import described, in_own_process, own_peak_mib
 from connectors.campaigns.compiler import standings
 from connectors.campaigns.definition import Campaign
 from connectors.clickhouse.client import connect
@@ -117,25 +117,25 @@ def fill(home: Path, rounds: int) -> None:
             "toDecimal128(10, 18), 'EUR', 'card' "
             f"FROM {numbers} WHERE n % 40 = 0"
         )
-    while client.query("SELECT count() FROM system.merges").result_rows[0][0]:
-        time.sleep(0.5)
+    wait_for_merges(client)
     client.close()
+
+
+def wait_for_merges(client: Client) -> None:
+    """Returns when ClickHouse merges nothing."""
+    while client.query("SELECT count() FROM system.merges").result_rows[0][0]:
+        time.sleep(0.1)
 
 
 def filled(home: Path, rounds: int) -> None:
     """:func:`fill` in a process of its own: as long as one has been there, chDB merges on."""
-    _own_process("--fill", str(home), "--rounds", str(rounds))
-
-
-def _own_process(*arguments: str, sql: str = "") -> str:
-    command = [sys.executable, "-m", "benchmarks.campaigns", *arguments]
-    done = subprocess.run(command, input=sql, stdout=subprocess.PIPE, text=True, check=True)
-    return done.stdout
+    in_own_process("benchmarks.campaigns", "--fill", str(home), "--rounds", str(rounds))
 
 
 def ask(home: Path, sql: str) -> dict[str, Any]:
     """One query in a process of its own: seconds, rows and bytes read, rows answered, peak memory."""
-    found: dict[str, Any] = json.loads(_own_process("--ask", str(home), sql=sql))
+    answer = in_own_process("benchmarks.campaigns", "--ask", str(home), given=sql)
+    found: dict[str, Any] = json.loads(answer)
     return found
 
 

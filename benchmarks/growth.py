@@ -12,8 +12,6 @@ The cost of a run is the difference to a run of a tenth of the events with nothi
 import argparse
 import json
 import random
-import subprocess
-import sys
 import tempfile
 import time
 from collections import defaultdict
@@ -24,7 +22,8 @@ from typing import Any
 
 from benchmarks import campaigns
 from benchmarks.contenders import CONTENDERS
-from benchmarks.machine import described, own_peak_mib
+from benchmarks.machine import described, in_own_process, own_peak_mib
+from benchmarks.recovery import merge_files
 from benchmarks.worker import run
 from benchmarks.yardstick import BATCH_ITEMS, bodies
 from connectors.clickhouse.client import connect
@@ -60,8 +59,7 @@ def fill(settings: Settings, ids: int) -> None:
                 (number * step + rng.getrandbits(32)).to_bytes(ID_BYTES, "big") for number in numbers
             ]
             window.write({ID_KEY + key: key[-CONTENT_BYTES:] for key in keys}, 0, time.time())
-        for table in window._generations.values():  # or the worker would have it to do
-            table._db.compact_range(None, None)
+        merge_files(window)  # or the worker would have it to do
         window.close()
 
 
@@ -114,8 +112,7 @@ def insert_cost(home: Path, events: int) -> dict[str, Any]:
         for topic, rows in block.items():
             tables.insert(TARGETS[topic], rows, f"{topic}-{number}")
     inserted, wall = time.process_time(), time.monotonic() - began
-    while client.query("SELECT count() FROM system.merges").result_rows[0][0]:
-        time.sleep(0.1)
+    campaigns.wait_for_merges(client)
     return {
         "cpu_us_per_event": round((inserted - before) / events * 1e6, 1),
         "with_merges_cpu_us_per_event": round((time.process_time() - before) / events * 1e6, 1),
@@ -130,11 +127,9 @@ def insert_costs(rounds: int, events: int) -> dict[str, Any]:
         home = Path(temporary) / "clickhouse"
         if rounds:
             campaigns.filled(home, rounds)
-        command = [sys.executable, "-m", "benchmarks.growth", "--insert-into", str(home)]
-        done = subprocess.run(
-            [*command, "--events", str(events)], stdout=subprocess.PIPE, text=True, check=True
-        )
-    return {"rounds": rounds, **json.loads(done.stdout)}
+        task = "--insert-into", str(home), "--events", str(events)
+        found = in_own_process("benchmarks.growth", *task)
+    return {"rounds": rounds, **json.loads(found)}
 
 
 def main() -> None:

@@ -198,9 +198,8 @@ def warm_up(stack: Stack, poster: Poster, made: list[Body], rate: float = 0.0) -
     for body in made:
         poster.post(body, began + sent / rate if rate else 0.0)
         sent += body.items
-    items = sum(body.items for body in made)
-    wait_until_settled(stack, poster, items)
-    return items
+    wait_until_settled(stack, poster, sent)
+    return sent
 
 
 def sustained(items: int, workers: int) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 import os
 import platform
+import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -30,6 +32,13 @@ def peak_mib(pid: int) -> float:
         if line.startswith("VmHWM"):
             return int(line.split()[1]) / 1024
     return 0.0
+
+
+def in_own_process(module: str, *arguments: str, given: str = "") -> str:
+    """What a module prints when it is run with ``given`` as its input. Raises if it fails."""
+    command = [sys.executable, "-m", module, *arguments]
+    done = subprocess.run(command, input=given, stdout=subprocess.PIPE, text=True, check=True)
+    return done.stdout
 
 
 def own_peak_mib() -> int:

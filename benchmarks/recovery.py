@@ -19,6 +19,7 @@ from streams.kafka import ensure_topics, idempotent_producer, wait_for_broker
 from streams.ledger import WINDOW_FOLDER, Ledger, Position, changelog_records, home_of
 from streams.processing import ID_KEY
 from streams.settings import Settings
+from streams.table import Window
 from streams.topics import WINDOW
 
 FRAMES = {name: frame(number) for name, number in SCHEMA_IDS.items()}
@@ -37,6 +38,12 @@ def fill(settings: Settings, ids: int) -> None:
         producer.produce(settings.topic_prefix + WINDOW, value, partition=0)
         producer.poll(0)
     producer.flush()
+
+
+def merge_files(window: Window) -> None:
+    """Has RocksDB do what it would do in time."""
+    for table in window._generations.values():
+        table._db.compact_range(None, None)
 
 
 def opened(settings: Settings, cluster: str) -> tuple[float, float, Ledger]:
@@ -60,8 +67,7 @@ def measure(ids: int) -> dict[str, Any]:
         window = home_of(settings, "bench", 0) / WINDOW_FOLDER
         left = _bytes(window)
         again, _, ledger = opened(settings, cluster)
-        for table in ledger._window._generations.values():
-            table._db.compact_range(None, None)
+        merge_files(ledger._window)
         ledger.close()
         return {
             "ids": ids,

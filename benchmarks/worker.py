@@ -22,7 +22,7 @@ from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-def
 from benchmarks.broker import kafka
 from benchmarks.contenders import CONTENDERS, Contender
 from benchmarks.machine import cpu_s, described, peak_mib
-from benchmarks.yardstick import Summary, bodies
+from benchmarks.yardstick import BATCH_ITEMS, Summary, bodies
 from streams.canonical import Batch
 from streams.codec import codec, unframe
 from streams.kafka import committed_consumer, ensure_topics
@@ -30,8 +30,6 @@ from streams.money import from_bytes, to_decimal
 from streams.settings import Settings
 from streams.stack import Stack
 from streams.translation import headers_of
-
-BATCH_ITEMS = 500
 
 
 def load(settings: Settings, events: int, batch_items: int) -> Summary:

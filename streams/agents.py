@@ -208,23 +208,22 @@ async def _batches(stream: StreamT[bytes]) -> AsyncIterator[list[EventT[Any]]]:
             events: list[EventT[Any]] = [await channel.queue.get()]
         except StopAsyncIteration:  # how a channel is told that its stream stops
             return
-        for _ in range(LOOKS):  # Faust holds few, so look more than once
-            if _take(channel.queue, events) >= ENOUGH_BYTES:
-                break
+        looks = 0
+        while not _take(channel.queue, events) and looks < LOOKS:
+            looks += 1  # Faust holds few, so look more than once
             await asyncio.sleep(COMPANY_S / LOOKS)
-        _take(channel.queue, events)
         for event in events:  # for Faust's check that partitions are not stuck, which looks at streams
             inbound[event.message.tp] = time.monotonic()
         yield events
 
 
-def _take(queue: Any, events: list[EventT[Any]]) -> int:
-    """Adds what is there to ``events``, up to a bound; returns how many bytes they have."""
+def _take(queue: Any, events: list[EventT[Any]]) -> bool:
+    """Adds what is there to ``events``, up to a bound; returns whether they are enough."""
     size = sum(len(event.message.value or b"") for event in events)
     while size < TAKE_BYTES and len(events) < TAKE_MAX and not queue.empty():
         events.append(queue.get_nowait())
         size += len(events[-1].message.value or b"")
-    return size
+    return size >= ENOUGH_BYTES or len(events) >= TAKE_MAX
 
 
 def _acknowledge(events: Iterable[EventT[Any]]) -> None:

@@ -1,6 +1,7 @@
-"""Reading a request body: its items, each valid or with every error it has.
+"""What reading a body comes to: items, each valid or with every error it has; field types; errors.
 
-The edge and the translate stage both read with :func:`read`, so they agree on every item.
+The edge and the translate stage both read with :data:`streams.sources.READERS`, so they agree on every
+item.
 """
 
 from collections.abc import Callable, Sequence

@@ -44,12 +44,12 @@ def bulk_reader(kinds: Mapping[str, type[Data]]) -> Reader:
     validators = {name: model.__pydantic_validator__.validate_python for name, model in kinds.items()}
     allowed = ", ".join(kinds)
 
-    def read_text(text: Raw, where: Where) -> Item | Invalid:
+    def read_text(text: Raw, where: Where, index: int) -> Item | Invalid:
         try:
             return plain.read(text)
         except (ValueError, RecursionError):
             given = bytes(text)
-            return read_value(jsontext.decode(given), where, given)
+            return read_value(jsontext.decode(given), (*where, index), given)
 
     def read_value(item: Any, where: Where, text: bytes | None) -> Item | Invalid:
         def invalid(code: str, message: str, *at: str) -> Invalid:
@@ -76,7 +76,7 @@ def bulk_reader(kinds: Mapping[str, type[Data]]) -> Reader:
         where, texts = jsontext.items(body)
         if texts is not None:
             check_count(len(texts), items_max)
-            return [read_text(text, (*where, index)) for index, text in enumerate(texts)]
+            return [read_text(text, where, index) for index, text in enumerate(texts)]
         where, values = _items_of(jsontext.decode(body))
         check_count(len(values), items_max)
         return [read_value(item, (*where, index), None) for index, item in enumerate(values)]

@@ -37,8 +37,6 @@ class _Bulk(msgspec.Struct):
 
 
 _FAST = msgspec.json.Decoder(float_hook=_exact)
-_RAW = msgspec.json.Decoder(dict[str, msgspec.Raw] | list[msgspec.Raw])
-_RAW_LIST = msgspec.json.Decoder(list[msgspec.Raw])
 _BULK = msgspec.json.Decoder(_Bulk | list[msgspec.Raw])
 _SLOW = json.JSONDecoder(parse_float=_exact, parse_int=_exact_int, parse_constant=_no_constant)
 
@@ -86,14 +84,12 @@ def items(body: bytes) -> tuple[tuple[str, ...], list[msgspec.Raw] | None]:
 
 def raw_items(body: bytes) -> list[bytes]:
     """The text of each item of a bulk body that :func:`decode` has read before."""
-    try:
-        outer = _RAW.decode(body)
-        items = outer if isinstance(outer, list) else _RAW_LIST.decode(outer["items"])
-        return [bytes(item) for item in items]
-    except (ValueError, RecursionError):  # the absurd number again: the item's value has to do
-        outer = _SLOW.decode(text_of(body))
-        items = outer if isinstance(outer, list) else outer["items"]
-        return [json.dumps(item, default=str).encode() for item in items]
+    _, texts = items(body)
+    if texts is not None:
+        return [bytes(text) for text in texts]
+    outer = _SLOW.decode(text_of(body))  # the items' values have to do
+    values = outer if isinstance(outer, list) else outer["items"]
+    return [json.dumps(value, default=str).encode() for value in values]
 
 
 class Member(NamedTuple):

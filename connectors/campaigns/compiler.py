@@ -122,9 +122,8 @@ def _entries(
         start, end = campaign.period.utc()
         within = "{0} >= " + moment(start) + " AND {0} < " + moment(end)
         if campaign.source == ROUNDS and end - start <= _SHORT:
-            steps.append(("ever", source(campaign, f"{mine} AND {_touched(mine, within)}")))
-        else:
-            steps.append(("ever", source(campaign, mine)))
+            mine = f"{mine} AND {_touched(mine, within)}"
+        steps.append(("ever", source(campaign, mine)))
         steps.append(("entry", f"SELECT *\nFROM ever\nWHERE {within.format('at')}"))
     else:
         steps.append(("entry", source(campaign, mine)))

@@ -7,6 +7,7 @@ import pytest
 from benchmarks import growth, line, worker
 from benchmarks.broker import kafka
 from benchmarks.contenders import CONTENDERS
+from benchmarks.yardstick import BATCH_ITEMS
 from streams.kafka import ensure_topics
 from streams.settings import Settings
 
@@ -17,7 +18,7 @@ pytestmark = pytest.mark.kafka
 def test_a_contender_does_the_whole_job(name: str, tmp_path: Path) -> None:
     contender = CONTENDERS[name]
     contender.build()
-    found = worker.run(contender, 5_000, worker.BATCH_ITEMS, tmp_path)
+    found = worker.run(contender, 5_000, BATCH_ITEMS, tmp_path)
     assert found["events"] == 5_000
     assert found["cpu_s"] > 0
 
@@ -50,7 +51,7 @@ def test_the_worker_works_beside_ids_that_were_there_before(tmp_path: Path) -> N
         filled.extend(settings.state_home.glob("worker-0/partition-*/window/*/*.sst"))
 
     contender = CONTENDERS["roundhouse"]
-    worker.run(contender, 5_000, worker.BATCH_ITEMS, tmp_path, partitions=2, prepare=fill)
+    worker.run(contender, 5_000, BATCH_ITEMS, tmp_path, partitions=2, prepare=fill)
     assert len({path.parent for path in filled}) == 2
 
 
