@@ -34,10 +34,11 @@ from streams.idempotency import CONTENT_BYTES, ID_BYTES
 from streams.kafka import wait_for_broker
 from streams.ledger import WINDOW_FOLDER, home_of
 from streams.processing import ID_KEY, process
+from streams.raw import RawRecord, headers_of
 from streams.settings import Settings
 from streams.staged import unpack
 from streams.table import Window
-from streams.translation import RawRecord, headers_of, translate
+from streams.translation import translate
 from tests.line import State
 
 FILL_KEYS = 100_000

@@ -13,7 +13,7 @@ import socket
 import ssl
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +24,11 @@ from faust.types.auth import CredentialsT
 from streams.failstop import fail_stop
 from streams.kafka import committed_offset, ensure_topics, sasl_login, wait_for_broker
 from streams.ledger import Ledger
+from streams.raw import RawRecord
 from streams.schemas import frames
 from streams.settings import Settings
 from streams.stages import Incoming, Process, Seek, Translate
 from streams.topics import RAW, STAGED
-from streams.translation import RawRecord
 
 BUFFER_MAX = 64
 """Records that Faust holds for an agent: they may be large."""
@@ -233,7 +233,7 @@ def _acknowledge(events: Iterable[EventT[Any]]) -> None:
 
 def _raw_record(event: EventT[Any]) -> RawRecord:
     message = event.message
-    headers: Mapping[str, bytes] = dict(message.headers or ())
+    headers: Any = message.headers or ()  # Faust leaves the pairs as they came
     return RawRecord(message.partition, message.offset, headers, message.value or b"")
 
 

@@ -39,7 +39,7 @@ _TOPICS = {kind: f"canonical.{contract}s" for kind, contract in _CONTRACTS.items
 
 
 class Batch(NamedTuple):
-    """What all items of a request have in common: the headers of its raw record.
+    """What all items of a request have in common: its headers in the raw record.
 
     ``received_at`` in microseconds since the epoch, UTC.
     """

@@ -28,7 +28,7 @@ from streams.idempotency import digest, lengthed, longer_key
 from streams.profiles import Profile, game_key, state_key
 from streams.staged import TELLING, Group, StagedItem
 from streams.topics import OUTCOMES, REJECTS, ROUNDS
-from streams.translation import outcome, reject
+from streams.translation import Place, outcome, reject
 
 ID_KEY = b"\x01"
 ROUND_KEY = b"\x02"
@@ -213,8 +213,7 @@ class _Processing:
     def _refuse(self, item: _Item, code: str, message: str) -> None:
         source, staged = item.source, item.staged
         source.tally["conflict"] += 1
-        where = source.group.raw_partition, source.group.raw_offset, source.batch
-        refused = reject(*where, "process", staged.position) | {
+        refused = reject(self._place(source.group), source.batch, staged.position) | {
             "outcome": "conflict",
             "code": code,
             "errors": [{"code": code, "pointer": "", "message": message}],
@@ -287,17 +286,12 @@ class _Processing:
     def _emit_outcomes(self) -> None:
         for source in self.sources:
             if any(source.tally.values()):
-                group = source.group
-                counted = outcome(
-                    group.raw_partition,
-                    group.raw_offset,
-                    source.batch,
-                    "process",
-                    self.partition,
-                    group.part,
-                )
+                counted = outcome(self._place(source.group), source.batch)
                 datum = _OUTCOME.encode(counted | source.tally)
                 self.effects.outputs[OUTCOMES].append((source.batch.tenant, datum))
+
+    def _place(self, group: Group) -> Place:
+        return Place(group.raw_partition, group.raw_offset, "process", self.partition, group.part)
 
 
 def _profile_key(item: _Item) -> str:

@@ -1,4 +1,4 @@
-"""What translate hands to process: groups of items, each group from one raw record.
+"""What translate hands to process: groups of items, each group from one request.
 
 The records are of the contract ``staged-chunk``; within it the items are packed as MessagePack, which
 ``msgspec`` reads and checks in C. A topic of our own: nobody else reads it.
@@ -40,7 +40,7 @@ class StagedItem(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 
 class Group(NamedTuple):
-    """The items of one raw record that belong to one staged partition, or a part of them."""
+    """The items of one request that belong to one staged partition, or a part of them."""
 
     raw_partition: int
     raw_offset: int

@@ -13,9 +13,10 @@ from streams.codec import Record, codec
 from streams.errors import DeliveryFailed, InputGap, TooManyRejects
 from streams.kafka import idempotent_producer
 from streams.ledger import Ledger
+from streams.raw import RawRecord
 from streams.settings import Settings
 from streams.topics import OUTCOMES, RAW, REJECTS, STAGED
-from streams.translation import RawRecord, translate
+from streams.translation import translate
 from streams.turns import turn
 
 log = logging.getLogger(__name__)
@@ -60,7 +61,8 @@ class Translate:
         chunks: dict[int, _Chunk] = {}
         for record in records:
             translation = translate(record, self.settings.partitions)
-            self._share.add(translation.outcome["received"], translation.unexpected)
+            received = sum(outcome["received"] for outcome in translation.outcomes)
+            self._share.add(received, translation.unexpected)
             for partition, groups in translation.groups.items():
                 chunk = chunks.setdefault(partition, _Chunk())
                 for group in groups:
@@ -70,8 +72,9 @@ class Translate:
             for reject in translation.rejects:
                 key = reject["tenant"].encode()
                 self._send(REJECTS, "reject", home, key, _REJECT.encode(reject))
-            key = translation.outcome["tenant"].encode()
-            self._send(OUTCOMES, "outcome", home, key, _OUTCOME.encode(translation.outcome))
+            for outcome in translation.outcomes:
+                key = outcome["tenant"].encode()
+                self._send(OUTCOMES, "outcome", home, key, _OUTCOME.encode(outcome))
         for partition, chunk in chunks.items():
             if chunk.groups:
                 self._send(STAGED, "staged-chunk", partition, None, chunk.take())

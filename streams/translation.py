@@ -1,4 +1,4 @@
-"""The translate stage: one raw record in, groups for the staged partitions and rejects out.
+"""The translate stage: one raw record in, groups for the staged partitions, outcomes and rejects out.
 
 A pure function of the record, so a replay after a crash makes the same groups, parts and ids.
 """
@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from streams.batch import Invalid, ItemError
+from streams.batch import Invalid, Item, ItemError
 from streams.canonical import Batch, Kind, encode_content
 from streams.codec import Record
 from streams.errors import EnvelopeError
@@ -22,6 +22,7 @@ from streams.idempotency import (
     partition_of,
 )
 from streams.jsontext import raw_items
+from streams.raw import RawRecord, Request, batch_of, requests_of
 from streams.rounds import transactions_of
 from streams.sources import READERS
 from streams.staged import StagedItem, pack
@@ -31,80 +32,151 @@ PART_BYTES = 512 * 1024
 """Where a raw record is cut into parts. Part of the replay contract: see ``StagedGroup.part``."""
 
 _UNLIMITED = 1 << 62
-
-
-class RawRecord(NamedTuple):
-    """A record of ``raw.batches``."""
-
-    partition: int
-    offset: int
-    headers: Mapping[str, bytes]
-    body: bytes
+_NOBODY = Batch("", "", "", 0, False, False, None)
 
 
 class Translation(NamedTuple):
     """What becomes of a raw record. Records are those of the Avro contracts.
 
-    ``groups`` by staged partition, in part order. ``unexpected``: rejects that the edge did not see.
+    ``groups`` by staged partition, in part order. ``outcomes``: one for each request.
+    ``unexpected``: rejects that the edge did not see.
     """
 
     groups: dict[int, list[Record]]
     rejects: list[Record]
-    outcome: Record
+    outcomes: list[Record]
     unexpected: int
-
-
-def headers_of(batch: Batch, invalid: int) -> dict[str, bytes]:
-    """The headers of the raw record of ``batch``, of whose items the edge found so many invalid."""
-    headers = {
-        "tenant": batch.tenant.encode(),
-        "source": batch.source.encode(),
-        "batch-id": batch.batch_id.encode(),
-        "received-at": str(batch.received_at).encode(),
-        "counts": b"1" if batch.counts else b"0",
-        "merges-channels": b"1" if batch.merges_channels else b"0",
-        "invalid": str(invalid).encode(),
-    }
-    if batch.idempotency_key is not None:
-        headers["idempotency-key"] = batch.idempotency_key.encode()
-    return headers
-
-
-def batch_of(headers: Mapping[str, bytes]) -> Batch:
-    """The batch that ``headers`` describe. Raises ``ValueError`` naming the header that is wrong."""
-
-    def text(name: str, allowed: frozenset[str] | None = None) -> str:
-        value = headers.get(name, b"").decode(errors="replace")
-        if not value or (allowed is not None and value not in allowed):
-            raise ValueError(name)
-        return value
-
-    flag = frozenset("01")
-    received = text("received-at")
-    if not received.isdecimal() or len(received) > 17:
-        raise ValueError("received-at")
-    key = headers.get("idempotency-key")
-    return Batch(
-        tenant=text("tenant"),
-        source=text("source", frozenset(READERS)),
-        batch_id=text("batch-id"),
-        received_at=int(received),
-        counts=text("counts", flag) == "1",
-        merges_channels=text("merges-channels", flag) == "1",
-        idempotency_key=None if key is None else key.decode(errors="replace"),
-    )
 
 
 def translate(record: RawRecord, partitions: int) -> Translation:
     """Validates and translates every item of a raw record for ``partitions`` staged partitions."""
+    translating = _Translating(record, partitions)
     try:
-        batch = batch_of(record.headers)
-        items = READERS[batch.source](record.body, batch, _UNLIMITED)
+        requests = requests_of(record)
     except ValueError as error:
-        return _refuse_record(record, None, "wrong_header", f"The header {error} is missing or wrong.")
-    except EnvelopeError as error:
-        return _refuse_record(record, batch, error.code, error.message)
+        translating.refuse(0, None, record.body, "wrong_header", _wrong_header(error))
+        requests = []
+    for number, request in enumerate(requests):
+        translating.add(number, request)
+    return Translation(
+        translating.groups, translating.rejects, translating.outcomes, translating.unexpected
+    )
 
+
+def _wrong_header(error: ValueError) -> str:
+    return f"The header {error} is missing or wrong."
+
+
+class Place(NamedTuple):
+    """Where something is counted: a raw record, a stage, and what of the record.
+
+    In translate the part is the number of the request in its record and the partition 0; in process
+    they are those of the group in ``staged``.
+    """
+
+    raw_partition: int
+    raw_offset: int
+    stage: str
+    partition: int
+    part: int
+
+    @property
+    def id(self) -> str:
+        """Of the outcome counted here; a replay makes the same."""
+        return f"{self.raw_partition}-{self.raw_offset}-{self.stage}-{self.partition}-{self.part}"
+
+
+class _Translating:
+    """One run of :func:`translate`, request by request."""
+
+    def __init__(self, record: RawRecord, partitions: int) -> None:
+        self.record = record
+        self.partitions = partitions
+        self.groups: dict[int, list[Record]] = defaultdict(list)
+        self.rejects: list[Record] = []
+        self.outcomes: list[Record] = []
+        self.unexpected = 0
+
+    def add(self, number: int, request: Request) -> None:
+        batch = None
+        try:
+            batch = batch_of(request.headers)
+            items = READERS[batch.source](request.body, batch, _UNLIMITED)
+        except EnvelopeError as error:
+            self.refuse(number, batch, request.body, error.code, error.message)
+            return
+        except ValueError as error:
+            self.refuse(number, None, request.body, "wrong_header", _wrong_header(error))
+            return
+
+        staged, invalid = _staged(batch, items, self.partitions)
+        for partition, entries in staged.items():
+            self._stage(partition, batch, entries)
+        self._count(number, batch, len(items), len(invalid))
+        self.rejects += self._rejects(number, batch, request.body, invalid)
+        self.unexpected += max(0, len(invalid) - _announced(request.headers))
+
+    def _stage(self, partition: int, batch: Batch, items: Iterable[StagedItem]) -> None:
+        """The groups of one request for one staged partition."""
+        groups = self.groups[partition]
+        for part in _parts(items):
+            groups.append(
+                {
+                    "raw_partition": self.record.partition,
+                    "raw_offset": self.record.offset,
+                    "part": len(groups),
+                    "tenant": batch.tenant,
+                    "source": batch.source,
+                    "batch_id": batch.batch_id,
+                    "received_at": batch.received_at,
+                    "counts": batch.counts,
+                    "items": pack(part),
+                }
+            )
+
+    def _rejects(
+        self, number: int, batch: Batch, body: bytes, invalid: list[tuple[int, Invalid]]
+    ) -> list[Record]:
+        if not invalid:
+            return []
+        texts = [] if all(item.text is not None for _, item in invalid) else raw_items(body)
+        return [
+            reject(self._place(number), batch, position)
+            | {
+                "outcome": "rejected",
+                "code": item.errors[0].code,
+                "errors": [error._asdict() for error in item.errors],
+                "payload_format": "item",
+                "payload": texts[position] if item.text is None else item.text,
+            }
+            for position, item in invalid
+        ]
+
+    def refuse(self, number: int, batch: Batch | None, body: bytes, code: str, message: str) -> None:
+        """Something that no edge wrote: refused as a whole, counted as one item."""
+        refused = reject(self._place(number), batch or _NOBODY, -1) | {
+            "outcome": "rejected",
+            "code": code,
+            "errors": [ItemError(code, "", message)._asdict()],
+            "payload_format": "record",
+            "payload": body,
+        }
+        self.rejects.append(refused)
+        self._count(number, batch or _NOBODY, 1, 1)
+        self.unexpected += 1
+
+    def _count(self, number: int, batch: Batch, received: int, rejected: int) -> None:
+        counted = outcome(self._place(number), batch)
+        self.outcomes.append(counted | {"received": received, "rejected": rejected})
+
+    def _place(self, number: int) -> Place:
+        return Place(self.record.partition, self.record.offset, "translate", 0, number)
+
+
+def _staged(
+    batch: Batch, items: Iterable[Item | Invalid], partitions: int
+) -> tuple[dict[int, list[StagedItem]], list[tuple[int, Invalid]]]:
+    """The items of a request by staged partition, and those that are invalid by position."""
     tenant = key_of(batch.tenant)
     hash_leads: dict[str, str] = {}
     staged: dict[int, list[StagedItem]] = defaultdict(list)
@@ -136,32 +208,7 @@ def translate(record: RawRecord, partitions: int) -> Translation:
             for other in range(partitions):
                 if other != home:
                     staged[other].append(replace(entry, lookup_only=True))
-
-    return Translation(
-        {partition: _groups(record, batch, entries) for partition, entries in staged.items()},
-        _rejects(record, batch, invalid),
-        outcome(record.partition, record.offset, batch, "translate", 0, 0)
-        | {"received": len(items), "rejected": len(invalid)},
-        max(0, len(invalid) - _announced(record.headers)),
-    )
-
-
-def _groups(record: RawRecord, batch: Batch, items: Iterable[StagedItem]) -> list[Record]:
-    """The groups of one raw record for one staged partition."""
-    return [
-        {
-            "raw_partition": record.partition,
-            "raw_offset": record.offset,
-            "part": number,
-            "tenant": batch.tenant,
-            "source": batch.source,
-            "batch_id": batch.batch_id,
-            "received_at": batch.received_at,
-            "counts": batch.counts,
-            "items": pack(part),
-        }
-        for number, part in enumerate(_parts(items))
-    ]
+    return staged, invalid
 
 
 def _parts(items: Iterable[StagedItem]) -> Iterator[list[StagedItem]]:
@@ -181,68 +228,32 @@ def _announced(headers: Mapping[str, bytes]) -> int:
     return int(text) if text.isdigit() and len(text) < 10 else 0
 
 
-def _rejects(record: RawRecord, batch: Batch, invalid: list[tuple[int, Invalid]]) -> list[Record]:
-    if not invalid:
-        return []
-    texts = [] if all(item.text is not None for _, item in invalid) else raw_items(record.body)
-    return [
-        reject(record.partition, record.offset, batch, "translate", position)
-        | {
-            "outcome": "rejected",
-            "code": item.errors[0].code,
-            "errors": [error._asdict() for error in item.errors],
-            "payload_format": "item",
-            "payload": texts[position] if item.text is None else item.text,
-        }
-        for position, item in invalid
-    ]
-
-
-_NOBODY = Batch("", "", "", 0, False, False, None)
-
-
-def _refuse_record(record: RawRecord, batch: Batch | None, code: str, message: str) -> Translation:
-    """A record that no edge wrote: refused as a whole, counted as one item."""
-    batch = batch or _NOBODY
-    refused = reject(record.partition, record.offset, batch, "translate", -1) | {
-        "outcome": "rejected",
-        "code": code,
-        "errors": [ItemError(code, "", message)._asdict()],
-        "payload_format": "record",
-        "payload": record.body,
-    }
-    counted = outcome(record.partition, record.offset, batch, "translate", 0, 0)
-    return Translation({}, [refused], counted | {"received": 1, "rejected": 1}, 1)
-
-
-def reject(raw_partition: int, raw_offset: int, batch: Batch, stage: str, position: int) -> Record:
+def reject(place: Place, batch: Batch, position: int) -> Record:
     """The fields of a reject that say where it came from."""
     return {
-        "reject_id": f"{raw_partition}-{raw_offset}-{position}-{stage}",
+        "reject_id": f"{place.id}-{position}",
         "tenant": batch.tenant,
         "source": batch.source,
         "batch_id": batch.batch_id,
         "received_at": batch.received_at,
         "position": position,
-        "raw_partition": raw_partition,
-        "raw_offset": raw_offset,
-        "stage": stage,
+        "raw_partition": place.raw_partition,
+        "raw_offset": place.raw_offset,
+        "stage": place.stage,
     }
 
 
-def outcome(
-    raw_partition: int, raw_offset: int, batch: Batch, stage: str, partition: int, part: int
-) -> Record:
+def outcome(place: Place, batch: Batch) -> Record:
     """An outcome that has counted nothing yet."""
     return {
-        "outcome_id": f"{raw_partition}-{raw_offset}-{stage}-{partition}-{part}",
+        "outcome_id": place.id,
         "tenant": batch.tenant,
         "source": batch.source,
         "batch_id": batch.batch_id,
         "received_at": batch.received_at,
-        "raw_partition": raw_partition,
-        "raw_offset": raw_offset,
-        "stage": stage,
+        "raw_partition": place.raw_partition,
+        "raw_offset": place.raw_offset,
+        "stage": place.stage,
         "received": 0,
         "accepted": 0,
         "duplicate": 0,

@@ -13,9 +13,10 @@ from streams.canonical import Batch, Kind, to_json
 from streams.codec import codec
 from streams.processing import process
 from streams.profiles import Profile
+from streams.raw import RawRecord, headers_of
 from streams.staged import unpack
 from streams.topics import CONTRACTS
-from streams.translation import RawRecord, headers_of, translate
+from streams.translation import translate
 
 NATIVE = Batch("acme", "native", "batch", 1_773_500_000_000_000, True, False, None)
 
@@ -58,7 +59,8 @@ class Line:
             self.staged[partition].extend(groups)
         for reject in translation.rejects:
             self._keep("rejects", codec("reject").encode(reject))
-        self._keep("outcomes", codec("outcome").encode(translation.outcome))
+        for outcome in translation.outcomes:
+            self._keep("outcomes", codec("outcome").encode(outcome))
 
     def settle(self) -> None:
         """Processes what is staged, all of a partition as one chunk."""

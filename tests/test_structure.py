@@ -28,7 +28,7 @@ CORE = [
         ROOT / "streams" / f"{name}.py"
         for name in (
             "avro_encoder", "batch", "bulk", "canonical", "codec", "errors", "idempotency", "jsontext",
-            "money", "processing", "profiles", "rounds", "staged", "topics", "translation",
+            "money", "processing", "profiles", "raw", "rounds", "staged", "topics", "translation",
         )
     ),
 ]  # fmt: skip

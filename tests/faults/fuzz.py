@@ -29,9 +29,10 @@ from connectors.edge.tenants import Registry
 from streams.broker.memory import PARTITIONS
 from streams.health import check
 from streams.kafka import committed_consumer
+from streams.raw import RawRecord
 from streams.settings import Settings
 from streams.stack import Stack, with_free_ports
-from streams.translation import RawRecord, translate
+from streams.translation import translate
 from tests.faults.harness import wait_until
 
 SAMPLES = Path(__file__).parent.parent / "samples"
@@ -298,12 +299,13 @@ def check_kafka(target: Target) -> None:
     """Every taken batch stands once in Kafka, under its tenant, and is translated as answered."""
     seen: Counter[str] = Counter()
     for record in _raw_records(target.settings):
-        batch_id, tenant = record.headers["batch-id"].decode(), record.headers["tenant"].decode()
-        seen[batch_id] += 1
         translation = translate(record, 4)
-        assert target.answered[batch_id] == (tenant, len(translation.rejects)), record
+        for outcome in translation.outcomes:
+            batch_id, rejected = outcome["batch_id"], outcome["rejected"]
+            seen[batch_id] += 1
+            assert target.answered[batch_id] == (outcome["tenant"], rejected), record
         for groups in translation.groups.values():
-            assert all(group["tenant"] == tenant for group in groups)
+            assert all(group["tenant"] == target.answered[group["batch_id"]][0] for group in groups)
     assert set(seen) == set(target.answered)
     assert set(seen.values()) <= {1}
 
@@ -318,7 +320,7 @@ def _raw_records(of: Settings) -> Iterator[RawRecord]:
             if message.error():
                 ended += 1
             else:
-                headers: dict[str, Any] = dict(message.headers() or ())
+                headers: Any = message.headers() or ()
                 place = message.partition() or 0, message.offset() or 0
                 yield RawRecord(*place, headers, message.value() or b"")
     consumer.close()

@@ -16,17 +16,17 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
 from connectors.clickhouse.sink import ClickHouseTables, Sink, Tables, Target
-from connectors.edge.writer import KafkaWriter
+from connectors.edge.writer import SMALL_BYTES, KafkaWriter
 from streams.codec import SCHEMA_IDS, codec, frame, unframe
 from streams.errors import InputGap, StateMismatch
 from streams.idempotency import partition_of
 from streams.kafka import committed_consumer, idempotent_producer, wait_for_broker
 from streams.ledger import Ledger
+from streams.raw import RawRecord, requests_of
 from streams.settings import Settings
 from streams.stages import Process, Translate
 from streams.table import Table
 from streams.topics import RAW, STAGED
-from streams.translation import RawRecord
 from tests.line import NATIVE, bet, casino, win
 
 FRAMES = {name: frame(number) for name, number in SCHEMA_IDS.items()}
@@ -53,9 +53,9 @@ def read(settings: Settings, topic: str, *partitions: int) -> list[Message]:
     return sorted(found, key=lambda message: (message.partition(), message.offset()))
 
 
-def headers_of_message(message: Message) -> dict[str, bytes]:
+def headers_of_message(message: Message) -> list[tuple[str, bytes]]:
     headers: Any = message.headers() or []
-    return dict(headers)
+    return list(headers)
 
 
 def decoded(settings: Settings, topic: str, contract: str, partition: int = P1) -> list[dict[str, Any]]:
@@ -109,8 +109,31 @@ def test_the_edges_record_carries_body_and_headers(line: Line) -> None:
     line.post([bet("b")], idempotency_key="k")
     [record] = line.raw()
     assert json.loads(record.body) == [bet("b")]
-    assert record.headers["tenant"] == b"acme"
-    assert record.headers["idempotency-key"] == b"k"
+    [request] = requests_of(record)
+    assert request.headers["tenant"] == b"acme"
+    assert request.headers["idempotency-key"] == b"k"
+
+
+def test_small_requests_of_the_same_moment_share_a_record(line: Line) -> None:
+    small = [json.dumps([bet(f"b{n}")]).encode() for n in range(40)]
+    large = json.dumps([bet("large", comment="x" * SMALL_BYTES)]).encode()
+
+    async def post() -> None:
+        writer = KafkaWriter(line.settings)
+        writes = [
+            writer.write(NATIVE._replace(batch_id=body.hex()), body, 0) for body in (*small, large)
+        ]
+        await asyncio.gather(*writes)
+        writer.close()
+
+    asyncio.run(post())
+    records = line.raw()
+    found = [requests_of(record) for record in records]
+    assert sorted(len(requests) for requests in found) == [1, 40]
+    bodies = [request.body for requests in found for request in requests]
+    assert sorted(bodies) == sorted([*small, large])
+    for requests in found:
+        assert all(request.headers["batch-id"] == request.body.hex().encode() for request in requests)
 
 
 def test_a_replay_by_translate_is_skipped_without_being_counted(line: Line, settings: Settings) -> None:

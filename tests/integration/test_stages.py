@@ -10,10 +10,10 @@ from confluent_kafka import TopicPartition
 from streams.codec import SCHEMA_IDS, frame
 from streams.errors import InputGap, TooManyRejects
 from streams.kafka import committed_consumer, committed_offset
+from streams.raw import RawRecord, headers_of
 from streams.settings import Settings
 from streams.stages import Incoming, Translate
 from streams.topics import RAW
-from streams.translation import RawRecord, headers_of
 from tests.line import NATIVE, bet
 
 FRAMES = {name: frame(number) for name, number in SCHEMA_IDS.items()}

@@ -22,9 +22,10 @@ from streams.idempotency import hash_of, key_of
 from streams.jsontext import decode, members
 from streams.processing import process
 from streams.profiles import Value
+from streams.raw import RawRecord, Request, headers_of, joined, requests_of
 from streams.sources import READERS, fasttrack, native
 from streams.staged import groups_of, unpack
-from streams.translation import RawRecord, headers_of, translate
+from streams.translation import translate
 from tests.line import NATIVE, Line, State
 
 UNITS = st.integers(-money.LIMIT + 1, money.LIMIT - 1)
@@ -131,19 +132,32 @@ def test_any_bytes_are_read_or_refused_and_never_raise(source: str, body: bytes)
 )
 def test_any_record_is_accounted_for(body: bytes, source: str, headers: dict[str, bytes]) -> None:
     batch = NATIVE._replace(source=source)
-    record = RawRecord(0, 0, {**headers_of(batch, invalid=0), **headers}, body)
+    given = dict(headers_of(batch, invalid=0)) | headers
+    record = RawRecord(0, 0, list(given.items()), body)
     translation = translate(record, 3)
-    codec("outcome").encode(translation.outcome)
+    [outcome] = translation.outcomes
+    codec("outcome").encode(outcome)
     for reject in translation.rejects:
         codec("reject").encode(reject)
-    assert translation.outcome["rejected"] == len(translation.rejects)
+    assert outcome["rejected"] == len(translation.rejects)
     staged = sum(
         not item.lookup_only
         for groups in translation.groups.values()
         for group in groups
         for item in unpack(group).items
     )
-    assert translation.outcome["received"] == staged + len(translation.rejects)
+    assert outcome["received"] == staged + len(translation.rejects)
+
+
+HEADERS = st.dictionaries(TEXT.filter(lambda name: name != "bytes"), st.binary(max_size=8))
+
+
+@given(st.lists(st.tuples(HEADERS, st.binary(max_size=20)), min_size=1))
+def test_requests_that_share_a_record_come_apart_again(
+    sent: list[tuple[dict[str, bytes], bytes]],
+) -> None:
+    headers, value = joined([(list(own.items()), body) for own, body in sent])
+    assert requests_of(RawRecord(0, 0, headers, value)) == [Request(*one) for one in sent]
 
 
 CUTS = st.tuples(st.integers(0, 5_000), st.integers(0, 4), st.binary(max_size=4))
