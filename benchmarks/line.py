@@ -23,6 +23,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchmarks.flood import flood, request
 from benchmarks.machine import cpu_s, described, peak_mib
 from benchmarks.yardstick import BATCH_ITEMS, TENANTS, bodies
 from connectors.clickhouse.query import query
@@ -31,11 +32,12 @@ from connectors.edge.tenants import Registry
 from streams.settings import Settings
 from streams.stack import Stack, with_free_ports
 
+PATH = "/api/v1/events"
 WARM_UP_SHARE = 0.2
 WARM_UP_S = 40.0
 AHEAD_ITEMS = 60_000
 POSTERS = 4
-MANY_POSTERS = 32
+MANY_POSTERS = 64
 POLL_S = 0.05
 KEPT_ALIVE_S = 2.0
 REQUEST_ITEMS = (1, 10, 100, 500, 1_000, 10_000)
@@ -61,12 +63,12 @@ def requests(items: int, batch_items: int, seed: int = 1) -> list[Body]:
 class Poster:
     """Posts bodies from a few threads, over connections that are kept open."""
 
-    def __init__(self, stack: Stack, keys: dict[str, str], posters: int) -> None:
+    def __init__(self, stack: Stack, keys: dict[str, str]) -> None:
         self._where = stack.settings.edge_host, stack.settings.edge_port
-        self._keys = keys
+        self.keys = keys
         self._local = threading.local()
         self._connections: list[http.client.HTTPConnection] = []
-        self._pool = ThreadPoolExecutor(posters)
+        self._pool = ThreadPoolExecutor(POSTERS)
         self._posts: deque[Future[None]] = deque()
 
     def post(self, body: Body, at: float = 0.0, answered: "Answered | None" = None) -> None:
@@ -78,16 +80,11 @@ class Poster:
         while self._posts and self._posts[0].done():
             self._posts.popleft().result()
 
-    def wait(self) -> None:
-        """Returns when everything is answered. Raises what went wrong."""
-        while self._posts:
-            self._posts.popleft().result()
-
     def _post(self, body: Body, at: float, answered: "Answered | None") -> None:
         time.sleep(max(0.0, at - time.monotonic()))
         connection = self._connection()
-        headers = {"content-type": "application/json", "x-api-key": self._keys[body.tenant]}
-        connection.request("POST", "/api/v1/events", body.data, headers)
+        headers = {"content-type": "application/json", "x-api-key": self.keys[body.tenant]}
+        connection.request("POST", PATH, body.data, headers)
         answer = connection.getresponse()
         answer.read()
         if answer.status not in (204, 422):  # 422: some items were refused, the others are taken
@@ -119,7 +116,7 @@ Answered = dict[str, tuple[float, int]]
 
 
 @contextmanager
-def line(workers: int, posters: int = POSTERS) -> Iterator[tuple[Stack, Poster]]:
+def line(workers: int) -> Iterator[tuple[Stack, Poster]]:
     """A line of its own, ready, with a key for each tenant."""
     with tempfile.TemporaryDirectory(prefix="roundhouse-bench-") as home:
         settings = with_free_ports(Settings(data_dir=Path(home)))
@@ -127,7 +124,7 @@ def line(workers: int, posters: int = POSTERS) -> Iterator[tuple[Stack, Poster]]
         keys = {name: registry.add(name, False, campaigns_enabled=True) for name in TENANTS}
         with (
             Stack(settings, processes=workers) as stack,
-            closing(Poster(stack, keys, posters)) as poster,
+            closing(Poster(stack, keys)) as poster,
         ):
             yield stack, poster
 
@@ -308,14 +305,17 @@ def request_sizes(workers: int) -> list[dict[str, Any]]:
     """What requests of each size cost, posted as fast as they are acknowledged."""
     rows = []
     for size in REQUEST_ITEMS:
-        made = requests(max(40_000, size * 60), size, seed=3)
+        made = requests(max(60_000, size * 60), size, seed=3)
         first = len(made) // 4
-        with line(workers, MANY_POSTERS if size <= 10 else POSTERS) as (stack, poster):
-            warm = warm_up(stack, poster, made[:first])
+        with line(workers) as (stack, poster):
+            where = stack.settings.edge_host, stack.settings.edge_port
+            connections = MANY_POSTERS if size <= 10 else POSTERS
+            posts = [request(PATH, poster.keys[body.tenant], body.data) for body in made]
+            flood(*where, posts[:first], connections)
+            warm = sum(body.items for body in made[:first])
+            wait_until_settled(stack, poster, warm)
             usage, began = Usage(stack), time.monotonic()
-            for body in made[first:]:
-                poster.post(body)
-            poster.wait()
+            flood(*where, posts[first:], connections)
             wall = time.monotonic() - began
             rest = sum(body.items for body in made[first:])
             edge = usage.us_per(len(made) - first)["edge"]
