@@ -38,7 +38,7 @@ faults: $(VENV)/ready ## Harm the line and count what is lost. SEED= ROUNDS= (0:
 soak: $(VENV)/ready ## Hold the line at its limit and watch its memory (20 minutes). SOAK_MINUTES=
 	$(BIN)/python -m tests.faults.soak --minutes $(or $(SOAK_MINUTES),20) --seed $(SEED)
 
-bench: $(VENV)/ready ## Measure the worker beside its peers, the whole line, and recovery (20 minutes).
+bench: $(VENV)/ready ## Measure the worker beside its peers, the whole line, and recovery (a quarter of an hour).
 	$(BIN)/python -m benchmarks.worker
 	$(BIN)/python -m benchmarks.line
 	$(BIN)/python -m benchmarks.recovery --ids 1000000

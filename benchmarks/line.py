@@ -17,7 +17,7 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -262,11 +262,46 @@ def _percentile(waits: list[float], share: int) -> int:
     return round(statistics.quantiles(waits, n=100, method="inclusive")[share - 1] * 1000)
 
 
+_FOUND = """
+SELECT batch_id, sum(n) AS n FROM (
+    SELECT batch_id, count() AS n FROM game_transactions_rows
+    WHERE batch_id IN ({batches}) AND toUInt64(splitByChar('_', _part)[3]) > {block}
+    GROUP BY batch_id
+    UNION ALL
+    SELECT batch_id, toUInt64(sum(duplicate + conflict + rejected)) AS n FROM outcomes_rows
+    WHERE batch_id IN ({batches}) GROUP BY batch_id
+    UNION ALL
+    SELECT '' AS batch_id, toUInt64(max(max_block_number)) AS n FROM system.parts
+    WHERE table = 'game_transactions_rows' AND database = currentDatabase()
+) GROUP BY batch_id
+"""
+
+
+class _Rows:
+    """Asks how many rows of batches can be read; only parts with rows that came since are looked at."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._block = 0
+        self._since: dict[str, int] = {}
+
+    def of(self, batches: Iterable[str]) -> dict[str, int]:
+        """By batch; to be asked again and again, of every batch from before its first row came."""
+        since = {batch: self._since.get(batch, self._block) for batch in batches}
+        names = ", ".join(f"'{batch}'" for batch in since) or "''"
+        sql = _FOUND.format(batches=names, block=min(since.values(), default=self._block))
+        rows = json.loads(query(self._settings, sql, "json"))["data"]
+        found = {row["batch_id"]: int(row["n"]) for row in rows}
+        self._since, self._block = since, found.pop("")
+        return found
+
+
 def _watch(stack: Stack, poster: Poster, answered: Answered, batches: int) -> list[float]:
     """Looks every :data:`POLL_S` which batches are whole."""
     waits: list[float] = []
     waiting: Answered = {}
     known: set[str] = set()
+    rows = _Rows(stack.settings)
     last = time.monotonic()
     while len(waits) < batches:
         stack.supervisor.check()
@@ -274,27 +309,12 @@ def _watch(stack: Stack, poster: Poster, answered: Answered, batches: int) -> li
         for batch in answered.keys() - known:
             known.add(batch)
             waiting[batch] = answered[batch]
-        if waiting:
-            names = ", ".join(f"'{batch}'" for batch in waiting)
-            oldest = time.time() - time.monotonic() + min(at for at, _ in waiting.values())
-            where = f"received_at > fromUnixTimestamp64Milli({oldest * 1000 - 5000:.0f}) "
-            where += f"AND batch_id IN ({names})"
-            sql = (
-                "SELECT batch_id, sum(items) AS n FROM (SELECT batch_id, 1 AS items "
-                f"FROM game_transactions_rows WHERE {where} UNION ALL SELECT batch_id, "
-                f"duplicate + conflict + rejected AS items FROM outcomes_rows WHERE {where}) "
-                "GROUP BY batch_id"
-            )
-            found = {
-                row["batch_id"]: int(row["n"])
-                for row in json.loads(query(stack.settings, sql, "json"))["data"]
-            }
-            now = time.monotonic()
-            for batch, (at, items) in list(waiting.items()):
-                if found.get(batch, 0) >= items:
-                    waits.append(now - at)
-                    del waiting[batch]
-                    last = now
+        found, now = rows.of(waiting), time.monotonic()
+        for batch, (at, items) in list(waiting.items()):
+            if found.get(batch, 0) >= items:
+                waits.append(now - at)
+                del waiting[batch]
+                last = now
         if time.monotonic() - last > 60:
             raise RuntimeError(f"{len(waiting)} batches do not come")
         time.sleep(POLL_S)

@@ -35,10 +35,11 @@ BUFFER_MAX = 64
 
 TAKE_MAX = 1000
 TAKE_BYTES = 8_000_000
-ENOUGH_BYTES = 500_000
+ENOUGH_RAW_BYTES = 64_000
+ENOUGH_STAGED_BYTES = 500_000
 COMPANY_S = 0.05
-"""How long less than :data:`ENOUGH_BYTES` waits for more: a transaction costs much the same with one
-record in it as with many."""
+"""How long less than enough waits for more: a transaction costs much the same with one record in it as
+with many, a call of translate with one of 64 KB as with ten."""
 
 LOOKS = 10
 
@@ -144,7 +145,7 @@ def _add_agents(
     @app.agent(bytes_topic(RAW), name="translate")
     async def translate_agent(stream: StreamT[bytes]) -> None:
         try:
-            async for events in _batches(stream):
+            async for events in _batches(stream, ENOUGH_RAW_BYTES):
                 ready = [
                     event
                     for event in events
@@ -163,7 +164,7 @@ def _add_agents(
     @app.agent(bytes_topic(STAGED), name="process")
     async def process_agent(stream: StreamT[bytes]) -> None:
         try:
-            async for events in _batches(stream):
+            async for events in _batches(stream, ENOUGH_STAGED_BYTES):
                 by_partition: dict[int, list[EventT[Any]]] = defaultdict(list)
                 for event in events:
                     by_partition[event.message.partition].append(event)
@@ -195,7 +196,7 @@ def _connect(app: faust.App, staged_topic: str, incoming: Incoming, process: Pro
         await process.close()
 
 
-async def _batches(stream: StreamT[bytes]) -> AsyncIterator[list[EventT[Any]]]:
+async def _batches(stream: StreamT[bytes], enough_bytes: int) -> AsyncIterator[list[EventT[Any]]]:
     """Events as they come: at least one, and what else is there or comes soon, up to a bound.
 
     Reads the stream's channel, not the stream: iterating over a stream acknowledges in ``finally``,
@@ -209,7 +210,7 @@ async def _batches(stream: StreamT[bytes]) -> AsyncIterator[list[EventT[Any]]]:
         except StopAsyncIteration:  # how a channel is told that its stream stops
             return
         looks = 0
-        while not _take(channel.queue, events) and looks < LOOKS:
+        while not _take(channel.queue, events, enough_bytes) and looks < LOOKS:
             looks += 1  # Faust holds few, so look more than once
             await asyncio.sleep(COMPANY_S / LOOKS)
         for event in events:  # for Faust's check that partitions are not stuck, which looks at streams
@@ -217,13 +218,13 @@ async def _batches(stream: StreamT[bytes]) -> AsyncIterator[list[EventT[Any]]]:
         yield events
 
 
-def _take(queue: Any, events: list[EventT[Any]]) -> bool:
+def _take(queue: Any, events: list[EventT[Any]], enough_bytes: int) -> bool:
     """Adds what is there to ``events``, up to a bound; returns whether they are enough."""
     size = sum(len(event.message.value or b"") for event in events)
     while size < TAKE_BYTES and len(events) < TAKE_MAX and not queue.empty():
         events.append(queue.get_nowait())
         size += len(events[-1].message.value or b"")
-    return size >= ENOUGH_BYTES or len(events) >= TAKE_MAX
+    return size >= enough_bytes or len(events) >= TAKE_MAX
 
 
 def _acknowledge(events: Iterable[EventT[Any]]) -> None:
