@@ -102,7 +102,7 @@ class KafkaWriter:
     def _send(self, posts: list[_Post], loop: asyncio.AbstractEventLoop) -> None:
         """One record; librdkafka reports of each, in time, whether it was acknowledged."""
 
-        def finish(error: DeliveryFailed | None) -> None:
+        def finish(error: Exception | None) -> None:
             for post in posts:
                 if post.written.done():  # its client is gone
                     continue
@@ -115,9 +115,9 @@ class KafkaWriter:
             failed = None if error is None else DeliveryFailed(error.str())
             loop.call_soon_threadsafe(finish, failed)
 
-        headers, value = joined([(post.headers, post.body) for post in posts])
-        key = dict(posts[0].headers)["batch-id"]
         try:
+            headers, value = joined([(post.headers, post.body) for post in posts])
+            key = dict(posts[0].headers)["batch-id"]
             self._producer.produce(
                 self._topic,
                 value,
@@ -129,6 +129,8 @@ class KafkaWriter:
             finish(DeliveryFailed("the queue to Kafka is full"))
         except KafkaException as error:
             finish(DeliveryFailed(str(error)))
+        except Exception as error:  # a bug; in a timer's callback nobody would hear of it
+            finish(error)
 
     async def ready(self) -> bool:
         """See :class:`Writer`."""

@@ -235,6 +235,24 @@ def test_without_a_broker_a_write_fails_in_time(tmp_path: Path) -> None:
     writer.close()
 
 
+def test_a_bug_while_requests_are_sent_together_is_raised_in_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(requests: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("connectors.edge.writer.joined", broken)
+    writer = KafkaWriter(Settings(data_dir=tmp_path, kafka_bootstrap="127.0.0.1:1"))
+    batch = Batch("acme", "native", "b", NOW, True, False, None)
+
+    async def write() -> list[object]:
+        writes = [writer.write(batch, b"[]", 0) for _ in range(3)]
+        return list(await asyncio.gather(*writes, return_exceptions=True))
+
+    assert [type(found) for found in asyncio.run(write())] == [ZeroDivisionError] * 3
+    writer.close()
+
+
 def test_nothing_is_redirected(edge: Edge) -> None:
     answer = edge.post([bet("b")], "/api/v1/events/")
     assert problem(answer) == (404, "no_such_route")
