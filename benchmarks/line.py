@@ -41,6 +41,7 @@ MANY_POSTERS = 64
 POLL_S = 0.05
 KEPT_ALIVE_S = 2.0
 REQUEST_ITEMS = (1, 10, 100, 500, 1_000, 10_000)
+REQUESTS_ITEMS_MIN = 100_000
 
 
 class Body(NamedTuple):
@@ -321,37 +322,33 @@ def _watch(stack: Stack, poster: Poster, answered: Answered, batches: int) -> li
     return waits
 
 
-def request_sizes(workers: int) -> list[dict[str, Any]]:
-    """What requests of each size cost, posted as fast as they are acknowledged."""
-    rows = []
-    for size in REQUEST_ITEMS:
-        made = requests(max(60_000, size * 60), size, seed=3)
-        first = len(made) // 4
-        with line(workers) as (stack, poster):
-            where = stack.settings.edge_host, stack.settings.edge_port
-            connections = MANY_POSTERS if size <= 10 else POSTERS
-            posts = [request(PATH, poster.keys[body.tenant], body.data) for body in made]
-            flood(*where, posts[:first], connections)
-            warm = sum(body.items for body in made[:first])
-            wait_until_settled(stack, poster, warm)
-            usage, began = Usage(stack), time.monotonic()
-            flood(*where, posts[first:], connections)
-            wall = time.monotonic() - began
-            rest = sum(body.items for body in made[first:])
-            edge = usage.us_per(len(made) - first)["edge"]
-            wait_until_settled(stack, poster, warm + rest)
-            costs = usage.us_per(rest)
-            verify(stack.settings)
-        rows.append(
-            {
-                "items": size,
-                "requests_per_s": round((len(made) - first) / wall),
-                "edge_us_per_request": edge,
-                "requests_per_edge_core_s": round(1e6 / edge),
-                "cpu_us_per_event": costs,
-            }
-        )
-    return rows
+def request_size(size: int, items: int, workers: int) -> dict[str, Any]:
+    """Costs of requests of ``size`` items, posted as fast as they are acknowledged; ``items`` in all."""
+    made = requests(items, size, seed=3)
+    first = len(made) // 4
+    with line(workers) as (stack, poster):
+        where = stack.settings.edge_host, stack.settings.edge_port
+        connections = MANY_POSTERS if size <= 10 else POSTERS
+        posts = [request(PATH, poster.keys[body.tenant], body.data) for body in made]
+        flood(*where, posts[:first], connections)
+        warm = sum(body.items for body in made[:first])
+        wait_until_settled(stack, poster, warm)
+        usage, began = Usage(stack), time.monotonic()
+        flood(*where, posts[first:], connections)
+        wall = time.monotonic() - began
+        rest = sum(body.items for body in made[first:])
+        edge = usage.us_per(len(made) - first)["edge"]
+        wait_until_settled(stack, poster, warm + rest)
+        costs = usage.us_per(rest)
+        verify(stack.settings)
+    return {
+        "items": size,
+        "connections": connections,
+        "requests_per_s": round((len(made) - first) / wall),
+        "edge_us_per_request": edge,
+        "requests_per_edge_core_s": round(1e6 / edge),
+        "cpu_us_per_event": costs,
+    }
 
 
 def main() -> None:
@@ -374,7 +371,10 @@ def main() -> None:
         ]
         result["latency"] = shares
     if arguments.only in (None, "requests"):
-        result["requests"] = request_sizes(arguments.workers)
+        result["requests"] = [
+            request_size(size, max(REQUESTS_ITEMS_MIN, size * 60), arguments.workers)
+            for size in REQUEST_ITEMS
+        ]
     print(json.dumps(result, indent=2))
 
 
