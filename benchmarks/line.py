@@ -323,7 +323,7 @@ def _watch(stack: Stack, poster: Poster, answered: Answered, batches: int) -> li
 
 
 def request_size(size: int, items: int, workers: int) -> dict[str, Any]:
-    """Costs of requests of ``size`` items, posted as fast as they are acknowledged; ``items`` in all."""
+    """Costs of requests of ``size`` items, ``items`` in all, posted as fast as they are taken."""
     made = requests(items, size, seed=3)
     first = len(made) // 4
     with line(workers) as (stack, poster):
