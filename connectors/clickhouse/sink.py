@@ -1,4 +1,4 @@
-"""The sink: canonical topics, rounds, rejects and outcomes into ClickHouse, undecoded.
+"""The sink: canonical topics, rounds, rejects and outcomes into ClickHouse.
 
 What a flush takes, and what a crash after each step leaves:
 
@@ -23,8 +23,9 @@ from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from connectors.clickhouse.blocks import block
 from streams.canonical import Kind
-from streams.codec import container, unframe
+from streams.codec import unframe
 from streams.errors import SinkMismatch
 from streams.kafka import committed_consumer
 from streams.settings import Settings
@@ -76,13 +77,14 @@ class ClickHouseTables:
 
     def insert(self, target: Target, rows: list[bytes], token: str) -> None:
         """See :class:`Tables`."""
+        form, data = block(target.contract, rows)
         if self._client is None:
             self._client = self._connect()
         try:
             self._client.raw_insert(
                 target.table,
-                insert_block=container(target.contract, rows),
-                fmt="Avro",
+                insert_block=data,
+                fmt=form,
                 settings={"insert_deduplication_token": token, "async_insert": 0},
             )
         except _AWAY:

@@ -1,0 +1,90 @@
+"""What the sink inserts as columns is what ClickHouse makes of the same rows in Avro."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from clickhouse_connect.driver.client import Client
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from connectors.clickhouse.blocks import block
+from connectors.clickhouse.client import connect
+from connectors.clickhouse.migrate import migrate
+from connectors.clickhouse.sink import TARGETS, Target
+from streams import money
+from streams.codec import codec, container, schema
+from streams.errors import SinkMismatch
+from streams.settings import Settings
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+MICROS = st.integers(-2_208_988_800_000_000, 10_413_791_999_999_999)  # the years 1900 to 2299
+
+
+def values(node: Any) -> st.SearchStrategy[Any]:
+    """What the line can write of an Avro type, as it is on the wire."""
+    if isinstance(node, list):
+        return st.one_of(*(values(branch) for branch in node))
+    if not isinstance(node, dict):
+        node = {"type": node}
+    if node.get("logicalType") == "timestamp-micros":
+        return MICROS
+    if node.get("logicalType") == "decimal":
+        return st.integers(-money.LIMIT + 1, money.LIMIT - 1).map(money.to_bytes)
+    kind = node["type"]
+    if kind == "enum":
+        return st.sampled_from(node["symbols"])
+    if kind == "array":
+        return st.lists(values(node["items"]), max_size=3)
+    if kind == "map":
+        return st.dictionaries(TEXT, values(node["values"]), max_size=3)
+    if kind == "record":
+        fields = {field["name"]: values(field["type"]) for field in node["fields"]}
+        return st.fixed_dictionaries(fields)
+    simple: dict[str, st.SearchStrategy[Any]] = {
+        "null": st.none(),
+        "boolean": st.booleans(),
+        "int": st.integers(-(2**31), 2**31 - 1),
+        "long": st.integers(-(2**63), 2**63 - 1),
+        "string": TEXT,
+        "bytes": st.binary(max_size=20),
+    }
+    return simple[kind]
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    found = connect(Settings(clickhouse_dsn=f"chdb://{tmp_path_factory.mktemp('blocks')}"))
+    migrate(found, "roundhouse")
+    for target in TARGETS.values():
+        for copy in ("as_rows", "as_columns"):
+            name = f"{copy}_{target.table}"
+            found.command(f"CREATE TABLE {name} AS {target.table} ENGINE = Memory")
+    yield found
+    found.close()
+
+
+@pytest.mark.parametrize("target", TARGETS.values(), ids=lambda target: target.table)
+@settings(max_examples=15)
+@given(data=st.data())
+def test_columns_hold_what_the_rows_held(client: Client, target: Target, data: st.DataObject) -> None:
+    contract = schema(target.contract)
+    records = data.draw(st.lists(values(contract), min_size=1, max_size=5))
+    rows = [codec(target.contract).encode(record) for record in records]
+    made = block(target.contract, rows)
+    found = []
+    for copy, form, insert in (
+        ("as_rows", "Avro", container(target.contract, rows)),
+        ("as_columns", made.format, made.data),
+    ):
+        table = f"{copy}_{target.table}"
+        client.command(f"TRUNCATE TABLE {table}")
+        client.raw_insert(table, insert_block=insert, fmt=form)
+        found.append(client.raw_query(f"SELECT * FROM {table} FORMAT RowBinary"))
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("row", [b"", b"\xff", b"\x02a"])
+def test_rows_of_something_else_are_refused(row: bytes) -> None:
+    with pytest.raises(SinkMismatch, match="contract outcome"):
+        block("outcome", [row])
