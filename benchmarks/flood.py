@@ -21,7 +21,7 @@ class _Connection(asyncio.Protocol):
         self._coming = coming
         self._done = done
         self._transport: Any = None
-        self._parser: Any = None
+        self._parser = httptools.HttpResponseParser(self)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
@@ -31,9 +31,8 @@ class _Connection(asyncio.Protocol):
         request = next(self._coming, None)
         if request is None:
             self._transport.close()
-            return
-        self._parser = httptools.HttpResponseParser(self)
-        self._transport.write(request)
+        else:
+            self._transport.write(request)
 
     def data_received(self, data: bytes) -> None:
         self._parser.feed_data(data)

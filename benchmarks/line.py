@@ -23,16 +23,16 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.flood import flood, request
+from benchmarks.flood import TAKEN, flood, request
 from benchmarks.machine import cpu_s, described, peak_mib
 from benchmarks.yardstick import BATCH_ITEMS, TENANTS, bodies
 from connectors.clickhouse.query import query
+from connectors.demo.day import NATIVE
 from connectors.demo.run import accounts, is_balanced
 from connectors.edge.tenants import Registry
 from streams.settings import Settings
 from streams.stack import Stack, with_free_ports
 
-PATH = "/api/v1/events"
 WARM_UP_SHARE = 0.2
 WARM_UP_S = 40.0
 AHEAD_ITEMS = 60_000
@@ -85,10 +85,10 @@ class Poster:
         time.sleep(max(0.0, at - time.monotonic()))
         connection = self._connection()
         headers = {"content-type": "application/json", "x-api-key": self.keys[body.tenant]}
-        connection.request("POST", PATH, body.data, headers)
+        connection.request("POST", NATIVE, body.data, headers)
         answer = connection.getresponse()
         answer.read()
-        if answer.status not in (204, 422):  # 422: some items were refused, the others are taken
+        if answer.status not in TAKEN:
             raise RuntimeError(f"the edge answered {answer.status}")
         if answered is not None:
             answered[answer.headers["x-batch-id"] or ""] = time.monotonic(), body.items
@@ -329,7 +329,7 @@ def request_size(size: int, items: int, workers: int) -> dict[str, Any]:
     with line(workers) as (stack, poster):
         where = stack.settings.edge_host, stack.settings.edge_port
         connections = MANY_POSTERS if size <= 10 else POSTERS
-        posts = [request(PATH, poster.keys[body.tenant], body.data) for body in made]
+        posts = [request(NATIVE, poster.keys[body.tenant], body.data) for body in made]
         flood(*where, posts[:first], connections)
         warm = sum(body.items for body in made[:first])
         wait_until_settled(stack, poster, warm)

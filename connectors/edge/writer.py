@@ -76,31 +76,32 @@ class KafkaWriter:
 
     async def write(self, batch: Batch, body: bytes, invalid: int) -> None:
         """See :class:`Writer`."""
-        loop = asyncio.get_running_loop()
-        post = _Post(headers_of(batch, invalid), body, loop.create_future())
+        written = asyncio.get_running_loop().create_future()
+        post = _Post(headers_of(batch, invalid), body, written)
         if len(body) > SMALL_BYTES:
-            self._send([post], loop)
+            self._send([post])
         else:
-            self._add(post, loop)
-        await post.written
+            self._add(post)
+        await written
 
-    def _add(self, post: _Post, loop: asyncio.AbstractEventLoop) -> None:
+    def _add(self, post: _Post) -> None:
         """To the requests that wait to be sent together."""
         together = self._together
         together.append(post)
         self._together_bytes += len(post.body)
         if self._together_bytes > SHARED_BYTES or len(together) == SHARED_REQUESTS:
-            self._send_together(together, loop)
+            self._send_together(together)
         elif len(together) == 1:
-            loop.call_later(COMPANY_S, self._send_together, together, loop)
+            asyncio.get_running_loop().call_later(COMPANY_S, self._send_together, together)
 
-    def _send_together(self, together: list[_Post], loop: asyncio.AbstractEventLoop) -> None:
+    def _send_together(self, together: list[_Post]) -> None:
         if together is self._together:  # or they were enough before their time was over
             self._together, self._together_bytes = [], 0
-            self._send(together, loop)
+            self._send(together)
 
-    def _send(self, posts: list[_Post], loop: asyncio.AbstractEventLoop) -> None:
+    def _send(self, posts: list[_Post]) -> None:
         """One record; librdkafka reports of each, in time, whether it was acknowledged."""
+        loop = asyncio.get_running_loop()
 
         def finish(error: Exception | None) -> None:
             for post in posts:

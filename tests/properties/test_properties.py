@@ -26,10 +26,10 @@ from streams.raw import RawRecord, Request, headers_of, joined, requests_of
 from streams.sources import READERS, fasttrack, native
 from streams.staged import groups_of, unpack
 from streams.translation import translate
+from tests.contracts import TEXT, records
 from tests.line import NATIVE, Line, State
 
 UNITS = st.integers(-money.LIMIT + 1, money.LIMIT - 1)
-TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 
 
 @given(UNITS)
@@ -43,31 +43,6 @@ def test_money_survives_every_form(units: int) -> None:
 def test_keys_and_hashes_tell_lists_apart(one: list[str], other: list[str]) -> None:
     assert (key_of(*one) == key_of(*other)) == (one == other)
     assert (hash_of(*one) == hash_of(*other)) == (one == other)
-
-
-def records(node: Any) -> st.SearchStrategy[Any]:
-    """Values of an Avro type, logical types left as they are on the wire."""
-    if isinstance(node, list):
-        return st.one_of(*(records(branch) for branch in node))
-    kind = node["type"] if isinstance(node, dict) else node
-    simple: dict[str, st.SearchStrategy[Any]] = {
-        "null": st.none(),
-        "boolean": st.booleans(),
-        "int": st.integers(-(2**31), 2**31 - 1),
-        "long": st.integers(-(2**63), 2**63 - 1),
-        "string": TEXT,
-        "bytes": st.binary(max_size=20),
-    }
-    if kind in simple:
-        return simple[kind]
-    if kind == "enum":
-        return st.sampled_from(node["symbols"])
-    if kind == "array":
-        return st.lists(records(node["items"]), max_size=3)
-    if kind == "map":
-        return st.dictionaries(TEXT, records(node["values"]), max_size=3)
-    assert kind == "record"
-    return st.fixed_dictionaries({field["name"]: records(field["type"]) for field in node["fields"]})
 
 
 @pytest.mark.parametrize("name", SCHEMA_IDS)

@@ -1,0 +1,40 @@
+"""Values of the Avro contracts for property tests."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from hypothesis import strategies as st
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+_SIMPLE: dict[str, st.SearchStrategy[Any]] = {
+    "null": st.none(),
+    "boolean": st.booleans(),
+    "int": st.integers(-(2**31), 2**31 - 1),
+    "long": st.integers(-(2**63), 2**63 - 1),
+    "string": TEXT,
+    "bytes": st.binary(max_size=20),
+}
+
+
+def records(
+    node: Any, logical: Mapping[str, st.SearchStrategy[Any]] | None = None
+) -> st.SearchStrategy[Any]:
+    """Values of an Avro type, as they are on the wire; ``logical``: those of some logical types."""
+    logical = logical or {}
+    if isinstance(node, list):
+        return st.one_of(*(records(branch, logical) for branch in node))
+    node = node if isinstance(node, dict) else {"type": node}
+    if node.get("logicalType") in logical:
+        return logical[node["logicalType"]]
+    kind = node["type"]
+    if kind in _SIMPLE:
+        return _SIMPLE[kind]
+    if kind == "enum":
+        return st.sampled_from(node["symbols"])
+    if kind == "array":
+        return st.lists(records(node["items"], logical), max_size=3)
+    if kind == "map":
+        return st.dictionaries(TEXT, records(node["values"], logical), max_size=3)
+    assert kind == "record"
+    fields = {field["name"]: records(field["type"], logical) for field in node["fields"]}
+    return st.fixed_dictionaries(fields)
