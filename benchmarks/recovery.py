@@ -14,7 +14,7 @@ from typing import Any
 from benchmarks.broker import kafka
 from benchmarks.machine import described, own_peak_mib
 from streams.codec import SCHEMA_IDS, frame
-from streams.idempotency import CONTENT_BYTES, hash_of
+from streams.idempotency import content_hash, hash_of
 from streams.kafka import ensure_topics, idempotent_producer, wait_for_broker
 from streams.ledger import WINDOW_FOLDER, Ledger, Position, changelog_records, home_of
 from streams.processing import ID_KEY
@@ -33,7 +33,7 @@ def fill(settings: Settings, ids: int) -> None:
     for start in range(0, ids, IDS_A_RECORD):
         numbers = range(start, min(start + IDS_A_RECORD, ids))
         keys = [ID_KEY + hash_of("acme", "native", "gameround", str(number)) for number in numbers]
-        [record] = changelog_records({key: key[:CONTENT_BYTES] for key in keys}, position)
+        [record] = changelog_records({key: content_hash([key]) for key in keys}, position)
         value = FRAMES["window-changes"] + record
         producer.produce(settings.topic_prefix + WINDOW, value, partition=0)
         producer.poll(0)

@@ -12,6 +12,7 @@ by dropping whole databases instead.
 import itertools
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -19,7 +20,9 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from rocksdict import (
     BlockBasedOptions,
     Cache,
+    DbClosedError,
     DBCompactionStyle,
+    MemtableFactory,
     Options,
     Rdict,
     WriteBatch,
@@ -37,6 +40,8 @@ _DAMAGED = "DAMAGED"
 _CACHE_BYTES = 128 << 20
 _WRITE_BUFFERS_BYTES = 64 << 20
 _WRITE_BUFFER_BYTES = 16 << 20
+_RECOVERED_BYTES = 4 << 20
+_RECORD_BYTES = 500  # what a record takes beside its value
 
 Puts = Mapping[bytes, bytes]
 
@@ -54,34 +59,12 @@ class Table:
     its files damaged; one that was found so while it was read is so at every later opening.
     """
 
-    def __init__(self, path: Path, cluster: str) -> None:
+    def __init__(self, path: Path, cluster: str, filling: bool = False) -> None:
         path.mkdir(parents=True, exist_ok=True)
-        blocks = BlockBasedOptions()
-        blocks.set_bloom_filter(10, False)
-        blocks.set_block_cache(_cache)
-        # Filters stay with their files, 10 bits a key. In the cache, one larger than a shard (2 MB)
-        # finds no place and is read from the file again for every few keys: 10 us a key, not 1.
-        blocks.set_cache_index_and_filter_blocks(False)
-        options = Options(raw_mode=True)
-        options.create_if_missing(True)
-        options.set_block_based_table_factory(blocks)
-        options.set_write_buffer_manager(_write_buffers)
-        options.set_write_buffer_size(_WRITE_BUFFER_BYTES)
-        options.set_memtable_whole_key_filtering(True)
-        options.set_memtable_prefix_bloom_ratio(0.1)  # most keys asked for are new
-        options.set_compaction_style(DBCompactionStyle.universal())
-        options.set_keep_log_file_num(2)
         self.path = path
         if (path / _DAMAGED).exists():
             raise StateDamaged(f"the state in {path} was found damaged when it was last read")
-        try:
-            # of a database that exists, rocksdict reads the options of families that are not named, and
-            # filters and cache are not among what it can read
-            self._db = Rdict(str(path), options, {"default": options})
-        except Exception as error:  # rocksdict raises nothing narrower
-            if _tells_of_damage(error):
-                raise StateDamaged(f"the state in {path} is damaged: {error}") from None
-            raise
+        self._db = self._opened(filling)
         self._unlogged = WriteOptions()
         self._unlogged.disable_wal = True  # type: ignore[method-assign,assignment]  # a property
         known = self._db.get(_CLUSTER)
@@ -92,6 +75,30 @@ class Table:
                 "or point ROUNDHOUSE_KAFKA_BOOTSTRAP or ROUNDHOUSE_DATA_DIR back."
             )
         self._put({_CLUSTER: cluster.encode()})
+
+    def _opened(self, filling: bool) -> Rdict:
+        options = _options(filling)
+        self._filling = filling
+        try:
+            # of a database that exists, rocksdict reads the options of families that are not named, and
+            # filters and cache are not among what it can read
+            return Rdict(str(self.path), options, {"default": options})
+        except Exception as error:  # rocksdict raises nothing narrower
+            if _tells_of_damage(error):
+                raise StateDamaged(f"the state in {self.path} is damaged: {error}") from None
+            raise
+
+    def reopen(self, filling: bool) -> None:
+        """Closes and opens: ``filling`` for many writes that hardly a read comes between."""
+        self._db.close()
+        self._db = self._opened(filling)
+
+    @contextmanager
+    def filling(self) -> Iterator[None]:
+        """Opened for many writes that hardly a read comes between, and as ever at the end."""
+        self.reopen(filling=True)
+        yield
+        self.reopen(filling=False)
 
     @property
     def offset(self) -> int:
@@ -115,7 +122,8 @@ class Table:
 
     def _put(self, puts: Puts) -> None:
         batch = WriteBatch(raw_mode=True)
-        for key, value in sorted(puts.items()):  # in order, the memtable finds their places sooner
+        # in order, the memtable finds their places sooner; the one for filling orders all in one go
+        for key, value in puts.items() if self._filling else sorted(puts.items()):
             batch.put(key, value)
         self._db.write(batch, self._unlogged)
 
@@ -125,7 +133,34 @@ class Table:
 
     def close(self) -> None:
         """Flushes and closes."""
-        self._db.close()
+        with suppress(DbClosedError):
+            self._db.close()
+
+
+def _options(filling: bool) -> Options:
+    blocks = BlockBasedOptions()
+    blocks.set_bloom_filter(10, False)
+    blocks.set_block_cache(_cache)
+    # Filters stay with their files, 10 bits a key. In the cache, one larger than a shard (2 MB)
+    # finds no place and is read from the file again for every few keys: 10 us a key, not 1.
+    blocks.set_cache_index_and_filter_blocks(False)
+    options = Options(raw_mode=True)
+    options.create_if_missing(True)
+    options.set_block_based_table_factory(blocks)
+    options.set_write_buffer_manager(_write_buffers)
+    options.set_write_buffer_size(_WRITE_BUFFER_BYTES)
+    options.set_compaction_style(DBCompactionStyle.universal())
+    options.set_keep_log_file_num(2)
+    if filling:
+        # writes only append, and RocksDB's threads put them in order; a read would do so every time
+        options.set_memtable_factory(MemtableFactory.vector())
+        options.set_allow_concurrent_memtable_write(False)
+        options.set_max_write_buffer_number(4)
+        options.set_max_background_jobs(8)  # a quarter of them may flush
+    else:
+        options.set_memtable_whole_key_filtering(True)
+        options.set_memtable_prefix_bloom_ratio(0.1)  # most keys asked for are new
+    return options
 
 
 def _tells_of_damage(error: Exception) -> bool:
@@ -151,6 +186,7 @@ class Window:
         self.path = path
         self._cluster = cluster
         self._window_s = window_s
+        self._filling = False
         kept = [int(entry.name) for entry in path.iterdir() if entry.name.isdecimal()]
         self._generations: dict[int, Table] = {}
         try:
@@ -191,13 +227,25 @@ class Window:
             if newest is not None:
                 self._generations[newest].flush()
             newest = now
-            self._generations[now] = Table(self.path / str(now), self._cluster)
+            self._generations[now] = Table(self.path / str(now), self._cluster, self._filling)
             puts = {**puts, _EARLIER: self._earlier_than(newest)}
         self._generations[newest].write(puts, offset, at_s)
         begins = sorted(self._generations)
         over = [begin for begin, end in itertools.pairwise(begins) if end <= now - self._window_s]
         if over:
             self._drop(over)
+
+    @contextmanager
+    def filling(self) -> Iterator[None]:
+        """As a table's."""
+        self._reopen(filling=True)
+        yield
+        self._reopen(filling=False)
+
+    def _reopen(self, filling: bool) -> None:
+        self._filling = filling
+        for table in self._generations.values():
+            table.reopen(filling)
 
     def _drop(self, over: list[int]) -> None:
         dropped = [self._generations.pop(begin) for begin in over]
@@ -240,6 +288,10 @@ class Store(Protocol):
         """Puts and the offset, together."""
         ...
 
+    def filling(self) -> AbstractContextManager[None]:
+        """Made ready for many writes."""
+        ...
+
 
 def recover(
     table: Store,
@@ -265,14 +317,13 @@ def recover(
         return 0
     count = 0
     consumer.assign([TopicPartition(topic, partition, max(start, low))])
-    for records, end in _to_the_end(consumer):
-        count += len(records)
-        at_s = 0.0
-        puts: dict[bytes, bytes] = {}
-        for record in records:
-            at_s = record.at_s
-            puts |= puts_of(record.key, record.value)
-        table.write(puts, end, at_s)
+    with table.filling():
+        for records, end in _to_the_end(consumer):
+            count += len(records)
+            puts: dict[bytes, bytes] = {}
+            for record in records:
+                puts |= puts_of(record.key, record.value)
+            table.write(puts, end, records[-1].at_s)
     consumer.unassign()
     return count
 
@@ -288,8 +339,9 @@ def _to_the_end(consumer: Consumer) -> Iterator[tuple[list[_Record], int]]:
     done = False
     while not done:
         batch: list[_Record] = []
+        size = 0
         end = None
-        while len(batch) < 500 and not done:
+        while size < _RECOVERED_BYTES and not done:
             message = consumer.poll(1.0)
             if message is None:
                 break
@@ -298,6 +350,7 @@ def _to_the_end(consumer: Consumer) -> Iterator[tuple[list[_Record], int]]:
                 value = message.value()
                 assert value is not None
                 batch.append(_Record(message.key(), value, message.timestamp()[1] / 1000))
+                size += len(value) + _RECORD_BYTES
                 end = (message.offset() or 0) + 1
             elif error.code() == KafkaError._PARTITION_EOF:
                 end = message.offset()

@@ -56,6 +56,25 @@ def test_a_longer_or_shorter_window_forgets_nothing_too_early(tmp_path: Path) ->
         window.close()
 
 
+def test_what_is_filled_in_is_there_afterwards_the_newest_of_each_key(tmp_path: Path) -> None:
+    window = Window(tmp_path / "window", "cluster", WEEK)
+    window.write({b"before": b"1", b"both": b"1"}, 1, 100)
+    keys = [b"%d" % (n * 7919 % 200_000) for n in range(200_000)]  # not in their order
+    with window.filling():
+        for n, start in enumerate(range(0, len(keys), 10_000), 2):
+            window.write({key: key * 20 for key in keys[start : start + 10_000]}, n, 200 + WEEK)
+        window.write({b"both": b"2", b"17": b"new"}, 99, 200 + WEEK)
+    for _ in range(2):
+        asked = [b"before", b"both", b"17", *keys[:100], keys[-1], b"unknown"]
+        found = [b"1", b"2", b"new", *[key * 20 for key in keys[:100]], keys[-1] * 20, None]
+        assert (window.get_many(asked), window.offset) == (found, 99)
+        window.write({b"after": b"1"}, 99, 300 + WEEK)
+        window.close()
+        window = Window(tmp_path / "window", "cluster", WEEK)
+    assert window.get(b"after") == b"1"
+    window.close()
+
+
 def test_a_clock_that_goes_back_hides_nothing(tmp_path: Path) -> None:
     window = Window(tmp_path, "cluster", WEEK)
     window.write({b"a": b"new"}, 1, 5 * WEEK)
