@@ -22,7 +22,7 @@ from faust.types import TP, EventT, StreamT
 from faust.types.auth import CredentialsT
 
 from streams.failstop import fail_stop
-from streams.kafka import committed_offset, ensure_topics, sasl_login, wait_for_broker
+from streams.kafka import METADATA_MS, committed_offset, ensure_topics, sasl_login, wait_for_broker
 from streams.ledger import Ledger
 from streams.raw import RawRecord
 from streams.schemas import frames
@@ -67,6 +67,7 @@ def create_app(settings: Settings, worker: str) -> faust.App:
         consumer_group_instance_id=f"{settings.topic_prefix}{socket.gethostname()}-{worker}",
         consumer_auto_offset_reset="earliest",
         consumer_max_fetch_size=FETCH_BYTES,
+        consumer_metadata_max_age_ms=METADATA_MS,
         broker_session_timeout=settings.session_timeout_s,
         broker_heartbeat_interval=settings.session_timeout_s / 5,
         broker_commit_interval=1.0,

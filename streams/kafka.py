@@ -169,6 +169,10 @@ def lag(settings: Settings) -> dict[str, int]:
     return found
 
 
+METADATA_MS = 5_000
+"""How long a group believes what it was told of its topics. A broker that has just started may not
+know them yet: a group formed then has nothing to do until it asks again, by default 5 minutes later."""
+
 BROKER_WITHIN_S = 30.0
 
 

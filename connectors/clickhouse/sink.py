@@ -27,7 +27,7 @@ from connectors.clickhouse.blocks import block
 from streams.canonical import Kind
 from streams.codec import unframe
 from streams.errors import SinkMismatch
-from streams.kafka import committed_consumer
+from streams.kafka import METADATA_MS, committed_consumer
 from streams.settings import Settings
 from streams.topics import OUTCOMES, REJECTS, ROUNDS
 
@@ -133,6 +133,7 @@ class Sink:
             # one sink a machine: started again, it goes on at once and need not wait for its own ghost
             "group.instance.id": f"{prefix}sink-{socket.gethostname()}",
             "enable.partition.eof": False,
+            "topic.metadata.refresh.interval.ms": METADATA_MS,
             "fetch.min.bytes": 1 << 20,
             "fetch.wait.max.ms": 50,
             "queued.max.messages.kbytes": 65_536,

@@ -146,6 +146,13 @@ def kill_the_broker(line: Line) -> None:
     line.kill(line.brokers[0])
 
 
+def kill_the_broker_as_workers_join(line: Line) -> None:
+    """Workers then join a group whose coordinator may not know the topics yet."""
+    kill_all_workers(line)
+    line.last(3, 3)
+    line.kill(line.brokers[0])
+
+
 def broker_away(line: Line) -> None:
     with line.down(line.brokers[0]):
         line.last(60, 5)
@@ -266,6 +273,7 @@ FAULTS = [
     Fault("edge: clients hang up and retry", impatient_clients),
     Fault("sink: kill -9", kill_the_sink, times=2),
     Fault("broker: kill -9", kill_the_broker),
+    Fault("broker: kill -9 as workers join", kill_the_broker_as_workers_join),
     Fault("broker: away for 60 s", broker_away),
     Fault("broker: too slow to acknowledge", broker_too_slow),
     Fault("3 brokers: one after another, kill -9", kill_one_broker_after_another, brokers=3),
