@@ -22,6 +22,7 @@ from rocksdict import (
     Cache,
     DbClosedError,
     DBCompactionStyle,
+    DBCompressionType,
     MemtableFactory,
     Options,
     Rdict,
@@ -40,6 +41,7 @@ _DAMAGED = "DAMAGED"
 _CACHE_BYTES = 128 << 20
 _WRITE_BUFFERS_BYTES = 64 << 20
 _WRITE_BUFFER_BYTES = 16 << 20
+_FILLING_BUFFER_BYTES = 4 << 20
 _RECOVERED_BYTES = 4 << 20
 _RECORD_BYTES = 500  # what a record takes beside its value
 
@@ -148,16 +150,19 @@ def _options(filling: bool) -> Options:
     options.create_if_missing(True)
     options.set_block_based_table_factory(blocks)
     options.set_write_buffer_manager(_write_buffers)
-    options.set_write_buffer_size(_WRITE_BUFFER_BYTES)
     options.set_compaction_style(DBCompactionStyle.universal())
     options.set_keep_log_file_num(2)
     if filling:
         # writes only append, and RocksDB's threads put them in order; a read would do so every time
         options.set_memtable_factory(MemtableFactory.vector())
         options.set_allow_concurrent_memtable_write(False)
-        options.set_max_write_buffer_number(4)
+        options.set_write_buffer_size(_FILLING_BUFFER_BYTES)
+        options.set_max_write_buffer_number(_WRITE_BUFFERS_BYTES // _FILLING_BUFFER_BYTES)
         options.set_max_background_jobs(8)  # a quarter of them may flush
+        options.set_compression_type(DBCompressionType.none())  # merging compresses, later
+        options.set_level_zero_file_num_compaction_trigger(16)
     else:
+        options.set_write_buffer_size(_WRITE_BUFFER_BYTES)
         options.set_memtable_whole_key_filtering(True)
         options.set_memtable_prefix_bloom_ratio(0.1)  # most keys asked for are new
     return options
