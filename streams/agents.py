@@ -50,7 +50,10 @@ record comes all the same."""
 ALIVE_EVERY_S = 1.0
 SIGNS_PER_COLLECTION = 30
 
-_TRIM = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's
+_C = ctypes.CDLL(None)
+_TRIM, _TUNE = getattr(_C, "malloc_trim", None), getattr(_C, "mallopt", None)  # glibc's
+_M_ARENA_MAX = -8
+ARENAS = 2
 
 
 def create_app(settings: Settings, worker: str) -> faust.App:
@@ -254,6 +257,8 @@ def _write_alive(path: Path, process: Process) -> None:
 
 def run_worker(settings: Settings, worker: str, loglevel: str = "INFO") -> None:
     """Runs a worker until it is told to stop (SIGINT, SIGTERM) or must stop (:func:`fail_stop`)."""
+    if _TUNE is not None:
+        _TUNE(_M_ARENA_MAX, ARENAS)  # or each thread has a heap of its own and keeps what it has freed
     try:
         app = create_app(settings, worker)
         faust.Worker(
