@@ -41,7 +41,7 @@ soak: $(VENV)/ready ## Hold the line at its limit and watch its memory (20 minut
 bench: $(VENV)/ready ## Measure the worker beside its peers, the whole line, and recovery (a quarter of an hour).
 	$(BIN)/python -m benchmarks.worker
 	$(BIN)/python -m benchmarks.line
-	$(BIN)/python -m benchmarks.recovery --ids 1000000
+	$(BIN)/python -m benchmarks.recovery
 
 bench-quick: $(VENV)/ready ## Run the worker and the line on little: whether the benchmarks are right.
 	$(BIN)/python -m benchmarks.worker --contenders roundhouse --events 20000 60000

@@ -54,12 +54,15 @@ def fill(settings: Settings, ids: int) -> None:
     for partition in range(settings.partitions):
         home = home_of(settings, "worker-0", partition) / WINDOW_FOLDER
         window = Window(home, cluster, settings.window_s)
-        for start in range(0, each, FILL_KEYS):
-            numbers = range(start, min(start + FILL_KEYS, each))
-            keys = [
-                (number * step + rng.getrandbits(32)).to_bytes(ID_BYTES, "big") for number in numbers
-            ]
-            window.write({ID_KEY + key: key[-CONTENT_BYTES:] for key in keys}, 0, time.time())
+        with window.filling():
+            for start in range(0, each, FILL_KEYS):
+                numbers = range(start, min(start + FILL_KEYS, each))
+                spread = [number * step + rng.getrandbits(32) for number in numbers]
+                puts = {
+                    ID_KEY + number.to_bytes(ID_BYTES, "big"): rng.randbytes(CONTENT_BYTES)
+                    for number in spread
+                }
+                window.write(puts, 0, time.time())
         merge_files(window)  # or the worker would have it to do
         window.close()
 
