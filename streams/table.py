@@ -91,7 +91,8 @@ class Table:
             raise
 
     def reopen(self, filling: bool) -> None:
-        """Closes and opens: ``filling`` for many writes that hardly a read comes between."""
+        """Flushes, closes and opens: ``filling`` for many writes that hardly a read comes between."""
+        self.flush()  # raises what closing might keep to itself
         self._db.close()
         self._db = self._opened(filling)
 
