@@ -47,7 +47,7 @@ bench-quick: $(VENV)/ready ## Run the worker and the line on little: whether the
 	$(BIN)/python -m benchmarks.worker --contenders roundhouse --events 20000 60000
 	$(BIN)/python -m benchmarks.line --only sustained --items 50000
 
-bench-long: $(VENV)/ready ## Measure growth: 10^8 ids, 64 partitions, 50 million rounds (an hour).
+bench-long: $(VENV)/ready ## Measure growth: 10^8 ids, 64 partitions, 50 million rounds (half an hour).
 	$(BIN)/python -m benchmarks.growth --ids 100000 1000000 10000000 100000000
 	$(BIN)/python -m benchmarks.campaigns
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import faust
+import mode.loop
 from faust.types import TP, EventT, StreamT
 from faust.types.auth import CredentialsT
 
@@ -259,6 +260,7 @@ def run_worker(settings: Settings, worker: str, loglevel: str = "INFO") -> None:
     """Runs a worker until it is told to stop (SIGINT, SIGTERM) or must stop (:func:`fail_stop`)."""
     if _TUNE is not None:
         _TUNE(_M_ARENA_MAX, ARENAS)  # or each thread has a heap of its own and keeps what it has freed
+    mode.loop.use("uvloop")
     try:
         app = create_app(settings, worker)
         faust.Worker(
