@@ -37,7 +37,7 @@ from streams.processing import ID_KEY, process
 from streams.raw import RawRecord, headers_of
 from streams.settings import Settings
 from streams.staged import unpack
-from streams.table import Window
+from streams.table import Window, filling
 from streams.translation import translate
 from tests.line import State
 
@@ -54,7 +54,7 @@ def fill(settings: Settings, ids: int) -> None:
     for partition in range(settings.partitions):
         home = home_of(settings, "worker-0", partition) / WINDOW_FOLDER
         window = Window(home, cluster, settings.window_s)
-        with window.filling():
+        with filling(window):
             for start in range(0, each, FILL_KEYS):
                 numbers = range(start, min(start + FILL_KEYS, each))
                 spread = [number * step + rng.getrandbits(32) for number in numbers]

@@ -12,7 +12,7 @@ by dropping whole databases instead.
 import itertools
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -95,13 +95,6 @@ class Table:
         self.flush()  # raises what closing might keep to itself
         self._db.close()
         self._db = self._opened(filling)
-
-    @contextmanager
-    def filling(self) -> Iterator[None]:
-        """Opened for many writes that hardly a read comes between, and as ever at the end."""
-        self.reopen(filling=True)
-        yield
-        self.reopen(filling=False)
 
     @property
     def offset(self) -> int:
@@ -241,14 +234,8 @@ class Window:
         if over:
             self._drop(over)
 
-    @contextmanager
-    def filling(self) -> Iterator[None]:
+    def reopen(self, filling: bool) -> None:
         """As a table's."""
-        self._reopen(filling=True)
-        yield
-        self._reopen(filling=False)
-
-    def _reopen(self, filling: bool) -> None:
         self._filling = filling
         for table in self._generations.values():
             table.reopen(filling)
@@ -294,9 +281,17 @@ class Store(Protocol):
         """Puts and the offset, together."""
         ...
 
-    def filling(self) -> AbstractContextManager[None]:
-        """Made ready for many writes."""
+    def reopen(self, filling: bool) -> None:
+        """Made ready for many writes, or as ever."""
         ...
+
+
+@contextmanager
+def filling(store: Store) -> Iterator[None]:
+    """Has ``store`` opened for many writes that hardly a read comes between, and as ever at the end."""
+    store.reopen(filling=True)
+    yield
+    store.reopen(filling=False)
 
 
 def recover(
@@ -323,7 +318,7 @@ def recover(
         return 0
     count = 0
     consumer.assign([TopicPartition(topic, partition, max(start, low))])
-    with table.filling():
+    with filling(table):
         for records, end in _to_the_end(consumer):
             count += len(records)
             puts: dict[bytes, bytes] = {}

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from streams.errors import StateDamaged, StateMismatch
-from streams.table import Table, Window
+from streams.table import Table, Window, filling
 
 WEEK = 7 * 86_400
 
@@ -60,7 +60,7 @@ def test_what_is_filled_in_is_there_afterwards_the_newest_of_each_key(tmp_path: 
     window = Window(tmp_path / "window", "cluster", WEEK)
     window.write({b"before": b"1", b"both": b"1"}, 1, 100)
     keys = [b"%d" % (n * 7919 % 200_000) for n in range(200_000)]  # not in their order
-    with window.filling():
+    with filling(window):
         for n, start in enumerate(range(0, len(keys), 10_000), 2):
             window.write({key: key * 20 for key in keys[start : start + 10_000]}, n, 200 + WEEK)
         window.write({b"both": b"2", b"17": b"new"}, 99, 200 + WEEK)
