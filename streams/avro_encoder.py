@@ -1,13 +1,19 @@
-"""Encoders of Avro records, generated from their schemas.
+"""Encoders of Avro records, made from their schemas once.
 
-For a record of known shape straight-line code does without what a general writer asks of every value
-(which branch of the union? is the type right? which schema is next?). fastavro is the oracle: a
-property test holds the two to the same bytes for every contract.
+For a record of known shape they do without what a general writer asks of every value (which branch of
+the union? is the type right? which schema is next?). Where there was a C compiler at installation it is
+done in C (``_encode.pyx``), elsewhere by Python code generated here. fastavro is the oracle: a property
+test holds all three to the same bytes for every contract.
 """
 
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
+
+try:
+    from streams import _encode as compiled
+except ImportError:
+    compiled = None  # type: ignore[assignment]
 
 Encoder = Callable[[Any], bytes]
 
@@ -50,7 +56,23 @@ def encoder(schema: dict[str, Any], *, of_attributes: bool = False) -> Encoder:
     Supports what the contracts use: primitives but float and double, enums, arrays, maps, records, and
     unions of null with one other type. Raises ``ValueError`` for anything else.
     """
+    make = generated if compiled is None else compiled.encoder
+    return make(schema, of_attributes=of_attributes)
+
+
+def generated(schema: dict[str, Any], *, of_attributes: bool = False) -> Encoder:
+    """The same in Python."""
     return _Generator().record(schema, "r.{}" if of_attributes else "r[{!r}]")
+
+
+def joined_in_python(head: bytes, number: int, tails: list[bytes]) -> list[bytes]:
+    """``head``, ``number`` as a long and the tail, for each of ``tails``."""
+    lead = head + zigzag_varint(number)
+    return [lead + tail for tail in tails]
+
+
+joined = joined_in_python if compiled is None else compiled.joined
+"""The same, in C if it can be."""
 
 
 class _Generator:
@@ -104,7 +126,7 @@ class _Generator:
             entry = f"{self.value('string', 'k')} + {self.value(node['values'], 'x')}"
             return self.blocks(v, given, "k, x", entry, ".items()")
         if kind == "record":
-            return f"{self.keep(encoder(node))}({given})"
+            return f"{self.keep(generated(node))}({given})"
         raise ValueError(f"type {kind} is not supported")
 
     def sized(self, v: str, given: str, joined: str = " + ") -> str:

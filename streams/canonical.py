@@ -1,13 +1,13 @@
 """The canonical kinds, and how an event of any source becomes one Avro datum."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable
 from enum import IntEnum
 from typing import Any, NamedTuple
 
 import msgspec
 
-from streams.avro_encoder import zigzag_varint
+from streams.avro_encoder import joined
 from streams.codec import Codec, Record, schema
 from streams.money import from_bytes, to_decimal
 
@@ -115,10 +115,8 @@ def encode_content(item: Translated) -> list[bytes]:
     return [origin + encode_body(body) for body in item.bodies]
 
 
-def datums(head: bytes, position: int, contents: Iterable[bytes]) -> list[bytes]:
-    """Whole datums of an item's contents; ``head`` is what :func:`encode_batch` makes."""
-    lead = head + zigzag_varint(position)
-    return [lead + content for content in contents]
+datums: Callable[[bytes, int, list[bytes]], list[bytes]] = joined
+"""Whole datums of an item, of what :func:`encode_batch` makes, its position, and its contents."""
 
 
 def encode(batch: Batch, position: int, item: Translated) -> list[bytes]:

@@ -10,17 +10,21 @@ CONTENT_BYTES = 8
 
 def hash_of(*parts: str) -> bytes:
     """16 bytes for ``parts``."""
-    return digest(lengthed(*parts))
+    *lead, last = parts
+    return hash_after(reduce(lengthened, lead, ""), last)
 
 
-def lengthed(*parts: str) -> str:
-    """Each part with its length, so that no two lists are the same when joined."""
-    return "".join([f"{len(part)}:{part}" for part in parts])
+def hash_after(lead: str, last: str) -> bytes:
+    """16 bytes for the parts that ``lead`` is made of, and a last one.
+
+    Where many share a beginning, it is made once.
+    """
+    return blake2b(lengthened(lead, last).encode(), digest_size=ID_BYTES).digest()
 
 
-def digest(joined: str) -> bytes:
-    """16 bytes for what :func:`lengthed` made; where many share a beginning it is made once."""
-    return blake2b(joined.encode(), digest_size=ID_BYTES).digest()
+def lengthened(lead: str, part: str) -> str:
+    """A beginning with one part more; lengths are in it, so that no two lists come to the same."""
+    return f"{lead}{len(part)}:{part}"
 
 
 def content_hash(contents: list[bytes]) -> bytes:

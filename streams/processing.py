@@ -24,7 +24,7 @@ from streams.canonical import (
 )
 from streams.canonical import Translated as Derived
 from streams.codec import Record, codec
-from streams.idempotency import digest, lengthed, longer_key
+from streams.idempotency import hash_after, lengthened, longer_key
 from streams.profiles import Profile, game_key, state_key
 from streams.staged import TELLING, Group, StagedItem
 from streams.topics import OUTCOMES, REJECTS, ROUNDS
@@ -91,7 +91,7 @@ class _Source:
         self.group = group
         self.batch = group.batch
         self.head = encode_batch(group.batch)
-        self.hash_lead = lengthed(group.batch.tenant)
+        self.hash_lead = lengthened("", group.batch.tenant)
         self.tally = {"accepted": 0, "duplicate": 0, "conflict": 0}
 
 
@@ -155,9 +155,8 @@ class _Processing:
         for item in items:
             if item.staged.transactions:
                 first = item.staged.transactions[0]
-                item.round_key = ROUND_KEY + digest(
-                    item.source.hash_lead + lengthed(first.player_id, first.round_id)
-                )
+                player = lengthened(item.source.hash_lead, first.player_id)
+                item.round_key = ROUND_KEY + hash_after(player, first.round_id)
                 keys[item.round_key] = item.staged.key
         for round_key, datum in zip(keys, self.lookup.window(list(keys)), strict=True):
             if datum is not None:

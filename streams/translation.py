@@ -5,6 +5,7 @@ A pure function of the record, so a replay after a crash makes the same groups, 
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from functools import reduce
 from typing import NamedTuple
 
 from msgspec.structs import replace
@@ -15,9 +16,9 @@ from streams.codec import Record
 from streams.errors import EnvelopeError
 from streams.idempotency import (
     content_hash,
-    digest,
+    hash_after,
     key_of,
-    lengthed,
+    lengthened,
     longer_key,
     partition_of,
 )
@@ -188,7 +189,7 @@ def _staged(
         translated = item.translate(batch)
         event = translated.source_event
         if event not in hash_leads:
-            hash_leads[event] = lengthed(batch.tenant, batch.source, event)
+            hash_leads[event] = reduce(lengthened, (batch.tenant, batch.source, event), "")
         contents = encode_content(translated)
         hashed = contents if translated.timed else encode_content(replace(translated, occurred_at=0))
         key = longer_key(tenant, translated.subject)
@@ -197,7 +198,7 @@ def _staged(
             position,
             translated.kind,
             False,
-            digest(hash_leads[event] + lengthed(translated.event_id)),
+            hash_after(hash_leads[event], translated.event_id),
             content_hash(hashed),
             key,
             contents,
