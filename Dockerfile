@@ -1,7 +1,7 @@
 # One image for edge, worker and sink; the command chooses.
-FROM python:3.11-slim AS build
+FROM python:3.11 AS build
 WORKDIR /src
-COPY pyproject.toml README.md ./
+COPY pyproject.toml hatch_build.py README.md ./
 COPY avro avro
 COPY streams streams
 COPY connectors connectors

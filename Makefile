@@ -39,8 +39,8 @@ soak: $(VENV)/ready ## Hold the line at its limit and watch its memory (20 minut
 	$(BIN)/python -m tests.faults.soak --minutes $(or $(SOAK_MINUTES),20) --seed $(SEED)
 
 bench: $(VENV)/ready ## Measure the worker beside its peers, the whole line, and recovery (a quarter of an hour).
-	$(BIN)/python -m benchmarks.worker
 	$(BIN)/python -m benchmarks.line
+	$(BIN)/python -m benchmarks.worker
 	$(BIN)/python -m benchmarks.recovery
 
 bench-quick: $(VENV)/ready ## Run the worker and the line on little: whether the benchmarks are right.

@@ -1,5 +1,7 @@
 """Compiles ``streams/_encode.pyx`` where there is a C compiler; elsewhere the wheel is pure Python."""
 
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -8,27 +10,37 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 from setuptools import Distribution, Extension
 from setuptools.errors import CCompilerError, ExecError, PlatformError
 
-SOURCE = "streams/_encode.pyx"
+SOURCE = Path("streams", "_encode.pyx")
 
 
 class CustomBuildHook(BuildHookInterface[Any]):
     """As Hatchling calls it."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Leaves the compiled module beside its source, and in the wheel."""
-        if self.target_name != "wheel":
-            return
-        name = Path(SOURCE).with_suffix("").as_posix().replace("/", ".")
-        out = Path(self.directory, "compiled")
-        modules = cythonize([Extension(name, [SOURCE])], build_dir=str(out), quiet=True)
-        build = Distribution({"ext_modules": modules}).get_command_obj("build_ext")
-        build.inplace, build.build_temp, build.build_lib = True, str(out), str(out)
+        """Puts the compiled module into the wheel, or beside its source where that is used in place."""
+        self._home = tempfile.TemporaryDirectory()
         try:
-            build.ensure_finalized()
-            build.run()
+            compiled = _compiled(self._home.name)
         except (CCompilerError, ExecError, PlatformError) as error:
             self.app.display_warning(f"{SOURCE} is not compiled, Python does its work: {error}")
             return
+        if version == "editable":
+            shutil.copy(compiled, SOURCE.parent)
+        else:
+            build_data["force_include"][str(compiled)] = f"{SOURCE.parent}/{compiled.name}"
         build_data["pure_python"] = False
         build_data["infer_tag"] = True
-        build_data["artifacts"].append("streams/*.so")
+
+    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
+        """The wheel is written."""
+        self._home.cleanup()
+
+
+def _compiled(home: str) -> Path:
+    name = ".".join(SOURCE.with_suffix("").parts)
+    modules = cythonize([Extension(name, [str(SOURCE)])], build_dir=home, quiet=True)
+    build = Distribution({"ext_modules": modules}).get_command_obj("build_ext")
+    build.build_temp = build.build_lib = home
+    build.ensure_finalized()
+    build.run()
+    return Path(build.get_ext_fullpath(name))

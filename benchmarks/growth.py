@@ -22,7 +22,7 @@ from typing import Any
 
 from benchmarks import campaigns
 from benchmarks.contenders import CONTENDERS
-from benchmarks.machine import described, in_own_process, own_peak_mib
+from benchmarks.machine import described, fresh_home, in_own_process, own_peak_mib
 from benchmarks.recovery import merge_files
 from benchmarks.worker import run
 from benchmarks.yardstick import BATCH_ITEMS, bodies
@@ -73,11 +73,10 @@ def worker_cost(
     """CPU an event of the worker, start-up left out."""
     runs = []
     for size, before in ((events // 10, None), (events, prepare)):
-        with tempfile.TemporaryDirectory(prefix="roundhouse-bench-") as home:
-            contender = CONTENDERS["roundhouse"]
-            runs.append(
-                run(contender, size, BATCH_ITEMS, Path(home), partitions=partitions, prepare=before)
-            )
+        contender = CONTENDERS["roundhouse"]
+        runs.append(
+            run(contender, size, BATCH_ITEMS, fresh_home(), partitions=partitions, prepare=before)
+        )
     small, large = runs
     more = large["events"] - small["events"]
     return {

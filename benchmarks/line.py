@@ -13,18 +13,16 @@ import argparse
 import http.client
 import json
 import statistics
-import tempfile
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.flood import TAKEN, flood, request
-from benchmarks.machine import cpu_s, described, peak_mib
+from benchmarks.machine import cpu_s, described, fresh_home, peak_mib
 from benchmarks.yardstick import BATCH_ITEMS, TENANTS, bodies
 from connectors.clickhouse.query import query
 from connectors.demo.day import NATIVE
@@ -119,15 +117,11 @@ Answered = dict[str, tuple[float, int]]
 @contextmanager
 def line(workers: int) -> Iterator[tuple[Stack, Poster]]:
     """A line of its own, ready, with a key for each tenant."""
-    with tempfile.TemporaryDirectory(prefix="roundhouse-bench-") as home:
-        settings = with_free_ports(Settings(data_dir=Path(home)))
-        registry = Registry(settings.tenants_home)
-        keys = {name: registry.add(name, False, campaigns_enabled=True) for name in TENANTS}
-        with (
-            Stack(settings, processes=workers) as stack,
-            closing(Poster(stack, keys)) as poster,
-        ):
-            yield stack, poster
+    settings = with_free_ports(Settings(data_dir=fresh_home()))
+    registry = Registry(settings.tenants_home)
+    keys = {name: registry.add(name, False, campaigns_enabled=True) for name in TENANTS}
+    with Stack(settings, processes=workers) as stack, closing(Poster(stack, keys)) as poster:
+        yield stack, poster
 
 
 def settled(settings: Settings) -> int:

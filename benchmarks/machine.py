@@ -4,8 +4,12 @@ import os
 import platform
 import subprocess
 import sys
+import tempfile
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
+
+from streams.avro_encoder import compiled
 
 _TICK = os.sysconf("SC_CLK_TCK")
 
@@ -16,8 +20,23 @@ def described() -> dict[str, str]:
     return {
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {memory:.0f} GiB, "
-        f"{platform.system()} {platform.release()}, Python {platform.python_version()}",
+        f"{platform.system()} {platform.release()}, Python {platform.python_version()}"
+        f"{'' if compiled is None else ', Avro encoder in C'}",
     }
+
+
+@cache
+def _homes() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="roundhouse-bench-")
+
+
+def fresh_home() -> Path:
+    """An empty directory for one run; all of them are removed when the process ends, and not before.
+
+    For minutes after a file is removed, ext4 will not take its place for another and looks past it
+    whenever it makes one: what a run has removed, the next would pay for.
+    """
+    return Path(tempfile.mkdtemp(dir=_homes().name))
 
 
 def cpu_s(pid: int) -> float:

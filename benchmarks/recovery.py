@@ -7,13 +7,12 @@ partition on an empty disk and on the disk it leaves, and measures.
 import argparse
 import json
 import shutil
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 from benchmarks.broker import kafka
-from benchmarks.machine import described, own_peak_mib
+from benchmarks.machine import described, fresh_home, own_peak_mib
 from streams.codec import SCHEMA_IDS, frame
 from streams.idempotency import content_hash, hash_of
 from streams.kafka import ensure_topics, idempotent_producer, wait_for_broker
@@ -56,7 +55,7 @@ def opened(settings: Settings, cluster: str) -> tuple[float, float, Ledger]:
 
 def measure(ids: int) -> dict[str, Any]:
     """One size, on a Kafka of its own."""
-    with tempfile.TemporaryDirectory(prefix="roundhouse-bench-") as home, kafka(Path(home)) as node:
+    with kafka(fresh_home()) as node:
         settings = node.settings.model_copy(update={"partitions": 1})
         cluster = wait_for_broker(settings, 60)
         ensure_topics(settings)

@@ -9,7 +9,6 @@ import argparse
 import json
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -21,7 +20,7 @@ from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-def
 
 from benchmarks.broker import kafka
 from benchmarks.contenders import CONTENDERS, Contender
-from benchmarks.machine import cpu_s, described, peak_mib
+from benchmarks.machine import cpu_s, described, fresh_home, peak_mib
 from benchmarks.yardstick import BATCH_ITEMS, Summary, bodies
 from streams.canonical import Batch
 from streams.codec import codec, unframe
@@ -174,10 +173,7 @@ def measure(name: str, sizes: Sequence[int], batch_items: int) -> dict[str, Any]
     """The runs of one contender and its steady cost."""
     contender = CONTENDERS[name]
     contender.build()
-    runs = []
-    for events in sizes or contender.events:
-        with tempfile.TemporaryDirectory(prefix="roundhouse-bench-") as home:
-            runs.append(run(contender, events, batch_items, Path(home)))
+    runs = [run(contender, events, batch_items, fresh_home()) for events in sizes or contender.events]
     small, large = runs[0], runs[-1]
     result: dict[str, Any] = {"name": name, "runs": runs}
     if len(runs) > 1:

@@ -11,11 +11,14 @@ from functools import lru_cache
 from typing import Any
 
 try:
-    from streams import _encode as compiled
+    from streams import _encode
 except ImportError:
-    compiled = None  # type: ignore[assignment]
+    _encode = None  # type: ignore[assignment]
 
 Encoder = Callable[[Any], bytes]
+
+compiled = _encode
+"""The encoder in C; None where there was no C compiler at installation."""
 
 _SMALL = 1024
 _EIGHT_BYTES = range(1 << 49, 1 << 56)

@@ -83,11 +83,12 @@ class Codec:
         """The datum of a record; its errors mean a bug, input is validated before.
 
         ``of_attributes``: of an object that has the fields as attributes."""
-        self._schema = parse_schema(bare)
+        self.schema = parse_schema(bare)
+        """Of the run, without logical types."""
 
     def decode(self, datum: bytes) -> Record:
         """The record of ``datum``."""
-        return cast(Record, schemaless_reader(BytesIO(datum), self._schema, None))
+        return cast(Record, schemaless_reader(BytesIO(datum), self.schema, None))
 
 
 @cache

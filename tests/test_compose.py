@@ -1,6 +1,7 @@
 """The compose file, as far as it can be judged without a Docker engine; and with one, started."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ import httpx
 import pytest
 import yaml
 
+from streams import avro_encoder
 from streams.cli import main
 from streams.settings import Settings
 from streams.topics import MESSAGE_BYTES_MAX
@@ -95,7 +97,12 @@ def test_the_compose_stack_becomes_healthy() -> None:
         assert httpx.get(f"http://{host}:{port}/healthz/ready").status_code == 200
 
 
-def test_the_wheel_holds_contracts_migrations_and_runs_without_the_checkout(tmp_path: Path) -> None:
+@pytest.mark.parametrize("compiler", [True, False], ids=["compiled", "pure"])
+def test_the_wheel_holds_contracts_migrations_and_runs_without_the_checkout(
+    tmp_path: Path, compiler: bool
+) -> None:
+    if compiler and avro_encoder.compiled is None:
+        pytest.skip("installed without a C compiler")
     build = [
         sys.executable,
         "-m",
@@ -107,16 +114,19 @@ def test_the_wheel_holds_contracts_migrations_and_runs_without_the_checkout(tmp_
         str(tmp_path),
         ".",
     ]
-    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
+    environment = os.environ if compiler else os.environ | {"CC": "false"}
+    subprocess.run(build, cwd=ROOT, env=environment, check=True, capture_output=True)
     [wheel] = tmp_path.glob("roundhouse-*.whl")
     home = tmp_path / "installed"
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(home)
     assert not (home / "tests").exists()
+    assert wheel.name.endswith("-py3-none-any.whl") != compiler
     script = (
         "from streams.codec import SCHEMA_IDS, codec; import streams.codec, pathlib\n"
         "assert pathlib.Path(streams.codec.__file__).is_relative_to(pathlib.Path.cwd())\n"
         "[codec(name) for name in SCHEMA_IDS]\n"
+        f"from streams.avro_encoder import compiled; assert (compiled is not None) is {compiler}\n"
         "from connectors.clickhouse.migrate import HERE; print(len(list(HERE.glob('*.sql'))))\n"
         "from streams.broker.local import POM; assert POM.exists()\n"
     )

@@ -5,6 +5,7 @@ process that holds it. The door is read-only and asks for the token in ``<data_d
 """
 
 import asyncio
+import gc
 import hmac
 import logging
 import os
@@ -140,6 +141,7 @@ def run_sink(settings: Settings) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         # uvicorn stops on these and then raises them again, which would skip what comes after it
         signal.signal(number, lambda *_: None)
+    gc.freeze()  # what is here by now stays: collections need not look at it again
     try:
         uvicorn.run(
             app, host="127.0.0.1", port=settings.sql_port, log_level="warning", access_log=False
