@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False
-"""The encoder of :mod:`streams.avro_encoder` in C: the schema as a tree of fields, each of which writes its value.
+"""The encoder of :mod:`streams.avro_encoder` in C: a schema as a tree of values that write themselves.
 
 The contract is that module's, and so are the tests. A value that is not of its type raises
 ``TypeError`` or ``OverflowError``, a field or symbol that is not there ``KeyError`` or
@@ -74,7 +74,10 @@ cdef struct Out:
 
 
 cdef class _Value:
-    """How values of one type are written; ``of_attributes`` is a record's, ``optional`` a union's with null."""
+    """How values of one type are written.
+
+    ``of_attributes``: a record's fields are an object's attributes. ``optional``: a union with null.
+    """
 
     cdef int kind
     cdef bint optional
