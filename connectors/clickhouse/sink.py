@@ -34,7 +34,7 @@ from streams.topics import OUTCOMES, REJECTS, ROUNDS
 log = logging.getLogger(__name__)
 
 PAUSE_S = 0.2, 5.0
-_POLL_S = 0.05
+_POLL_S = 0.01
 _POLL_RECORDS = 5000
 _AWAY = (ClickHouseError, OSError)
 
@@ -135,7 +135,7 @@ class Sink:
             "enable.partition.eof": False,
             "topic.metadata.refresh.interval.ms": METADATA_MS,
             "fetch.min.bytes": 1 << 20,
-            "fetch.wait.max.ms": 50,
+            "fetch.wait.max.ms": 10,
             "queued.max.messages.kbytes": 65_536,
         }
         consumer = committed_consumer(self.settings, f"{prefix}sink", **limits)
