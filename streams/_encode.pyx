@@ -90,11 +90,7 @@ cdef class _Value:
     def encode(self, record):
         """The datum of ``record``."""
         cdef Out out
-        out.size = 0
-        out.room = FIRST_ROOM
-        out.data = <char*> PyMem_Malloc(out.room)
-        if out.data == NULL:
-            raise MemoryError
+        begin(&out)
         try:
             self.write(&out, record)
             return PyBytes_FromStringAndSize(out.data, out.size)
@@ -144,6 +140,15 @@ cdef class _Value:
         return 0
 
 
+cdef inline int begin(Out* out) except -1:
+    """Makes room; whoever begins frees ``data``."""
+    out.size, out.room = 0, FIRST_ROOM
+    out.data = <char*> PyMem_Malloc(out.room)
+    if out.data == NULL:
+        raise MemoryError
+    return 0
+
+
 cdef inline int put(Out* out, const char* data, Py_ssize_t size) except -1:
     if out.size + size > out.room:
         grow(out, size)
@@ -174,11 +179,8 @@ cdef inline int put_string(Out* out, object text) except -1:
 
 
 cdef inline int put_bytes(Out* out, object value) except -1:
-    cdef Py_ssize_t size
-    cdef char* data
-    PyBytes_AsStringAndSize(value, &data, &size)
-    put_long(out, size)
-    return put(out, data, size)
+    put_long(out, len(<bytes?> value))
+    return put_all(out, value)
 
 
 cdef int grow(Out* out, Py_ssize_t more) except -1:
@@ -195,11 +197,7 @@ def joined(bytes head, int64_t number, list tails):
     cdef Out out
     cdef list made = []
     cdef Py_ssize_t lead
-    out.size = 0
-    out.room = FIRST_ROOM
-    out.data = <char*> PyMem_Malloc(out.room)
-    if out.data == NULL:
-        raise MemoryError
+    begin(&out)
     try:
         put_all(&out, head)
         put_long(&out, number)

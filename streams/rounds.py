@@ -137,21 +137,9 @@ def refusal(state: Round, events: Sequence[Transaction]) -> tuple[str, str] | No
             "round_currency_conflict",
             f"round is in {state.currency}, this event is in {event.currency}",
         )
-    if not _is_far_from_limit(state, events) and _is_overflow(state, events):
+    if _is_overflow(state, events):
         return ("round_overflow", "the round's amounts together have more than 20 digits")
     return None
-
-
-def _is_far_from_limit(state: Round, events: Sequence[Transaction]) -> bool:
-    for event in events:
-        if len(event.amount) > _FAR_FROM_LIMIT_BYTES:
-            return False
-    return (
-        len(state.bet_amount) <= _FAR_FROM_LIMIT_BYTES
-        and len(state.win_amount) <= _FAR_FROM_LIMIT_BYTES
-        and len(state.rollback_bet_amount) <= _FAR_FROM_LIMIT_BYTES
-        and len(state.rollback_win_amount) <= _FAR_FROM_LIMIT_BYTES
-    )
 
 
 def _is_overflow(state: Round, events: Sequence[Transaction]) -> bool:
@@ -162,7 +150,10 @@ def _is_overflow(state: Round, events: Sequence[Transaction]) -> bool:
         state.rollback_win_amount,
         *[event.amount for event in events],
     )
-    return sum(map(from_bytes, amounts)) >= LIMIT
+    for amount in amounts:
+        if len(amount) > _FAR_FROM_LIMIT_BYTES:
+            return sum(map(from_bytes, amounts)) >= LIMIT
+    return False
 
 
 def fold(state: Round, batch: Batch, event: Transaction) -> None:
