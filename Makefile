@@ -3,20 +3,25 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
 
-.PHONY: help demo test faults soak bench bench-quick bench-long lint up clean
+.PHONY: help demo test check faults soak bench bench-quick bench-long lint up clean
 
 SEED ?= 1
 ROUNDS ?= 2
 MINUTES ?= 0
 REQUESTS ?= 5000
+TESTERS ?= 4
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 $(VENV)/ready: pyproject.toml hatch_build.py streams/_encode.pyx
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --upgrade 'pip>=25.1'
-	$(BIN)/pip install --quiet --editable . --group dev
+	@echo "Installing Roundhouse and its tools into $(VENV): half a minute or more, once ..."
+	@$(PYTHON) -m venv $(VENV)
+	@echo "  pip"
+	@$(BIN)/pip install --quiet --upgrade 'pip>=25.1'
+	@echo "  dependencies, and the compiled encoder where there is a C compiler"
+	@$(BIN)/pip install --quiet --editable . --group dev
+	@echo "Installed."
 	touch $@
 
 demo: $(VENV)/ready ## Feed a casino day through the whole line and show what comes out.
@@ -25,11 +30,16 @@ demo: $(VENV)/ready ## Feed a casino day through the whole line and show what co
 up: $(VENV)/ready ## Start the whole stack on this machine; Ctrl-C stops it.
 	$(BIN)/roundhouse up
 
-test: $(VENV)/ready ## Lint, check types and run all tests.
+test: lint-only ## Lint, check types and run all tests, side by side. TESTERS=
+	$(BIN)/pytest --numprocesses $(TESTERS)
+
+check: lint-only ## The inner loop: lint, check types, test the core.
+	$(BIN)/pytest --numprocesses 2 tests/streams tests/properties tests/test_structure.py
+
+lint-only: $(VENV)/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest
 
 faults: $(VENV)/ready ## Harm the line and count what is lost. SEED= ROUNDS= (0: no end) MINUTES= REQUESTS=
 	$(BIN)/python -m tests.faults.run --seed $(SEED) --rounds $(ROUNDS) --minutes $(MINUTES) \

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from streams.broker import local
 from streams.kafka import wait_for_broker
+from streams.ports import Ports
 from streams.settings import Settings
 
 
@@ -21,12 +22,13 @@ class Node(NamedTuple):
 @contextmanager
 def kafka(home: Path) -> Iterator[Node]:
     """A node of its own for a line in ``home``; it ends with the block."""
-    settings = Settings(data_dir=home, kafka_bootstrap=f"127.0.0.1:{local.free_port()}")
-    nodes = local.nodes_of(settings.kafka_bootstrap)
-    (command,) = local.prepare(local.fetch_jars(), home / "kafka", nodes).values()
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as node:
-        try:
-            wait_for_broker(settings, 60)
-            yield Node(settings, node.pid)
-        finally:
-            node.terminate()
+    with Ports() as ports:
+        nodes = local.nodes_of("127.0.0.1:0", ports)
+        settings = Settings(data_dir=home, kafka_bootstrap=local.bootstrap_of(nodes))
+        (command,) = local.prepare(local.fetch_jars(), home / "kafka", nodes).values()
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as node:
+            try:
+                wait_for_broker(settings, 60)
+                yield Node(settings, node.pid)
+            finally:
+                node.terminate()

@@ -29,7 +29,7 @@ from connectors.demo.day import NATIVE
 from connectors.demo.run import accounts, is_balanced
 from connectors.edge.tenants import Registry
 from streams.settings import Settings
-from streams.stack import Stack, with_free_ports
+from streams.stack import Stack, on_any_ports
 
 WARM_UP_SHARE = 0.2
 WARM_UP_S = 40.0
@@ -117,7 +117,7 @@ Answered = dict[str, tuple[float, int]]
 @contextmanager
 def line(workers: int) -> Iterator[tuple[Stack, Poster]]:
     """A line of its own, ready, with a key for each tenant."""
-    settings = with_free_ports(Settings(data_dir=fresh_home()))
+    settings = on_any_ports(Settings(data_dir=fresh_home()))
     registry = Registry(settings.tenants_home)
     keys = {name: registry.add(name, False, campaigns_enabled=True) for name in TENANTS}
     with Stack(settings, processes=workers) as stack, closing(Poster(stack, keys)) as poster:

@@ -143,8 +143,8 @@ def console(campaigns: Path | None) -> None:
     from connectors.console.app import serve
 
     settings = Settings.load()
-    click.echo(f"http://{settings.console_host}:{settings.console_port}")
-    serve(settings, campaigns or Path(connectors.campaigns.__file__).parent / "examples")
+    folder = campaigns or Path(connectors.campaigns.__file__).parent / "examples"
+    serve(settings, folder, click.echo)
 
 
 @main.command("memory-broker", hidden=True)

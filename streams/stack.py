@@ -15,6 +15,7 @@ from pydantic import SecretStr
 from streams.broker import local, memory
 from streams.errors import BrokerUnavailable, ConfigurationError, RoundhouseError
 from streams.kafka import wait_for_broker
+from streams.ports import Ports
 from streams.settings import Settings
 from streams.supervisor import Supervisor
 
@@ -24,6 +25,7 @@ READY_WITHIN_S = 90.0
 class Stack:
     """Starts on entry, stops on exit. ``settings`` are as the processes see them, ports included.
 
+    A port that is 0 in the settings becomes any port on entry, and stays that port until the exit.
     With ``in_memory`` nothing is kept: ``data_dir`` should be a temporary folder.
     ``program`` is the command line before the names of Roundhouse's own commands.
     """
@@ -44,10 +46,13 @@ class Stack:
         self.processes = processes
         self.program = program
         self.supervisor = supervisor or Supervisor(settings.data_dir / "logs")
+        self.brokers: list[str] = []
+        self._ports = Ports()
 
     def __enter__(self) -> Self:
         self.settings.data_dir.mkdir(parents=True, exist_ok=True)
         try:
+            self.take_ports()
             self._start_broker()
             wait_for_broker(self.settings, READY_WITHIN_S)
             for name in ("sink", "edge"):
@@ -57,6 +62,7 @@ class Stack:
             self._wait_until_ready()
         except BaseException:
             self.supervisor.stop()
+            self._ports.close()
             raise
         self._write_state()
         return self
@@ -69,6 +75,17 @@ class Stack:
     ) -> None:
         self._state_path.unlink(missing_ok=True)
         self.supervisor.stop()
+        self._ports.close()
+
+    def take_ports(self) -> None:
+        """Holds the ports of edge and sink. Raises ``PortInUse``."""
+        host, edge, sql = self.settings.edge_host, self.settings.edge_port, self.settings.sql_port
+        self.settings = self.settings.model_copy(
+            update={
+                "edge_port": self._ports.hold("ROUNDHOUSE_EDGE_PORT", host, edge),
+                "sql_port": self._ports.hold("ROUNDHOUSE_SQL_PORT", port=sql),
+            }
+        )
 
     @property
     def edge_url(self) -> str:
@@ -106,7 +123,9 @@ class Stack:
                 f"a real Kafka needs {' and '.join(missing)}, not found on the PATH. Install a JDK "
                 "(17 or newer) and Maven, or use --memory."
             )
-        nodes = local.nodes_of(self.settings.kafka_bootstrap)
+        nodes = local.nodes_of(self.settings.kafka_bootstrap, self._ports)
+        self.settings = self.settings.model_copy(update={"kafka_bootstrap": local.bootstrap_of(nodes)})
+        self.brokers = [node.name for node in nodes]
         for name, command in local.prepare(local.fetch_jars(), home / "kafka", nodes).items():
             self.supervisor.start(name, command, os.environ)
 
@@ -162,14 +181,13 @@ class NotRunning(RoundhouseError):
     """No stack runs on the data directory."""
 
 
-def with_free_ports(settings: Settings, brokers: int = 1) -> Settings:
-    """Settings with ports that nothing listens on, for a stack that must not meet another."""
-    ports = [local.free_port() for _ in range(brokers)]
+def on_any_ports(settings: Settings, brokers: int = 1) -> Settings:
+    """Settings for a :class:`Stack` that must not meet another: it takes whatever ports are free."""
     return settings.model_copy(
         update={
-            "kafka_bootstrap": ",".join(f"127.0.0.1:{port}" for port in ports),
-            "edge_port": local.free_port(),
-            "sql_port": local.free_port(),
+            "kafka_bootstrap": ",".join(["127.0.0.1:0"] * brokers),
+            "edge_port": 0,
+            "sql_port": 0,
         }
     )
 

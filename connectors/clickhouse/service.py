@@ -30,6 +30,7 @@ from connectors.clickhouse.sink import ClickHouseTables, Sink
 from streams.errors import RoundhouseError
 from streams.failstop import fail_stop
 from streams.kafka import ensure_topics, wait_for_broker
+from streams.ports import Ports
 from streams.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -125,6 +126,12 @@ def create_app(client: Client, sink: Sink, token: str) -> Starlette:
 
 def run_sink(settings: Settings) -> None:
     """Migrates, then sinks and answers until told to stop; ends the process if the sink fails."""
+    with Ports() as ports:
+        port = ports.hold("ROUNDHOUSE_SQL_PORT", port=settings.sql_port)
+        _run_sink(settings, port)
+
+
+def _run_sink(settings: Settings, port: int) -> None:
     wait_for_broker(settings)
     ensure_topics(settings)
     client = connect(settings)
@@ -143,9 +150,7 @@ def run_sink(settings: Settings) -> None:
         signal.signal(number, lambda *_: None)
     gc.freeze()  # what is here by now stays: collections need not look at it again
     try:
-        uvicorn.run(
-            app, host="127.0.0.1", port=settings.sql_port, log_level="warning", access_log=False
-        )
+        uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning", access_log=False)
     finally:
         sink.stop()
         thread.join()

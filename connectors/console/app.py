@@ -15,6 +15,7 @@ from starlette.routing import Route
 
 from connectors.console import data
 from streams.errors import RoundhouseError
+from streams.ports import Ports
 from streams.settings import Settings
 
 PAGE = Path(__file__).parent / "page.html"
@@ -81,13 +82,17 @@ def _json(value: Any, status: int = 200) -> Response:
     return Response(msgspec.json.encode(value), status, media_type="application/json")
 
 
-def serve(settings: Settings, folder: Path) -> None:
-    """Serves until told to stop."""
-    uvicorn.run(
-        create_app(settings, folder),
-        host=settings.console_host,
-        port=settings.console_port,
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-    )
+def serve(settings: Settings, folder: Path, say: Callable[[str], None]) -> None:
+    """Serves until told to stop; ``say`` is given the page's address first."""
+    host = settings.console_host
+    with Ports() as ports:
+        port = ports.hold("ROUNDHOUSE_CONSOLE_PORT", host, settings.console_port)
+        say(f"http://{host}:{port}")
+        uvicorn.run(
+            create_app(settings, folder),
+            host=host,
+            port=port,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+        )

@@ -22,7 +22,7 @@ from connectors.edge.tenants import Registry
 from streams.broker.local import missing_tools
 from streams.errors import RoundhouseError
 from streams.settings import Settings
-from streams.stack import Stack, with_free_ports
+from streams.stack import Stack, on_any_ports
 
 SETTLED_WITHIN_S = 300.0
 CAMPAIGN = Path(definition.__file__).parent / "examples" / "turnover-race.yaml"
@@ -44,7 +44,7 @@ def run_demo(settings: Settings, *, memory: bool, events: int, seed: int, proces
         memory = True
     with tempfile.TemporaryDirectory(prefix="roundhouse-demo-") as temporary:
         home = Path(temporary) if memory else settings.data_dir / "demo"
-        settings = with_free_ports(settings.model_copy(update={"data_dir": home}))
+        settings = on_any_ports(settings.model_copy(update={"data_dir": home}))
         began = time.monotonic()
         console.print(f"Starting broker, edge, {processes} worker(s) and sink on {home} …")
         with Stack(settings, memory, processes) as stack:

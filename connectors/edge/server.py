@@ -5,6 +5,7 @@ up the connections. The body's bounds are in :mod:`connectors.edge.body`.
 """
 
 import asyncio
+import logging
 import resource
 from typing import Any
 
@@ -15,7 +16,10 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from connectors.edge.app import create_app
 from connectors.edge.writer import KafkaWriter
 from streams.kafka import ensure_topics, wait_for_broker
+from streams.ports import Ports
 from streams.settings import Settings
+
+log = logging.getLogger(__name__)
 
 HEADERS_BYTES_MAX = 65_536
 _TOO_LONG = (
@@ -92,15 +96,18 @@ def serve(settings: Settings, processes: int) -> None:
     """Serves until told to stop; several processes share the port."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a connection is a file
-    uvicorn.run(
-        "connectors.edge.server:from_environment",
-        factory=True,
-        host=settings.edge_host,
-        port=settings.edge_port,
-        workers=processes,
-        http=BoundedProtocol,
-        ws="none",
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-    )
+    with Ports() as ports:
+        port = ports.hold("ROUNDHOUSE_EDGE_PORT", settings.edge_host, settings.edge_port)
+        log.info("listening on http://%s:%d", settings.edge_host, port)
+        uvicorn.run(
+            "connectors.edge.server:from_environment",
+            factory=True,
+            host=settings.edge_host,
+            port=port,
+            workers=processes,
+            http=BoundedProtocol,
+            ws="none",
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+        )

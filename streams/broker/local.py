@@ -1,7 +1,8 @@
 """Kafka in KRaft mode, one node or several, from the official jars."""
 
+import fcntl
+import logging
 import shutil
-import socket
 import subprocess
 import uuid
 from base64 import urlsafe_b64encode
@@ -10,9 +11,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from streams.errors import ConfigurationError
+from streams.ports import Ports
 from streams.topics import MESSAGE_BYTES_MAX
 
+log = logging.getLogger(__name__)
+
 POM = Path(__file__).parent / "pom.xml"
+SETTING = "ROUNDHOUSE_KAFKA_BOOTSTRAP"
 JARS_HOME = Path(".kafka")
 """Where the jars are kept, relative to the working directory."""
 
@@ -26,17 +31,24 @@ def fetch_jars(home: Path = JARS_HOME) -> Path:
     """The folder of Kafka's jars, filled by Maven if need be."""
     jars = home / "libs"
     complete = home / "complete"
-    if not complete.exists():
-        home.mkdir(parents=True, exist_ok=True)
-        command = ["mvn", "-q", "-B", "-f", str(POM), "dependency:copy-dependencies"]
-        command += ["-DincludeScope=runtime", f"-DoutputDirectory={jars.resolve()}"]
-        result = subprocess.run(command, capture_output=True, text=True, check=False)
-        if result.returncode:
-            raise ConfigurationError(
-                f"Maven could not fetch Kafka's jars:\n{result.stdout[-2000:]}{result.stderr[-2000:]}"
-            )
-        complete.touch()
+    home.mkdir(parents=True, exist_ok=True)
+    with open(home / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # two processes may need the jars at once
+        if not complete.exists():
+            log.info("fetching Kafka's jars with Maven into %s, once", home)
+            _copy_jars(jars)
+            complete.touch()
     return jars.resolve()
+
+
+def _copy_jars(jars: Path) -> None:
+    command = ["mvn", "-q", "-B", "-f", str(POM), "dependency:copy-dependencies"]
+    command += ["-DincludeScope=runtime", f"-DoutputDirectory={jars.resolve()}"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if result.returncode:
+        raise ConfigurationError(
+            f"Maven could not fetch Kafka's jars:\n{result.stdout[-2000:]}{result.stderr[-2000:]}"
+        )
 
 
 def java(jars: Path, main: str, *arguments: str, heap: str = "256m") -> list[str]:
@@ -68,18 +80,23 @@ class Node(NamedTuple):
         return f"kafka-{self.number}"
 
 
-def nodes_of(bootstrap: str) -> list[Node]:
-    """A node for each ``host:port`` of a comma-separated list."""
+def nodes_of(bootstrap: str, ports: Ports) -> list[Node]:
+    """A node for each ``host:port`` of a comma-separated list, its ports held; port 0 is any."""
     addresses = [address.rpartition(":") for address in bootstrap.split(",")]
     if not all(host and port.isdecimal() for host, _, port in addresses):
         raise ConfigurationError(
-            f"ROUNDHOUSE_KAFKA_BOOTSTRAP is {bootstrap!r}: to start brokers here it must be host:port, "
+            f"{SETTING} is {bootstrap!r}: to start brokers here it must be host:port, "
             "or several joined by commas, one for each broker to start"
         )
     return [
-        Node(number, host, int(port), free_port())
+        Node(number, host, ports.hold(SETTING, host, int(port)), ports.hold(SETTING))
         for number, (host, _, port) in enumerate(addresses, 1)
     ]
+
+
+def bootstrap_of(nodes: Sequence[Node]) -> str:
+    """The addresses of nodes, as clients are given them."""
+    return ",".join(f"{node.host}:{node.port}" for node in nodes)
 
 
 def prepare(jars: Path, home: Path, nodes: Sequence[Node]) -> dict[str, list[str]]:
@@ -113,14 +130,6 @@ def _cluster_id(home: Path) -> str:
         cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         path.write_text(cluster.replace("-", "a", 1) if cluster.startswith("-") else cluster)
     return path.read_text()
-
-
-def free_port() -> int:
-    """A port of the loopback that nothing listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _properties(home: Path, node: Node, nodes: Sequence[Node]) -> str:

@@ -23,7 +23,7 @@ from connectors.demo.run import accounts, demo_keys, is_balanced
 from connectors.edge.tenants import Registry
 from streams.cli import main
 from streams.settings import Settings
-from streams.stack import Stack, with_free_ports
+from streams.stack import Stack, on_any_ports
 from tests.campaigns import oracle
 from tests.faults.harness import wait_until
 
@@ -138,7 +138,7 @@ class History:
 def history(tmp_path_factory: pytest.TempPathFactory) -> Iterator[History]:
     """A day in two parts, each settled before its moment."""
     home = tmp_path_factory.mktemp("campaigns")
-    settings = with_free_ports(Settings(data_dir=home))
+    settings = on_any_ports(Settings(data_dir=home))
     posts = day(seed=21, events=4_000)
     parts = posts[: len(posts) // 2], [*extra(), *posts[len(posts) // 2 :]]
     file = home / "rates.csv"

@@ -29,9 +29,10 @@ from connectors.edge.tenants import Registry
 from streams.broker.memory import PARTITIONS
 from streams.health import check
 from streams.kafka import committed_consumer
+from streams.ports import Ports
 from streams.raw import RawRecord
 from streams.settings import Settings
-from streams.stack import Stack, with_free_ports
+from streams.stack import Stack
 from streams.translation import translate
 from tests.faults.harness import wait_until
 
@@ -71,8 +72,12 @@ def edge_alone(home: Path, **limits: Any) -> Iterator[Target]:
     broker = Producer({"test.mock.num.brokers": 1, "log_level": 0})
     brokers = broker.list_topics(timeout=10).brokers.values()
     small = {"body_bytes_max": BODY_BYTES_MAX, "items_max": ITEMS_MAX, "partitions": PARTITIONS}
-    settings = with_free_ports(Settings(data_dir=home, **(small | limits))).model_copy(
-        update={"kafka_bootstrap": ",".join(f"{each.host}:{each.port}" for each in brokers)}
+    ports = Ports()
+    settings = Settings(
+        data_dir=home,
+        kafka_bootstrap=",".join(f"{each.host}:{each.port}" for each in brokers),
+        edge_port=ports.hold("the test's edge"),
+        **(small | limits),
     )
     registry = Registry(settings.tenants_home)
     keys = {
@@ -81,6 +86,7 @@ def edge_alone(home: Path, **limits: Any) -> Iterator[Target]:
     log = settings.data_dir / "edge.log"
     command = [sys.executable, "-m", "streams.cli", "edge"]
     with (
+        ports,
         open(log, "wb") as out,
         subprocess.Popen(
             command, env=Stack(settings).environment, cwd=ROOT, stdout=out, stderr=out

@@ -25,11 +25,11 @@ from connectors.clickhouse.query import query
 from connectors.demo.day import GAMEBALL, Post
 from connectors.demo.run import accounts, demo_keys, is_balanced
 from connectors.edge.tenants import Registry
-from streams.broker import local
 from streams.errors import RoundhouseError
 from streams.kafka import committed_consumer
+from streams.ports import Ports
 from streams.settings import Settings
-from streams.stack import Stack, with_free_ports
+from streams.stack import Stack, on_any_ports
 from streams.supervisor import Supervisor
 from tests.clickhouse_server import PASSWORD, USER
 from tests.faults.armed import POINTS, arm_file
@@ -207,7 +207,7 @@ class Line:
     @property
     def brokers(self) -> list[str]:
         """Names of the broker processes."""
-        return [node.name for node in local.nodes_of(self.settings.kafka_bootstrap)]
+        return self.stack.brokers
 
     # Harm ------------------------------------------------------------------------------------
 
@@ -394,7 +394,7 @@ def line(
     books: bool = True,
 ) -> Iterator[Line]:
     """A line that is fed until :meth:`Line.verdict`. ``server``: ClickHouse over HTTP, else chDB."""
-    settings = with_free_ports(
+    settings = on_any_ports(
         Settings(
             data_dir=home,
             session_timeout_s=6,
@@ -405,16 +405,20 @@ def line(
     )
     # kills are more frequent here than in any outage; no process may look as if it could not live
     supervisor = Supervisor(home / "logs", pause_s=(0.2, 1.0), restarts_max=40)
-    if server:
-        settings = _with_clickhouse(settings, supervisor)
     program = (sys.executable, "-m", "tests.faults.armed")
     with (
+        Ports() as ports,
         _supervising(supervisor) as failures,
-        Stack(settings, processes=workers, program=program, supervisor=supervisor) as stack,
+        Stack(
+            _with_clickhouse(settings, supervisor, ports) if server else settings,
+            processes=workers,
+            program=program,
+            supervisor=supervisor,
+        ) as stack,
     ):
         keys = demo_keys(Registry(settings.tenants_home))
         feeder = Feeder(stack.edge_url, keys, traffic(seed), items_per_s)
-        watcher = Watcher(settings)
+        watcher = Watcher(stack.settings)
         feeder.books = books
         feeder.start()
         watcher.start()
@@ -451,8 +455,8 @@ def _supervising(supervisor: Supervisor) -> Iterator[list[BaseException]]:
         thread.join()
 
 
-def _with_clickhouse(settings: Settings, supervisor: Supervisor) -> Settings:
-    home, port = settings.data_dir, local.free_port()
+def _with_clickhouse(settings: Settings, supervisor: Supervisor, ports: Ports) -> Settings:
+    home, port = settings.data_dir, ports.hold("the test's ClickHouse")
     home.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "tests.clickhouse_server", str(home / "server")]
     command += ["--port", str(port), "--control", str(home / "clickhouse-orders.json")]

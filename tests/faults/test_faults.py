@@ -16,6 +16,16 @@ from tests.faults.harness import line
 from tests.faults.run import Report, play
 from tests.oracle import Expected, Round
 
+QUICK = [fault for fault in FAULTS if fault.quick]
+ALONE = [fault for fault in QUICK if fault.brokers == 1]
+POINTS_OF_A_WORKER = [fault for fault in ALONE if fault.name.startswith("worker: dies")]
+GROUPS = {
+    "three brokers": [fault for fault in QUICK if fault.brokers > 1],
+    "a worker's points": POINTS_OF_A_WORKER,
+    "everything else": [fault for fault in ALONE if fault not in POINTS_OF_A_WORKER],
+}
+"""Faults that strike the same line one after another; the lines can be run side by side."""
+
 needs_kafka = pytest.mark.skipif(
     bool(missing_tools()), reason=f"a real Kafka needs {' and '.join(missing_tools())}"
 )
@@ -23,9 +33,10 @@ needs_kafka = pytest.mark.skipif(
 
 @needs_kafka
 @pytest.mark.kafka
-@pytest.mark.parametrize("brokers", [1, 3], ids=["one broker", "three brokers"])
-def test_nothing_is_lost_or_doubled(brokers: int, tmp_path: Path) -> None:
-    report, faults = Report(), [fault for fault in FAULTS if fault.quick and fault.brokers == brokers]
+@pytest.mark.parametrize("group", GROUPS)
+def test_nothing_is_lost_or_doubled(group: str, tmp_path: Path) -> None:
+    report, faults = Report(), GROUPS[group]
+    brokers = faults[0].brokers
     with line(tmp_path, seed=11, brokers=brokers, server=brokers > 1) as target:
         play(target, faults, report)
     assert report.wrong == [], f"{len(report.wrong)} differences\n{report.table()}"

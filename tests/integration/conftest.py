@@ -14,6 +14,7 @@ from connectors.clickhouse.client import connect
 from connectors.clickhouse.migrate import migrate
 from streams.broker import local
 from streams.kafka import ensure_topics, wait_for_broker
+from streams.ports import Ports
 from streams.settings import Settings
 
 ROOT = Path(__file__).parent.parent.parent
@@ -36,18 +37,19 @@ def real_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     missing = local.missing_tools()
     if missing:
         pytest.skip(f"a real Kafka needs {' and '.join(missing)}, not found on the PATH")
-    bootstrap = f"127.0.0.1:{local.free_port()}"
     home = tmp_path_factory.mktemp("kafka")
-    nodes = local.nodes_of(bootstrap)
-    (command,) = local.prepare(local.fetch_jars(ROOT / ".kafka"), home, nodes).values()
-    with open(home / "out.log", "wb") as out, subprocess.Popen(command, stdout=out, stderr=out) as node:
-        try:
-            wait_for_broker(Settings(kafka_bootstrap=bootstrap), 60)
-            yield bootstrap
-        finally:
-            gc.collect()  # clients that are still alive would complain about the end of their broker
-            node.terminate()
-            node.wait(30)
+    with Ports() as ports, open(home / "out.log", "wb") as out:
+        nodes = local.nodes_of("127.0.0.1:0", ports)
+        (command,) = local.prepare(local.fetch_jars(ROOT / ".kafka"), home, nodes).values()
+        with subprocess.Popen(command, stdout=out, stderr=out) as process:
+            try:
+                bootstrap = local.bootstrap_of(nodes)
+                wait_for_broker(Settings(kafka_bootstrap=bootstrap), 60)
+                yield bootstrap
+            finally:
+                gc.collect()  # clients that are alive would complain about the end of their broker
+                process.terminate()
+                process.wait(30)
 
 
 @pytest.fixture(params=["memory", pytest.param("real", marks=pytest.mark.kafka)])

@@ -21,7 +21,7 @@ from connectors.demo.run import accounts, demo_keys, is_balanced
 from connectors.edge.tenants import Registry
 from streams.broker.local import missing_tools
 from streams.settings import Settings
-from streams.stack import Stack, with_free_ports
+from streams.stack import Stack, on_any_ports
 from tests.integration.cookbook import answers
 from tests.integration.test_line import eventually
 
@@ -52,7 +52,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """A stack with a small demo day in it: real Kafka where there is a JDK, in memory elsewhere."""
     import asyncio
 
-    settings = with_free_ports(Settings(data_dir=tmp_path_factory.mktemp("docs")))
+    settings = on_any_ports(Settings(data_dir=tmp_path_factory.mktemp("docs")))
     with Stack(settings, in_memory=bool(missing_tools())) as stack:
         keys = demo_keys(Registry(settings.tenants_home))
         posts = day(seed=3, events=3000)

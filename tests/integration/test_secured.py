@@ -34,8 +34,9 @@ from streams.broker import local
 from streams.errors import BrokerUnavailable, ConfigurationError
 from streams.health import check
 from streams.kafka import sasl_login, wait_for_broker
+from streams.ports import Ports
 from streams.settings import Settings
-from streams.stack import Stack, with_free_ports
+from streams.stack import Stack
 from streams.supervisor import Supervisor
 from tests.clickhouse_server import PASSWORD, USER
 from tests.faults.harness import wait_until
@@ -67,10 +68,12 @@ class Certificates:
 
 
 @contextmanager
-def secured_kafka(home: Path, certificates: Certificates, settings: Settings) -> Iterator[None]:
+def secured_kafka(
+    home: Path, certificates: Certificates, settings: Settings, ports: Ports
+) -> Iterator[None]:
     """A Kafka whose port of ``settings`` speaks SASL_SSL; its own port beside it makes the user."""
-    open_port = local.free_port()
-    (node,) = local.nodes_of(f"127.0.0.1:{open_port}")
+    (node,) = local.nodes_of("127.0.0.1:0", ports)
+    open_port = node.port
     (command,) = local.prepare(local.fetch_jars(ROOT / ".kafka"), home / "kafka", [node]).values()
     outside = f"SASL_SSL://{settings.kafka_bootstrap}"
     inside = f"PLAINTEXT://127.0.0.1:{open_port}"
@@ -109,24 +112,29 @@ def secured_kafka(home: Path, certificates: Certificates, settings: Settings) ->
 @needs_kafka
 @pytest.mark.kafka
 def test_the_line_with_tls_and_logins_on_both_sides(tmp_path: Path) -> None:
-    certificates = Certificates(tmp_path)
-    clickhouse_port = local.free_port()
-    settings = with_free_ports(
-        Settings(
-            data_dir=tmp_path,
-            kafka_security_protocol="SASL_SSL",
-            kafka_ca_file=certificates.authority,
-            kafka_sasl_username=LOGIN,
-            kafka_sasl_password=SecretStr(SECRET),
-            clickhouse_dsn=f"https://{USER}:{quote(PASSWORD)}@127.0.0.1:{clickhouse_port}",
-            clickhouse_ca_file=certificates.authority,
-        )
+    with Ports() as ports:
+        _run_secured(tmp_path, Certificates(tmp_path), ports)
+
+
+def _run_secured(tmp_path: Path, certificates: Certificates, ports: Ports) -> None:
+    clickhouse_port = ports.hold("the test's ClickHouse")
+    settings = Settings(
+        data_dir=tmp_path,
+        kafka_bootstrap=f"127.0.0.1:{ports.hold('Kafka')}",
+        edge_port=ports.hold("the test's edge"),
+        sql_port=ports.hold("the test's sink"),
+        kafka_security_protocol="SASL_SSL",
+        kafka_ca_file=certificates.authority,
+        kafka_sasl_username=LOGIN,
+        kafka_sasl_password=SecretStr(SECRET),
+        clickhouse_dsn=f"https://{USER}:{quote(PASSWORD)}@127.0.0.1:{clickhouse_port}",
+        clickhouse_ca_file=certificates.authority,
     )
     server = [sys.executable, "-m", "tests.clickhouse_server", str(tmp_path / "server")]
     server += ["--port", str(clickhouse_port), "--certificate", str(certificates.server)]
     supervisor = Supervisor(tmp_path / "logs")
     stack = Stack(settings, supervisor=supervisor)
-    with secured_kafka(tmp_path, certificates, settings):
+    with secured_kafka(tmp_path, certificates, settings, ports):
         try:
             wait_for_broker(settings, 60)
             supervisor.start("clickhouse", server, os.environ)

@@ -22,8 +22,9 @@ from connectors.demo.run import accounts, demo_keys, is_balanced
 from connectors.edge.tenants import Registry
 from streams.broker.local import missing_tools
 from streams.health import check
+from streams.ports import Ports
 from streams.settings import Settings
-from streams.stack import Stack, with_free_ports
+from streams.stack import Stack, on_any_ports
 from tests.clickhouse_server import PASSWORD, USER
 from tests.faults.harness import wait_until
 from tests.oracle import Expected, expect
@@ -98,7 +99,7 @@ def clickhouse_dsn(tmp_path: Path) -> Iterator[str]:
 
 
 def test_the_line_into_clickhouse_over_http(tmp_path: Path, clickhouse_dsn: str) -> None:
-    settings = with_free_ports(Settings(data_dir=tmp_path, clickhouse_dsn=clickhouse_dsn))
+    settings = on_any_ports(Settings(data_dir=tmp_path, clickhouse_dsn=clickhouse_dsn))
     posts = day(seed=5, events=2000)
     expected = expect(posts)
     with Stack(settings, in_memory=True) as stack:
@@ -113,7 +114,7 @@ def test_the_line_into_clickhouse_over_http(tmp_path: Path, clickhouse_dsn: str)
 
 def test_up_prints_a_curl_that_works_stops_on_ctrl_c_and_keeps_its_data(tmp_path: Path) -> None:
     memory = ["--memory"] if missing_tools() else []
-    settings = with_free_ports(Settings(data_dir=tmp_path))
+    settings = on_any_ports(Settings(data_dir=tmp_path))
     environment = Stack(settings).environment
     with _up(environment, memory) as (process, printed):
         curl = printed[printed.index("curl") : printed.index("\n\nAsk")]
@@ -161,10 +162,11 @@ def _sql(environment: dict[str, str], sql: str) -> str:
 
 @pytest.mark.kafka
 def test_worker_and_edge_run_several_processes_and_stop_when_told(tmp_path: Path) -> None:
-    settings = with_free_ports(Settings(data_dir=tmp_path))
-    more = with_free_ports(settings)  # a second edge beside the stack's own
-    with Stack(settings, processes=0) as stack:
-        environment = stack.environment | {"ROUNDHOUSE_EDGE_PORT": str(more.edge_port)}
+    settings = on_any_ports(Settings(data_dir=tmp_path))
+    with Ports() as ports, Stack(settings, processes=0) as stack:
+        port = ports.hold("a second edge beside the stack's own")
+        more = stack.settings.model_copy(update={"edge_port": port})
+        environment = stack.environment | {"ROUNDHOUSE_EDGE_PORT": str(port)}
         command = [sys.executable, "-m", "streams.cli"]
         quiet: dict[str, Any] = {"env": environment, "cwd": ROOT, "stderr": subprocess.DEVNULL}
         with (
@@ -175,7 +177,7 @@ def test_worker_and_edge_run_several_processes_and_stop_when_told(tmp_path: Path
             wait_until(lambda: all((home / "alive.json").exists() for home in homes), "workers")
             wait_until(lambda: check(more, "edge", "", 0) is None, "the edge")
             assert check(stack.settings, "worker", "worker", 60) is None
-            url = f"http://127.0.0.1:{more.edge_port}"
+            url = f"http://127.0.0.1:{port}"
             posts = day(seed=9, events=600)
             asyncio.run(feed(url, demo_keys(Registry(settings.tenants_home)), posts))
             wait_until(lambda: complete(stack.settings, expect(posts)), "the day in ClickHouse")

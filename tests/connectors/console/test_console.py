@@ -19,9 +19,8 @@ from connectors.demo.day import NATIVE, Post, day
 from connectors.demo.feed import feed
 from connectors.demo.run import accounts, demo_keys, is_balanced
 from connectors.edge.tenants import Registry
-from streams.broker.local import free_port
 from streams.settings import Settings
-from streams.stack import Stack, with_free_ports
+from streams.stack import Stack, on_any_ports
 from tests.faults.harness import wait_until
 
 ROOT = Path(__file__).parent.parent.parent.parent
@@ -56,18 +55,17 @@ class Console:
 @pytest.fixture(scope="module")
 def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Console]:
     """A console on the worked examples."""
-    settings = with_free_ports(
-        Settings(data_dir=tmp_path_factory.mktemp("console"), console_port=free_port())
-    )
+    settings = on_any_ports(Settings(data_dir=tmp_path_factory.mktemp("console"), console_port=0))
     with Stack(settings, in_memory=True) as stack:
         command = [sys.executable, "-m", "streams.cli", "console"]
         with subprocess.Popen(
-            command, env=stack.environment, cwd=ROOT, stdout=subprocess.PIPE
+            command, env=stack.environment, cwd=ROOT, stdout=subprocess.PIPE, text=True
         ) as process:
+            assert process.stdout
             found = Console(
                 stack.settings,
                 demo_keys(Registry(settings.tenants_home)),
-                f"http://127.0.0.1:{settings.console_port}",
+                process.stdout.readline().strip(),
             )
 
             def answers() -> bool:
