@@ -10,13 +10,15 @@ ClickHouse (received = settled, accepted = stored, transactions = in rounds):
 """
 
 import argparse
+import bisect
 import http.client
 import json
+import math
 import statistics
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from typing import Any, NamedTuple
@@ -81,6 +83,7 @@ class Poster:
 
     def _post(self, body: Body, at: float, answered: "Answered | None") -> None:
         time.sleep(max(0.0, at - time.monotonic()))
+        began = time.monotonic()
         connection = self._connection()
         headers = {"content-type": "application/json", "x-api-key": self.keys[body.tenant]}
         connection.request("POST", NATIVE, body.data, headers)
@@ -89,7 +92,7 @@ class Poster:
         if answer.status not in TAKEN:
             raise RuntimeError(f"the edge answered {answer.status}")
         if answered is not None:
-            answered[answer.headers["x-batch-id"] or ""] = time.monotonic(), body.items
+            answered[answer.headers["x-batch-id"] or ""] = Answer(began, time.monotonic(), body.items)
 
     def _connection(self) -> http.client.HTTPConnection:
         """This thread's; opened anew after a pause, in which the edge may have closed it."""
@@ -110,8 +113,16 @@ class Poster:
             connection.close()
 
 
-Answered = dict[str, tuple[float, int]]
-"""When a batch was answered, and how many items it has."""
+class Answer(NamedTuple):
+    """When a request was begun and answered (monotonic, s), and how many items it has."""
+
+    began: float
+    at: float
+    items: int
+
+
+Answered = dict[str, Answer]
+"""By batch."""
 
 
 @contextmanager
@@ -277,18 +288,25 @@ class _Rows:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._block = 0
+        self._blocks = [(-math.inf, 0)]
         self._since: dict[str, int] = {}
 
-    def of(self, batches: Iterable[str]) -> dict[str, int]:
-        """By batch; to be asked again and again, of every batch from before its first row came."""
-        since = {batch: self._since.get(batch, self._block) for batch in batches}
+    def of(self, batches: Answered) -> dict[str, int]:
+        """By batch. A batch's rows stand behind the last block that was seen before its request began."""
+        since = {
+            batch: self._since.get(batch) or self._block_before(answer.began)
+            for batch, answer in batches.items()
+        }
         names = ", ".join(f"'{batch}'" for batch in since) or "''"
-        sql = _FOUND.format(batches=names, block=min(since.values(), default=self._block))
+        sql = _FOUND.format(batches=names, block=min(since.values(), default=self._blocks[-1][1]))
         rows = json.loads(query(self._settings, sql, "json"))["data"]
         found = {row["batch_id"]: int(row["n"]) for row in rows}
-        self._since, self._block = since, found.pop("")
+        self._since = since
+        self._blocks.append((time.monotonic(), found.pop("")))
         return found
+
+    def _block_before(self, moment: float) -> int:
+        return self._blocks[bisect.bisect_right(self._blocks, (moment, 0)) - 1][1]
 
 
 def _watch(stack: Stack, poster: Poster, answered: Answered, batches: int) -> list[float]:
@@ -305,9 +323,9 @@ def _watch(stack: Stack, poster: Poster, answered: Answered, batches: int) -> li
             known.add(batch)
             waiting[batch] = answered[batch]
         found, now = rows.of(waiting), time.monotonic()
-        for batch, (at, items) in list(waiting.items()):
-            if found.get(batch, 0) >= items:
-                waits.append(now - at)
+        for batch, answer in list(waiting.items()):
+            if found.get(batch, 0) >= answer.items:
+                waits.append(now - answer.at)
                 del waiting[batch]
                 last = now
         if time.monotonic() - last > 60:
