@@ -292,7 +292,7 @@ class _Rows:
         self._since: dict[str, int] = {}
 
     def of(self, batches: Answered) -> dict[str, int]:
-        """By batch. A batch's rows stand behind the last block that was seen before its request began."""
+        """By batch. Its rows stand behind the last block that was seen before its request began."""
         since = {
             batch: self._since.get(batch) or self._block_before(answer.began)
             for batch, answer in batches.items()
