@@ -1,7 +1,12 @@
 """Fixtures and settings that all tests share."""
 
+import os
+
 import pytest
 from hypothesis import settings
+
+# A broker of a test lives for a minute, so the second compiler's work never pays: it took a core.
+os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")
 
 # No deadline: on a loaded machine a slow example is not a failure. Derandomised: CI repeats exactly.
 settings.register_profile("default", deadline=None, derandomize=True, max_examples=80)
