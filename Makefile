@@ -14,7 +14,7 @@ TESTERS ?= 4
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-$(VENV)/ready: pyproject.toml hatch_build.py streams/_encode.pyx
+$(VENV)/ready: pyproject.toml hatch_build.py streams/wire/_encode.pyx
 	@echo "Installing Roundhouse and its tools into $(VENV): half a minute or more, once ..."
 	@$(PYTHON) -m venv $(VENV)
 	@echo "  pip"
@@ -34,7 +34,7 @@ test: lint-only ## Lint, check types and run all tests, side by side. TESTERS=
 	$(BIN)/pytest --numprocesses $(TESTERS)
 
 check: lint-only ## The inner loop: lint, check types, test the core.
-	$(BIN)/pytest --numprocesses 2 tests/streams tests/properties tests/test_structure.py
+	$(BIN)/pytest --numprocesses 2 tests/streams tests/properties tests/test_structure.py tests/connectors/local
 
 lint-only: $(VENV)/ready
 	$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""Compiles ``streams/_encode.pyx`` where there is a C compiler; elsewhere the wheel is pure Python."""
+"""Compiles ``streams/wire/_encode.pyx`` where there is a C compiler, else the wheel is pure Python."""
 
 import shutil
 import tempfile

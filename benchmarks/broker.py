@@ -6,9 +6,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from streams.broker import local
-from streams.kafka import wait_for_broker
-from streams.ports import Ports
+from connectors.local import kafka as local
+from connectors.local.ports import Ports
+from streams.kafka.clients import wait_for_broker
 from streams.settings import Settings
 
 

@@ -68,7 +68,7 @@ def _where(settings: Settings) -> tuple[str, str, str]:
 
 
 def _roundhouse(processes: int) -> Callable[[Settings], list[list[str]]]:
-    command = [sys.executable, "-m", "streams.cli", "worker-process"]
+    command = [sys.executable, "-m", "connectors.cli", "worker-process"]
     return lambda settings: [[*command, str(index)] for index in range(processes)]
 
 

@@ -29,16 +29,16 @@ from benchmarks.yardstick import BATCH_ITEMS, bodies
 from connectors.clickhouse.client import connect
 from connectors.clickhouse.migrate import migrate
 from connectors.clickhouse.sink import TARGETS, ClickHouseTables
-from streams.canonical import Batch
-from streams.idempotency import CONTENT_BYTES, ID_BYTES
-from streams.kafka import wait_for_broker
-from streams.ledger import WINDOW_FOLDER, home_of
-from streams.processing import ID_KEY, process
-from streams.raw import RawRecord, headers_of
+from streams.core.event import Batch
+from streams.core.identity import CONTENT_BYTES, ID_BYTES
+from streams.kafka.clients import wait_for_broker
+from streams.records.raw_batch import RawRecord, headers_of
+from streams.records.staged_chunk import unpack
 from streams.settings import Settings
-from streams.staged import unpack
-from streams.table import Window, filling
-from streams.translation import translate
+from streams.stages.process import ID_KEY, process
+from streams.stages.translate import translate
+from streams.state.owned_partition import WINDOW_FOLDER, home_of
+from streams.state.table import Window, filling
 from tests.line import State
 
 FILL_KEYS = 100_000

@@ -30,8 +30,8 @@ from connectors.clickhouse.query import query
 from connectors.demo.day import NATIVE
 from connectors.demo.run import accounts, is_balanced
 from connectors.edge.tenants import Registry
+from connectors.local.stack import Stack, on_any_ports
 from streams.settings import Settings
-from streams.stack import Stack, on_any_ports
 
 WARM_UP_SHARE = 0.2
 WARM_UP_S = 40.0

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 
-from streams.avro_encoder import compiled
+from streams.wire.avro_encoder import compiled
 
 _TICK = os.sysconf("SC_CLK_TCK")
 

@@ -7,20 +7,27 @@ partition on an empty disk and on the disk it leaves, and measures.
 import argparse
 import json
 import shutil
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
 from benchmarks.broker import kafka
 from benchmarks.machine import described, fresh_home, own_peak_mib
-from streams.codec import SCHEMA_IDS, frame
-from streams.idempotency import content_hash, hash_of
-from streams.kafka import ensure_topics, idempotent_producer, wait_for_broker
-from streams.ledger import WINDOW_FOLDER, Ledger, Position, changelog_records, home_of
-from streams.processing import ID_KEY
+from streams.core.identity import content_hash, hash_of
+from streams.kafka.clients import ensure_topics, idempotent_producer, wait_for_broker
+from streams.records.topics import WINDOW
 from streams.settings import Settings
-from streams.table import Window
-from streams.topics import WINDOW
+from streams.stages.process import ID_KEY
+from streams.state.owned_partition import (
+    WINDOW_FOLDER,
+    OwnedPartition,
+    Position,
+    changelog_records,
+    home_of,
+)
+from streams.state.table import Window
+from streams.wire.avro import SCHEMA_IDS, frame
 
 FRAMES = {name: frame(number) for name, number in SCHEMA_IDS.items()}
 IDS_A_RECORD = 2_000
@@ -46,11 +53,13 @@ def merge_files(window: Window) -> None:
         table._db.compact_range(None, None)
 
 
-def opened(settings: Settings, cluster: str) -> tuple[float, float, Ledger]:
+def opened(settings: Settings, cluster: str) -> tuple[float, float, OwnedPartition]:
     """Opens the partition; wall and CPU seconds."""
     wall, cpu = time.perf_counter(), time.process_time()
-    ledger = Ledger(settings, 0, "bench", FRAMES, cluster)
-    return time.perf_counter() - wall, time.process_time() - cpu, ledger
+    owned = OwnedPartition(
+        settings, 0, worker="bench", frames=FRAMES, cluster=cluster, computing=threading.Lock()
+    )
+    return time.perf_counter() - wall, time.process_time() - cpu, owned
 
 
 def measure(ids: int) -> dict[str, Any]:
@@ -62,15 +71,15 @@ def measure(ids: int) -> dict[str, Any]:
         opened(settings, cluster)[2].close()  # or Kafka would make its log of transactions meanwhile
         shutil.rmtree(home_of(settings, "bench", 0))
         fill(settings, ids)
-        wall, cpu, ledger = opened(settings, cluster)
-        found = ledger.window([ID_KEY + hash_of("acme", "native", "gameround", str(ids - 1))])
+        wall, cpu, owned = opened(settings, cluster)
+        found = owned.window([ID_KEY + hash_of("acme", "native", "gameround", str(ids - 1))])
         assert found[0] is not None, "the last id was not recovered"
-        ledger.close()
+        owned.close()
         window = home_of(settings, "bench", 0) / WINDOW_FOLDER
         left = _bytes(window)
-        again, _, ledger = opened(settings, cluster)
-        merge_files(ledger._window)
-        ledger.close()
+        again, _, owned = opened(settings, cluster)
+        merge_files(owned._window)
+        owned.close()
         return {
             "ids": ids,
             "empty_disk_s": round(wall, 2),

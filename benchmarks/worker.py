@@ -22,13 +22,13 @@ from benchmarks.broker import kafka
 from benchmarks.contenders import CONTENDERS, Contender
 from benchmarks.machine import cpu_s, described, fresh_home, peak_mib
 from benchmarks.yardstick import BATCH_ITEMS, Summary, bodies
-from streams.canonical import Batch
-from streams.codec import codec, unframe
-from streams.kafka import committed_consumer, ensure_topics
-from streams.money import from_bytes, to_decimal
-from streams.raw import headers_of
+from connectors.local.stack import Stack
+from streams.core.event import Batch
+from streams.kafka.clients import committed_consumer, ensure_topics
+from streams.records.raw_batch import headers_of
 from streams.settings import Settings
-from streams.stack import Stack
+from streams.wire.avro import codec, unframe
+from streams.wire.money import from_bytes, to_decimal
 
 
 def load(settings: Settings, events: int, batch_items: int) -> Summary:

@@ -1,7 +1,7 @@
 """Every error Roundhouse raises on purpose, one sentence each.
 
-Bad input is not here: it is a value (:class:`streams.batch.Invalid`). These are mistakes of an
-operator of the system, outages and bugs.
+Bad input is not here: it is a value (:class:`streams.formats.validation.Invalid`). These are outages,
+bugs, and mistakes of the person who runs the system.
 """
 
 

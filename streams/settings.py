@@ -6,7 +6,6 @@ from typing import Literal, Self
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from streams.batch import ITEMS_MAX
 from streams.errors import ConfigurationError
 
 
@@ -73,7 +72,7 @@ class Settings(BaseSettings):
     body_bytes_max: int = Field(
         10_000_000, ge=1024, le=12_000_000, description="Largest request body, after gunzip."
     )
-    items_max: int = Field(ITEMS_MAX, ge=1, description="Most items in one request.")
+    items_max: int = Field(10_000, ge=1, description="Most items in one request.")
     request_timeout_s: float = Field(
         60.0, gt=0, description="Longest a client may take over a request's headers, and over its body."
     )

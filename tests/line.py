@@ -8,21 +8,22 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from streams import profiles, rounds
-from streams.canonical import Batch, Kind, to_json
-from streams.codec import codec
-from streams.processing import process
-from streams.profiles import Profile
-from streams.raw import RawRecord, headers_of
-from streams.staged import unpack
-from streams.topics import CONTRACTS
-from streams.translation import translate
+from streams.core import profile as profiles
+from streams.core import round as rounds
+from streams.core.event import Batch, Kind, to_json
+from streams.core.profile import Profile
+from streams.records.raw_batch import RawRecord, headers_of
+from streams.records.staged_chunk import unpack
+from streams.records.topics import CONTRACTS
+from streams.stages.process import process
+from streams.stages.translate import translate
+from streams.wire.avro import codec
 
 NATIVE = Batch("acme", "native", "batch", 1_773_500_000_000_000, True, False, None)
 
 
 class State:
-    """One partition's state, as :class:`streams.processing.Lookup` reads it."""
+    """One partition's state, as :class:`streams.stages.process.Lookup` reads it."""
 
     def __init__(self) -> None:
         self.values: dict[bytes, bytes] = {}

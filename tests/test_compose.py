@@ -15,10 +15,10 @@ import httpx
 import pytest
 import yaml
 
-from streams import avro_encoder
-from streams.cli import main
+from connectors.cli.main import main
+from streams.records.topics import MESSAGE_BYTES_MAX
 from streams.settings import Settings
-from streams.topics import MESSAGE_BYTES_MAX
+from streams.wire import avro_encoder
 
 ROOT = Path(__file__).parent.parent
 
@@ -123,12 +123,12 @@ def test_the_wheel_holds_contracts_migrations_and_runs_without_the_checkout(
     assert not (home / "tests").exists()
     assert wheel.name.endswith("-py3-none-any.whl") != compiler
     script = (
-        "from streams.codec import SCHEMA_IDS, codec; import streams.codec, pathlib\n"
-        "assert pathlib.Path(streams.codec.__file__).is_relative_to(pathlib.Path.cwd())\n"
+        "from streams.wire.avro import SCHEMA_IDS, codec; import streams.wire.avro, pathlib\n"
+        "assert pathlib.Path(streams.wire.avro.__file__).is_relative_to(pathlib.Path.cwd())\n"
         "[codec(name) for name in SCHEMA_IDS]\n"
-        f"from streams.avro_encoder import compiled; assert (compiled is not None) is {compiler}\n"
+        f"from streams.wire.avro_encoder import compiled; assert (compiled is not None) is {compiler}\n"
         "from connectors.clickhouse.migrate import HERE; print(len(list(HERE.glob('*.sql'))))\n"
-        "from streams.broker.local import POM; assert POM.exists()\n"
+        "from connectors.local.kafka import POM; assert POM.exists()\n"
     )
     result = subprocess.run(
         [sys.executable, "-c", script], cwd=home, check=True, capture_output=True, text=True

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
@@ -13,25 +14,24 @@ import click
 import pytest
 
 from connectors.campaigns.definition import MEASURES, Campaign, Counts, Eligible
+from connectors.cli.main import main
 from connectors.clickhouse.sink import TARGETS
 from connectors.edge.app import ROUTES
-from streams.canonical import Kind
-from streams.cli import main
-from streams.codec import SCHEMA_IDS
+from streams.core.event import Kind
+from streams.records.topics import TOPICS
 from streams.settings import Settings
-from streams.topics import TOPICS
+from streams.wire.avro import SCHEMA_IDS
 
 ROOT = Path(__file__).parent.parent
-CORE = [
-    *(ROOT / "streams" / "sources").glob("*.py"),
-    *(
-        ROOT / "streams" / f"{name}.py"
-        for name in (
-            "avro_encoder", "batch", "bulk", "canonical", "codec", "errors", "idempotency", "jsontext",
-            "money", "processing", "profiles", "raw", "rounds", "staged", "topics", "translation",
-        )
-    ),
-]  # fmt: skip
+FLOORS = ("wire", "core", "records", "formats", "stages", "kafka", "state", "runtime")
+"""The folders of ``streams``, lowest first: each imports only from itself and from those before it."""
+
+PURE_FLOORS = FLOORS[: FLOORS.index("kafka")]
+FILES = sorted((ROOT / "streams").rglob("*.py"))
+CORE = [path for path in FILES if path.parent.name in PURE_FLOORS]
+CODE = [*FILES, *sorted((ROOT / "connectors").rglob("*.py"))]
+LINES_OF_A_FILE_MAX = 600
+LINES_OF_A_FUNCTION_MAX = 60
 PURE = {
     "annotated_types", "collections", "dataclasses", "datetime", "decimal", "enum", "fastavro",
     "functools", "hashlib", "io", "json", "msgspec", "pathlib", "pydantic", "pydantic_core", "types",
@@ -42,24 +42,73 @@ AVRO = sorted((ROOT / "avro").glob("*.avsc"))
 
 
 def imports(path: Path) -> Iterator[str]:
+    """Modules that a file imports, wherever in it."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module == "streams":
-            yield from (f"streams.{alias.name}" for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-@pytest.mark.parametrize("path", CORE, ids=lambda path: path.stem)
-def test_the_core_imports_only_itself_and_pure_libraries(path: Path) -> None:
-    own = {"streams." + str(p.relative_to(ROOT / "streams"))[:-3].replace("/", ".") for p in CORE}
-    own |= {"streams.sources", "streams._encode"}
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).with_suffix("").as_posix()
+
+
+def test_every_folder_of_streams_is_a_floor() -> None:
+    assert {
+        path.name for path in (ROOT / "streams").iterdir() if (path / "__init__.py").exists()
+    } == set(FLOORS)
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_a_floor_imports_only_from_itself_and_below(path: Path) -> None:
+    floor = path.parent.name
+    allowed = FLOORS[: FLOORS.index(floor) + 1] if floor in FLOORS else ()
     for name in imports(path):
-        assert name in own or name.split(".")[0] in PURE, f"{path.name} imports {name}"
+        package, *inner = name.split(".")
+        assert package != "connectors", f"{name_of(path)} imports {name}"
+        if package == "streams" and inner[0] in FLOORS:
+            assert inner[0] in allowed, f"{name_of(path)} imports {name}"
 
 
-@pytest.mark.parametrize("path", CORE, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", CORE, ids=name_of)
+def test_the_core_imports_only_itself_and_pure_libraries(path: Path) -> None:
+    for name in imports(path):
+        package, *inner = name.split(".")
+        pure = inner[0] in {*PURE_FLOORS, "errors"} if package == "streams" else package in PURE
+        assert pure, f"{name_of(path)} imports {name}"
+
+
+def test_no_import_runs_in_a_circle() -> None:
+    modules = {name_of(path).replace("/", ".").removesuffix(".__init__"): path for path in CODE}
+    needs = {
+        module: {
+            other
+            for name in imports(path)
+            for other in (name, name.rpartition(".")[0])
+            if other in modules and other != module
+        }
+        for module, path in modules.items()
+    }
+    for (
+        module,
+        needed,
+    ) in needs.items():  # a package's own file gathers its modules; they do not need it
+        needed -= {module.rpartition(".")[0]}
+    list(TopologicalSorter(needs).static_order())  # raises CycleError, which names the circle
+
+
+@pytest.mark.parametrize("path", CODE, ids=name_of)
+def test_files_and_functions_are_short(path: Path) -> None:
+    text = path.read_text()
+    assert text.count("\n") <= LINES_OF_A_FILE_MAX
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            length = (node.end_lineno or node.lineno) - node.lineno + 1
+            assert length <= LINES_OF_A_FUNCTION_MAX, f"{node.name} has {length} lines"
+
+
+@pytest.mark.parametrize("path", CORE, ids=name_of)
 def test_the_core_asks_no_clock(path: Path) -> None:
     calls = [n.func.attr for n in ast.walk(ast.parse(path.read_text()))
              if isinstance(n, ast.Call) and isinstance(n.func, ast.Attribute)]  # fmt: skip
@@ -180,7 +229,7 @@ def test_every_command_is_documented_and_explains_itself() -> None:
     for name in commands(main):
         assert f"`roundhouse {name}" in text, f"roundhouse {name} is not in docs/operations.md"
         result = subprocess.run(
-            [sys.executable, "-m", "streams.cli", *name.split(), "--help"],
+            [sys.executable, "-m", "connectors.cli", *name.split(), "--help"],
             capture_output=True, text=True, check=True, cwd=ROOT,
         )  # fmt: skip
         assert "Usage:" in result.stdout

@@ -10,8 +10,8 @@ from typing import NamedTuple
 import polars
 from polars.exceptions import PolarsError
 
-from streams.codec import container
 from streams.errors import SinkMismatch
+from streams.wire.avro import container
 
 AS_ROWS = frozenset(("custom-event", "game", "reject"))
 """Contracts that Polars 2.1 does not read: maps, lists of records, lists that may be null."""

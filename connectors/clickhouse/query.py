@@ -10,9 +10,9 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from connectors.clickhouse.client import connect, is_embedded
 from connectors.clickhouse.service import add_rows, ask, token_path
+from connectors.local.stack import NotRunning, Running
 from streams.errors import ConfigurationError, RoundhouseError
 from streams.settings import Settings
-from streams.stack import NotRunning, Running
 
 
 class QueryFailed(RoundhouseError):

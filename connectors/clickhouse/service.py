@@ -27,10 +27,10 @@ from starlette.routing import Route
 from connectors.clickhouse.client import connect, is_embedded
 from connectors.clickhouse.migrate import migrate
 from connectors.clickhouse.sink import ClickHouseTables, Sink
+from connectors.local.ports import Ports
 from streams.errors import RoundhouseError
-from streams.failstop import fail_stop
-from streams.kafka import ensure_topics, wait_for_broker
-from streams.ports import Ports
+from streams.kafka.clients import ensure_topics, wait_for_broker
+from streams.runtime.fail_stop import fail_stop
 from streams.settings import Settings
 
 log = logging.getLogger(__name__)

@@ -24,12 +24,12 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from connectors.clickhouse.blocks import block
-from streams.canonical import Kind
-from streams.codec import unframe
+from streams.core.event import Kind
 from streams.errors import SinkMismatch
-from streams.kafka import METADATA_MS, committed_consumer
+from streams.kafka.clients import METADATA_MS, committed_consumer
+from streams.records.topics import OUTCOMES, REJECTS, ROUNDS
 from streams.settings import Settings
-from streams.topics import OUTCOMES, REJECTS, ROUNDS
+from streams.wire.avro import unframe
 
 log = logging.getLogger(__name__)
 

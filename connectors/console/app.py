@@ -14,8 +14,8 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from connectors.console import data
+from connectors.local.ports import Ports
 from streams.errors import RoundhouseError
-from streams.ports import Ports
 from streams.settings import Settings
 
 PAGE = Path(__file__).parent / "page.html"

@@ -8,7 +8,7 @@ from typing import Any
 from connectors.campaigns import evaluation
 from connectors.campaigns.definition import Definition, DefinitionError, load
 from connectors.clickhouse.literals import quoted
-from streams.kafka import lag
+from streams.kafka.clients import lag
 from streams.settings import Settings
 
 GRAINS = ("hour", "day", "week", "month")

@@ -19,10 +19,10 @@ from connectors.demo.day import TENANTS, day
 from connectors.demo.feed import feed
 from connectors.demo.report import QUESTIONS, show
 from connectors.edge.tenants import Registry
-from streams.broker.local import missing_tools
+from connectors.local.kafka import missing_tools
+from connectors.local.stack import Stack, on_any_ports
 from streams.errors import RoundhouseError
 from streams.settings import Settings
-from streams.stack import Stack, on_any_ports
 
 SETTLED_WITHIN_S = 300.0
 CAMPAIGN = Path(definition.__file__).parent / "examples" / "turnover-race.yaml"

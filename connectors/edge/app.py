@@ -25,11 +25,11 @@ from connectors.edge.body import RETRY_AFTER_S, Room, Share, read_body
 from connectors.edge.problems import Problem
 from connectors.edge.tenants import Registry, Tenant
 from connectors.edge.writer import Writer
-from streams.batch import Invalid
-from streams.canonical import Batch
+from streams.core.event import Batch
 from streams.errors import DeliveryFailed, EnvelopeError, TooManyItems
+from streams.formats import READERS
+from streams.formats.validation import Invalid
 from streams.settings import Settings
-from streams.sources import READERS
 
 log = logging.getLogger(__name__)
 

@@ -15,8 +15,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from connectors.edge.app import create_app
 from connectors.edge.writer import KafkaWriter
-from streams.kafka import ensure_topics, wait_for_broker
-from streams.ports import Ports
+from connectors.local.ports import Ports
+from streams.kafka.clients import ensure_topics, wait_for_broker
 from streams.settings import Settings
 
 log = logging.getLogger(__name__)

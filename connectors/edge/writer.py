@@ -6,13 +6,13 @@ from typing import NamedTuple, Protocol
 
 from confluent_kafka import KafkaError, KafkaException, Message
 
-from streams.canonical import Batch
+from streams.core.event import Batch
 from streams.errors import DeliveryFailed
-from streams.failstop import fail_stop
-from streams.kafka import idempotent_producer
-from streams.raw import Headers, headers_of, joined
+from streams.kafka.clients import idempotent_producer
+from streams.records.raw_batch import Headers, headers_of, joined
+from streams.records.topics import RAW
+from streams.runtime.fail_stop import fail_stop
 from streams.settings import Settings
-from streams.topics import RAW
 
 COMPANY_S = 0.005
 """How long a small request waits for others to share a record with."""
@@ -50,8 +50,8 @@ class _Post(NamedTuple):
 class KafkaWriter:
     """Acknowledged by all in-sync replicas, each attempt written once (acks=all, idempotent).
 
-    Small requests of the same milliseconds share a record (:mod:`streams.raw`): behind the edge a
-    record costs much the same with one event in it as with many.
+    Small requests of the same milliseconds share a record (:mod:`streams.records.raw_batch`): a record
+    costs the later stages much the same with one event in it as with many.
 
     After ``DeliveryFailed`` the batch may still have been written: a client that posts it again is
     recognised by its event ids.

@@ -13,10 +13,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from connectors.cli.main import main
 from connectors.clickhouse import sink
 from connectors.edge import writer
-from streams import ledger, stages, table
-from streams.cli import main
+from streams.runtime import stages_on_kafka as stages
+from streams.state import owned_partition, table
+from streams.state.owned_partition import OwnedPartition
 
 
 class Point(NamedTuple):
@@ -33,16 +35,16 @@ class Point(NamedTuple):
 
 
 POINTS = {
-    "before a transaction begins": Point("worker", ledger.Ledger, "_send_effects", after=False),
-    "between two sends of a transaction": Point("worker", ledger.Ledger, "_send", after=True),
+    "before a transaction begins": Point("worker", OwnedPartition, "_send_effects", after=False),
+    "between two sends of a transaction": Point("worker", OwnedPartition, "_send", after=True),
     "between commit and the local write": Point("worker", table.Window, "write", after=False),
     "between the local writes": Point("worker", table.Window, "write", after=True),
     "between the local write and the acknowledgement": Point(
-        "worker", ledger.Ledger, "apply", after=True
+        "worker", OwnedPartition, "apply", after=True
     ),
-    "while partitions open": Point("worker", ledger.Ledger, "_recover", False, opening=True),
-    "between fencing and recovery": Point("worker", ledger, "recover", False, opening=True),
-    "after recovery": Point("worker", ledger.Ledger, "_read_position", True, opening=True),
+    "while partitions open": Point("worker", OwnedPartition, "_recover", False, opening=True),
+    "between fencing and recovery": Point("worker", owned_partition, "recover", False, opening=True),
+    "after recovery": Point("worker", OwnedPartition, "_read_position", True, opening=True),
     "before translate sends": Point("worker", stages.Translate, "__call__", after=False),
     "between two sends of translate": Point("worker", stages.Translate, "_send", after=True),
     "between translate's flush and the acknowledgement": Point(

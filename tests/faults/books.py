@@ -10,7 +10,7 @@ from typing import NamedTuple
 from connectors.clickhouse.query import query
 from connectors.demo.day import Post
 from connectors.demo.run import accounts
-from streams.canonical import Kind
+from streams.core.event import Kind
 from streams.settings import Settings
 from tests.oracle import Expected, expect, read_topic
 

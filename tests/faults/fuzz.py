@@ -26,14 +26,14 @@ from hypothesis import strategies as st
 
 from connectors.edge.app import ROUTES
 from connectors.edge.tenants import Registry
-from streams.broker.memory import PARTITIONS
-from streams.health import check
-from streams.kafka import committed_consumer
-from streams.ports import Ports
-from streams.raw import RawRecord
+from connectors.local.health import check
+from connectors.local.memory_broker import PARTITIONS
+from connectors.local.ports import Ports
+from connectors.local.stack import Stack
+from streams.kafka.clients import committed_consumer
+from streams.records.raw_batch import RawRecord
 from streams.settings import Settings
-from streams.stack import Stack
-from streams.translation import translate
+from streams.stages.translate import translate
 from tests.faults.harness import wait_until
 
 SAMPLES = Path(__file__).parent.parent / "samples"
@@ -84,7 +84,7 @@ def edge_alone(home: Path, **limits: Any) -> Iterator[Target]:
         name: registry.add(name, name == "zinc", campaigns_enabled=True) for name in ("acme", "zinc")
     }
     log = settings.data_dir / "edge.log"
-    command = [sys.executable, "-m", "streams.cli", "edge"]
+    command = [sys.executable, "-m", "connectors.cli", "edge"]
     with (
         ports,
         open(log, "wb") as out,

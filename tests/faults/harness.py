@@ -25,12 +25,12 @@ from connectors.clickhouse.query import query
 from connectors.demo.day import GAMEBALL, Post
 from connectors.demo.run import accounts, demo_keys, is_balanced
 from connectors.edge.tenants import Registry
+from connectors.local.ports import Ports
+from connectors.local.stack import Stack, on_any_ports
+from connectors.local.supervisor import Supervisor
 from streams.errors import RoundhouseError
-from streams.kafka import committed_consumer
-from streams.ports import Ports
+from streams.kafka.clients import committed_consumer
 from streams.settings import Settings
-from streams.stack import Stack, on_any_ports
-from streams.supervisor import Supervisor
 from tests.clickhouse_server import PASSWORD, USER
 from tests.faults.armed import POINTS, arm_file
 from tests.faults.books import Acknowledged, Verdict, compare, held

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from streams.broker.local import missing_tools
+from connectors.local.kafka import missing_tools
 from tests.faults.faults import FAULTS, Fault
 from tests.faults.fuzz import edge_alone, fuzz
 from tests.faults.harness import Line, NotPossible, Recovery, line

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from streams.broker.local import missing_tools
+from connectors.local.kafka import missing_tools
 from tests.faults.books import Held, differences
 from tests.faults.faults import FAULTS
 from tests.faults.harness import line

@@ -12,9 +12,9 @@ from confluent_kafka import Producer
 
 from connectors.clickhouse.client import connect
 from connectors.clickhouse.migrate import migrate
-from streams.broker import local
-from streams.kafka import ensure_topics, wait_for_broker
-from streams.ports import Ports
+from connectors.local import kafka as local
+from connectors.local.ports import Ports
+from streams.kafka.clients import ensure_topics, wait_for_broker
 from streams.settings import Settings
 
 ROOT = Path(__file__).parent.parent.parent

@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 from connectors.demo.day import GAMEBALL, Post
-from tests.campaigns.oracle import Books, Entry, books, round_of
+from tests.connectors.campaigns.oracle import Books, Entry, books, round_of
 from tests.oracle import expect, spoilt
 
 Rows = list[tuple[Any, ...]]

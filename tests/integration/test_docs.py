@@ -19,9 +19,9 @@ from connectors.demo.feed import feed
 from connectors.demo.report import QUESTIONS
 from connectors.demo.run import accounts, demo_keys, is_balanced
 from connectors.edge.tenants import Registry
-from streams.broker.local import missing_tools
+from connectors.local.kafka import missing_tools
+from connectors.local.stack import Stack, on_any_ports
 from streams.settings import Settings
-from streams.stack import Stack, on_any_ports
 from tests.integration.cookbook import answers
 from tests.integration.test_line import eventually
 

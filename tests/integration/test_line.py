@@ -17,16 +17,16 @@ from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
 from connectors.clickhouse.sink import ClickHouseTables, Sink, Tables, Target
 from connectors.edge.writer import SMALL_BYTES, KafkaWriter
-from streams.codec import SCHEMA_IDS, codec, frame, unframe
+from streams.core.identity import partition_of
 from streams.errors import InputGap, StateMismatch
-from streams.idempotency import partition_of
-from streams.kafka import committed_consumer, idempotent_producer, wait_for_broker
-from streams.ledger import Ledger
-from streams.raw import RawRecord, requests_of
+from streams.kafka.clients import committed_consumer, idempotent_producer, wait_for_broker
+from streams.records.raw_batch import RawRecord, requests_of
+from streams.records.topics import RAW, STAGED
+from streams.runtime.stages_on_kafka import Process, Translate
 from streams.settings import Settings
-from streams.stages import Process, Translate
-from streams.table import Table
-from streams.topics import RAW, STAGED
+from streams.state.owned_partition import OwnedPartition
+from streams.state.table import Table
+from streams.wire.avro import SCHEMA_IDS, codec, frame, unframe
 from tests.line import NATIVE, bet, casino, win
 
 FRAMES = {name: frame(number) for name, number in SCHEMA_IDS.items()}
@@ -69,7 +69,7 @@ class Line:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.cluster = wait_for_broker(settings)
-        self.translate = Translate(settings, FRAMES)
+        self.translate = Translate(settings, FRAMES, threading.Lock())
 
     def post(self, items: list[Any], **batch: Any) -> None:
         writer = KafkaWriter(self.settings)
@@ -91,13 +91,23 @@ class Line:
         messages = read(self.settings, STAGED, partition)
         return [(message.offset() or 0, message.value() or b"") for message in messages]
 
+    def opened(self, partition: int = P1, worker: str = "w") -> OwnedPartition:
+        return OwnedPartition(
+            self.settings,
+            partition,
+            worker=worker,
+            frames=FRAMES,
+            cluster=self.cluster,
+            computing=threading.Lock(),
+        )
+
     @contextmanager
-    def ledger(self, partition: int = P1, worker: str = "w") -> Iterator[Ledger]:
-        ledger = Ledger(self.settings, partition, worker, FRAMES, self.cluster)
+    def owned(self, partition: int = P1, worker: str = "w") -> Iterator[OwnedPartition]:
+        owned = self.opened(partition, worker)
         try:
-            yield ledger
+            yield owned
         finally:
-            ledger.close()
+            owned.close()
 
 
 @pytest.fixture
@@ -143,9 +153,9 @@ def test_a_replay_by_translate_is_skipped_without_being_counted(line: Line, sett
     line.translate(first)
     for n in range(3):
         line.post([bet(f"b{n}"), win(f"w{n}")])
-    Translate(settings, FRAMES)(line.raw())
-    with line.ledger() as ledger:
-        ledger.apply(line.staged())
+    Translate(settings, FRAMES, threading.Lock())(line.raw())
+    with line.owned() as owned:
+        owned.apply(line.staged())
     outcomes = [o for o in decoded(settings, "outcomes", "outcome") if o["stage"] == "process"]
     assert sum(o["accepted"] for o in outcomes) == 6
     assert sum(o["duplicate"] for o in outcomes) == 2  # those the client really sent twice
@@ -155,15 +165,17 @@ def test_a_replay_by_translate_is_skipped_without_being_counted(line: Line, sett
 def test_records_that_come_again_are_skipped_and_a_missing_one_stops(line: Line) -> None:
     for n in range(3):
         line.post([bet(f"b{n}")])
-        line.translate(line.raw()[-1:]) if n == 0 else Translate(line.settings, FRAMES)(line.raw())
+        line.translate(line.raw()[-1:]) if n == 0 else Translate(
+            line.settings, FRAMES, threading.Lock()
+        )(line.raw())
     staged = line.staged()
     assert len(staged) == 3
-    with line.ledger() as ledger:
-        ledger.apply(staged[:1])
-        ledger.apply(staged[:2])
-        assert ledger.expected == 2
+    with line.owned() as owned:
+        owned.apply(staged[:1])
+        owned.apply(staged[:2])
+        assert owned.expected == 2
         with pytest.raises(InputGap, match="offset 3 came where 2 was due"):
-            ledger.apply([(3, staged[2][1])])
+            owned.apply([(3, staged[2][1])])
 
 
 def test_state_is_built_again_from_the_changelog_when_its_directory_is_gone(line: Line) -> None:
@@ -175,16 +187,16 @@ def test_state_is_built_again_from_the_changelog_when_its_directory_is_gone(line
     }
     line.post([bet("b", 2), {"event": "player", "data": country}])
     line.translate(line.raw())
-    with line.ledger() as ledger:
-        ledger.apply(line.staged())
-        position = ledger.position
+    with line.owned() as owned:
+        owned.apply(line.staged())
+        position = owned.position
     shutil.rmtree(line.settings.state_home)
-    again = Translate(line.settings, FRAMES)
+    again = Translate(line.settings, FRAMES, threading.Lock())
     line.post([bet("b", 2), win("w", 5)])
-    with line.ledger() as ledger:
-        assert ledger.position == position
+    with line.owned() as owned:
+        assert owned.position == position
         again(line.raw())
-        ledger.apply(line.staged())
+        owned.apply(line.staged())
     newest = decoded(line.settings, "rounds", "round")[-1]
     assert (newest["bet_count"], newest["win_count"], newest["player_country"]) == (1, 1, "FI")
     assert newest["revision"] == 2
@@ -195,13 +207,13 @@ def test_what_rounds_say_of_a_player_follows_the_newest_profile(line: Line) -> N
         data = {"unique_id": f"p{number}", "timestamp": f"2026-03-0{number}T12:00:00Z"}
         return {"event": "player", "data": data | {"player_id": "p-1", "country": country}}
 
-    with line.ledger() as ledger:
+    with line.owned() as owned:
         for number, items in enumerate(
             [[bet("b1")], [say(1, "FI"), bet("b2")], [bet("b3"), say(2, "SE")], [bet("b4")]]
         ):
             line.post(items)
             line.translate(line.raw()[number:])
-            ledger.apply(line.staged())
+            owned.apply(line.staged())
     sent = decoded(line.settings, "rounds", "round")
     assert [round_["player_country"] for round_ in sent] == [None, "FI", "SE", "SE"]
 
@@ -215,12 +227,12 @@ def test_a_crash_between_commit_and_local_write_is_repaired(
     def crash(self: Table, puts: Mapping[bytes, bytes], offset: int, at_s: float) -> None:
         raise OSError("killed before the write")
 
-    with line.ledger() as ledger, monkeypatch.context() as patch:
+    with line.owned() as owned, monkeypatch.context() as patch:
         patch.setattr(Table, "write", crash)
         with pytest.raises(OSError, match="killed"):
-            ledger.apply(line.staged())
-    with line.ledger() as ledger:
-        ledger.apply(line.staged())
+            owned.apply(line.staged())
+    with line.owned() as owned:
+        owned.apply(line.staged())
     assert len(decoded(line.settings, "canonical.game-transactions", "game-transaction")) == 1
 
 
@@ -231,20 +243,20 @@ def test_a_crash_before_the_commit_leaves_nothing_behind(
     line = Line(real_settings)
     line.post([bet("b")])
     line.translate(line.raw())
-    with line.ledger() as ledger:
-        producer = ledger._producer
-        sent = ledger._send
+    with line.owned() as owned:
+        producer = owned._producer
+        sent = owned._send
 
         def crash(topic: str, *rest: Any) -> None:
             sent(topic, *rest)
             producer.flush()
             raise OSError("killed within the transaction")
 
-        monkeypatch.setattr(ledger, "_send", crash)
+        monkeypatch.setattr(owned, "_send", crash)
         with pytest.raises(OSError, match="killed"):
-            ledger.apply(line.staged())
-    with line.ledger() as ledger:
-        ledger.apply(line.staged())
+            owned.apply(line.staged())
+    with line.owned() as owned:
+        owned.apply(line.staged())
     assert len(decoded(real_settings, "canonical.game-transactions", "game-transaction")) == 1
 
 
@@ -254,7 +266,7 @@ def test_a_zombie_is_fenced_and_counts_nothing(real_settings: Settings) -> None:
     line = Line(real_settings)
     line.post([bet("b")])
     line.translate(line.raw())
-    with line.ledger(worker="w1") as zombie, line.ledger(worker="w2") as owner:
+    with line.owned(worker="w1") as zombie, line.owned(worker="w2") as owner:
         owner.apply(line.staged())
         with pytest.raises(KafkaException) as caught:
             zombie.apply(line.staged())
@@ -263,10 +275,10 @@ def test_a_zombie_is_fenced_and_counts_nothing(real_settings: Settings) -> None:
 
 
 def test_state_of_another_cluster_is_not_used(line: Line) -> None:
-    with line.ledger():
+    with line.owned():
         pass
     line.cluster = "another"
-    with pytest.raises(StateMismatch, match="another Kafka cluster"), line.ledger():
+    with pytest.raises(StateMismatch, match="another Kafka cluster"), line.owned():
         pass
 
 
@@ -279,8 +291,8 @@ def test_a_staged_record_that_translate_did_not_write_is_refused_and_the_line_go
     producer.flush()
     line.post([bet("b")])
     line.translate(line.raw())
-    with line.ledger() as ledger:
-        ledger.apply(line.staged())
+    with line.owned() as owned:
+        owned.apply(line.staged())
     rejects = decoded(line.settings, "rejects", "reject")
     assert [reject["code"] for reject in rejects] == ["not_staged"] * 4
     assert all(reject["errors"][0]["message"] for reject in rejects)
@@ -290,7 +302,7 @@ def test_a_staged_record_that_translate_did_not_write_is_refused_and_the_line_go
 def test_a_gap_is_asked_for_again_once_and_then_stops(line: Line) -> None:
     for n in range(3):
         line.post([bet(f"b{n}")])
-        Translate(line.settings, FRAMES)(line.raw()[n:])
+        Translate(line.settings, FRAMES, threading.Lock())(line.raw()[n:])
     staged = line.staged()
     sought = []
 
@@ -298,9 +310,7 @@ def test_a_gap_is_asked_for_again_once_and_then_stops(line: Line) -> None:
         async def seek(partition: int, offset: int) -> None:
             sought.append((partition, offset))
 
-        process = Process(
-            lambda partition: Ledger(line.settings, partition, "w", FRAMES, line.cluster), seek
-        )
+        process = Process(line.opened, seek)
         assert await process(P1, staged[:1]) is False  # not assigned yet
         process.assign([P1])
         assert await process(P1, staged[1:2]) is False  # a gap: go back
@@ -331,8 +341,8 @@ def test_the_largest_body_passes(real_settings: Settings) -> None:
     partition = partition_of("acme|p-1" + filler, 4)
     staged = line.staged(partition)
     assert len(staged) > 1
-    with line.ledger(partition) as ledger:
-        ledger.apply(staged)
+    with line.owned(partition) as owned:
+        owned.apply(staged)
     outcomes = decoded(real_settings, "outcomes", "outcome", partition)
     assert sum(o["accepted"] for o in outcomes if o["stage"] == "process") == 10_000
     assert len(decoded(real_settings, "rounds", "round", partition)) == 10_000
@@ -382,8 +392,8 @@ def fill(line: Line) -> None:
         **fasttrack,
     )
     line.translate(line.raw())
-    with line.ledger() as ledger:
-        ledger.apply(line.staged())
+    with line.owned() as owned:
+        owned.apply(line.staged())
 
 
 def question(client: Client, settings: Settings, sql: str) -> list[Any]:
@@ -476,9 +486,9 @@ def test_a_sink_that_dies_before_its_commit_doubles_nothing(
         with pytest.raises(OSError, match="killed"), running(sink):
             eventually(lambda: sink.rows_inserted > 0)
     line.post([bet("e", 1, round_id="r-3")])
-    Translate(settings, FRAMES)(line.raw())
-    with line.ledger() as ledger:
-        ledger.apply(line.staged())
+    Translate(settings, FRAMES, threading.Lock())(line.raw())
+    with line.owned() as owned:
+        owned.apply(line.staged())
     with running(Sink(settings, tables(clickhouse))):
         eventually(lambda: question(clickhouse, settings, "SELECT count() FROM rounds") == [(3,)])
         eventually(
@@ -497,17 +507,17 @@ def test_an_id_counts_once_within_the_window_and_again_after_twice_its_length(
     day = 86_400.0
     clock = SimpleNamespace(now=1_800_000_000.0)
     module = SimpleNamespace(time=lambda: clock.now, monotonic=time.monotonic)
-    monkeypatch.setattr("streams.ledger.time", module)
+    monkeypatch.setattr("streams.state.owned_partition.time", module)
     line.settings = line.settings.model_copy(update={"window_days": 1})
     begun = clock.now
     #          0       just inside   over; a new generation   just inside its window   forgotten
     moments = (0.0, day - 1, day, 2 * day - 1, 2 * day, 2 * day + 1)
     for number, moment in enumerate(moments):
         clock.now = begun + moment
-        with line.ledger() as ledger:  # opened anew each time, as after a restart
+        with line.owned() as owned:  # opened anew each time, as after a restart
             line.post([bet("again"), bet(f"other {number}", round_id=f"r{number}")])
-            Translate(line.settings, FRAMES)(line.raw())
-            ledger.apply(line.staged())
+            Translate(line.settings, FRAMES, threading.Lock())(line.raw())
+            owned.apply(line.staged())
     counted = [o for o in decoded(line.settings, "outcomes", "outcome") if o["stage"] == "process"]
     assert [o["accepted"] for o in counted] == [2, 1, 1, 1, 1, 2]
     assert [o["duplicate"] for o in counted] == [0, 1, 1, 1, 1, 0]
@@ -516,15 +526,15 @@ def test_an_id_counts_once_within_the_window_and_again_after_twice_its_length(
 def test_state_that_was_damaged_is_kept_aside_and_built_again(line: Line) -> None:
     line.post([bet("b", 2)])
     line.translate(line.raw())
-    with line.ledger() as ledger:
-        ledger.apply(line.staged())
+    with line.owned() as owned:
+        owned.apply(line.staged())
     home = line.settings.state_home / "w" / f"partition-{P1}"
     for current in home.rglob("CURRENT"):
         current.write_text("")
     line.post([bet("b", 2), win("w", 5)])
-    Translate(line.settings, FRAMES)(line.raw())
-    with line.ledger() as ledger:
-        ledger.apply(line.staged())
+    Translate(line.settings, FRAMES, threading.Lock())(line.raw())
+    with line.owned() as owned:
+        owned.apply(line.staged())
     newest = decoded(line.settings, "rounds", "round")[-1]
     assert (newest["bet_count"], newest["win_count"], newest["revision"]) == (1, 1, 2)
     assert home.with_name(f"{home.name}.damaged").is_dir()

@@ -30,14 +30,14 @@ from connectors.demo.day import day
 from connectors.demo.feed import feed
 from connectors.demo.run import demo_keys
 from connectors.edge.tenants import Registry
-from streams.broker import local
+from connectors.local import kafka as local
+from connectors.local.health import check
+from connectors.local.ports import Ports
+from connectors.local.stack import Stack
+from connectors.local.supervisor import Supervisor
 from streams.errors import BrokerUnavailable, ConfigurationError
-from streams.health import check
-from streams.kafka import sasl_login, wait_for_broker
-from streams.ports import Ports
+from streams.kafka.clients import sasl_login, wait_for_broker
 from streams.settings import Settings
-from streams.stack import Stack
-from streams.supervisor import Supervisor
 from tests.clickhouse_server import PASSWORD, USER
 from tests.faults.harness import wait_until
 from tests.integration.test_stack import complete

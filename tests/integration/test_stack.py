@@ -20,11 +20,11 @@ from connectors.demo.day import TENANTS, day
 from connectors.demo.feed import feed
 from connectors.demo.run import accounts, demo_keys, is_balanced
 from connectors.edge.tenants import Registry
-from streams.broker.local import missing_tools
-from streams.health import check
-from streams.ports import Ports
+from connectors.local.health import check
+from connectors.local.kafka import missing_tools
+from connectors.local.ports import Ports
+from connectors.local.stack import Stack, on_any_ports
 from streams.settings import Settings
-from streams.stack import Stack, on_any_ports
 from tests.clickhouse_server import PASSWORD, USER
 from tests.faults.harness import wait_until
 from tests.oracle import Expected, expect
@@ -47,7 +47,7 @@ def complete(settings: Settings, expected: Expected) -> bool:
 
 def run_demo(home: Path, *arguments: str) -> str:
     result = subprocess.run(
-        [sys.executable, "-m", "streams.cli", "demo", "--events", "2000", *arguments],
+        [sys.executable, "-m", "connectors.cli", "demo", "--events", "2000", *arguments],
         env=os.environ | {"ROUNDHOUSE_DATA_DIR": str(home)},
         cwd=ROOT,
         capture_output=True,
@@ -136,7 +136,7 @@ def test_up_prints_a_curl_that_works_stops_on_ctrl_c_and_keeps_its_data(tmp_path
 @contextmanager
 def _up(environment: dict[str, str], options: list[str]) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """A running ``roundhouse up`` and what it printed until it was ready."""
-    command = [sys.executable, "-m", "streams.cli", "up", *options]
+    command = [sys.executable, "-m", "connectors.cli", "up", *options]
     with subprocess.Popen(
         command, env=environment, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     ) as process:
@@ -153,7 +153,7 @@ def _up(environment: dict[str, str], options: list[str]) -> Iterator[tuple[subpr
 
 
 def _sql(environment: dict[str, str], sql: str) -> str:
-    command = [sys.executable, "-m", "streams.cli", "sql", sql, "--format", "tsv"]
+    command = [sys.executable, "-m", "connectors.cli", "sql", sql, "--format", "tsv"]
     result = subprocess.run(
         command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False
     )
@@ -167,7 +167,7 @@ def test_worker_and_edge_run_several_processes_and_stop_when_told(tmp_path: Path
         port = ports.hold("a second edge beside the stack's own")
         more = stack.settings.model_copy(update={"edge_port": port})
         environment = stack.environment | {"ROUNDHOUSE_EDGE_PORT": str(port)}
-        command = [sys.executable, "-m", "streams.cli"]
+        command = [sys.executable, "-m", "connectors.cli"]
         quiet: dict[str, Any] = {"env": environment, "cwd": ROOT, "stderr": subprocess.DEVNULL}
         with (
             subprocess.Popen([*command, "worker", "--processes", "2"], **quiet) as worker,

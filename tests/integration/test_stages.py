@@ -3,17 +3,18 @@
 import asyncio
 import json
 from pathlib import Path
+from threading import Lock
 
 import pytest
 from confluent_kafka import TopicPartition
 
-from streams.codec import SCHEMA_IDS, frame
 from streams.errors import InputGap, TooManyRejects
-from streams.kafka import committed_consumer, committed_offset
-from streams.raw import RawRecord, headers_of
+from streams.kafka.clients import committed_consumer, committed_offset
+from streams.records.raw_batch import RawRecord, headers_of
+from streams.records.topics import RAW
+from streams.runtime.stages_on_kafka import Incoming, Translate
 from streams.settings import Settings
-from streams.stages import Incoming, Translate
-from streams.topics import RAW
+from streams.wire.avro import SCHEMA_IDS, frame
 from tests.line import NATIVE, bet
 
 FRAMES = {name: frame(number) for name, number in SCHEMA_IDS.items()}
@@ -25,7 +26,7 @@ def bodies(good: int, bad: int) -> bytes:
 
 @pytest.fixture
 def stage(tmp_path: Path, memory_broker: str) -> Translate:
-    return Translate(Settings(data_dir=tmp_path, kafka_bootstrap=memory_broker), FRAMES)
+    return Translate(Settings(data_dir=tmp_path, kafka_bootstrap=memory_broker), FRAMES, Lock())
 
 
 def records(body: bytes, invalid: int, count: int) -> list[RawRecord]:

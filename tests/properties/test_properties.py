@@ -15,19 +15,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from streams import avro_encoder, money, profiles
-from streams.avro_encoder import Encoder
-from streams.batch import Data, Invalid, errors_of
-from streams.codec import SCHEMA_IDS, codec, container, frame, schema, unframe
+from streams.core import profile as profiles
+from streams.core.identity import hash_of, key_of
+from streams.core.profile import Value
 from streams.errors import EnvelopeError
-from streams.idempotency import hash_of, key_of
-from streams.jsontext import decode, members
-from streams.processing import process
-from streams.profiles import Value
-from streams.raw import RawRecord, Request, headers_of, joined, requests_of
-from streams.sources import READERS, fasttrack, native
-from streams.staged import groups_of, unpack
-from streams.translation import translate
+from streams.formats import READERS, fasttrack, native
+from streams.formats.validation import Data, Invalid, errors_of
+from streams.records.raw_batch import RawRecord, Request, headers_of, joined, requests_of
+from streams.records.staged_chunk import groups_of, unpack
+from streams.stages.process import process
+from streams.stages.translate import translate
+from streams.wire import avro_encoder, money
+from streams.wire.avro import SCHEMA_IDS, codec, container, frame, schema, unframe
+from streams.wire.avro_encoder import Encoder
+from streams.wire.json_text import decode, members
 from tests.contracts import TEXT, records
 from tests.line import NATIVE, Line, State
 

@@ -11,10 +11,10 @@ from connectors.clickhouse.blocks import block
 from connectors.clickhouse.client import connect
 from connectors.clickhouse.migrate import migrate
 from connectors.clickhouse.sink import TARGETS, Target
-from streams import money
-from streams.codec import codec, container, schema
 from streams.errors import SinkMismatch
 from streams.settings import Settings
+from streams.wire import money
+from streams.wire.avro import codec, container, schema
 from tests.contracts import records
 
 LOGICAL = {  # what the line can write

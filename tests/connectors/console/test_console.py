@@ -19,8 +19,8 @@ from connectors.demo.day import NATIVE, Post, day
 from connectors.demo.feed import feed
 from connectors.demo.run import accounts, demo_keys, is_balanced
 from connectors.edge.tenants import Registry
+from connectors.local.stack import Stack, on_any_ports
 from streams.settings import Settings
-from streams.stack import Stack, on_any_ports
 from tests.faults.harness import wait_until
 
 ROOT = Path(__file__).parent.parent.parent.parent
@@ -57,7 +57,7 @@ def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Console]:
     """A console on the worked examples."""
     settings = on_any_ports(Settings(data_dir=tmp_path_factory.mktemp("console"), console_port=0))
     with Stack(settings, in_memory=True) as stack:
-        command = [sys.executable, "-m", "streams.cli", "console"]
+        command = [sys.executable, "-m", "connectors.cli", "console"]
         with subprocess.Popen(
             command, env=stack.environment, cwd=ROOT, stdout=subprocess.PIPE, text=True
         ) as process:

@@ -13,7 +13,7 @@ import pytest
 from connectors.edge.app import create_app
 from connectors.edge.tenants import Registry
 from connectors.edge.writer import KafkaWriter
-from streams.canonical import Batch
+from streams.core.event import Batch
 from streams.errors import DeliveryFailed
 from streams.settings import Settings
 from tests.line import bet

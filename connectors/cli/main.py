@@ -1,0 +1,274 @@
+"""The command line: ``roundhouse --help`` lists the commands, docs/operations.md explains them."""
+
+import logging
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import click
+
+from connectors.campaigns.commands import campaign, rates
+from streams.errors import ConfigurationError, RoundhouseError
+from streams.settings import Settings
+
+
+class _Commands(click.Group):
+    """Turns a known error of any command into one clear message and exit status 1."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Runs the command."""
+        try:
+            return super().invoke(ctx)
+        except RoundhouseError as error:
+            raise click.ClickException(str(error)) from None
+
+
+@click.group(cls=_Commands)
+@click.version_option(package_name="roundhouse")
+@click.option("--log-level", default="INFO", envvar="ROUNDHOUSE_LOG_LEVEL", show_default=True)
+def main(log_level: str) -> None:
+    """Casino events in, enriched rounds out, each event counted exactly once."""
+    logging.basicConfig(
+        level=log_level.upper(),
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+    for chatty in ("httpx",):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+@main.command()
+@click.option("--memory", is_flag=True, help="In-memory broker; keeps nothing, needs no JDK.")
+@click.option("--processes", default=1, show_default=True, help="Worker processes.")
+def up(memory: bool, processes: int) -> None:
+    """Start the whole stack on this machine; Ctrl-C stops it and keeps its data."""
+    from connectors.demo.report import curl_example
+    from connectors.edge.tenants import Registry
+    from connectors.local.stack import Stack
+    from connectors.local.supervisor import stop_on_signals
+
+    settings = Settings.load()
+    with tempfile.TemporaryDirectory(prefix="roundhouse-") as temporary:
+        if memory:
+            settings = settings.model_copy(update={"data_dir": Path(temporary)})
+        registry = Registry(settings.tenants_home)
+        key = None
+        if not registry.all():
+            key = registry.add("demo", channel_merging=False, campaigns_enabled=True)
+        with Stack(settings, memory, processes) as stack:
+            click.echo(f"edge       {stack.edge_url}")
+            click.echo(f"kafka      {stack.settings.kafka_bootstrap}")
+            click.echo(f"data       {settings.data_dir}")
+            click.echo("\nPost an event:\n")
+            click.echo(curl_example(stack.edge_url, key or "$YOUR_API_KEY"))
+            if key is None:
+                click.echo("\n(`roundhouse tenant rotate NAME` makes a new key.)")
+            where = f"ROUNDHOUSE_DATA_DIR={settings.data_dir} " if memory else ""
+            click.echo(f'\nAsk:\n\n{where}roundhouse sql "SELECT * FROM rounds"\n')
+            click.echo("Ctrl-C stops the stack.")
+            stop_on_signals(stack.supervisor)
+            stack.supervisor.run()
+            click.echo("stopping")
+
+
+@main.command()
+@click.option("--memory", is_flag=True, help="In-memory broker; keeps nothing, needs no JDK.")
+@click.option("--events", default=20_000, show_default=True, help="Events of the day, about.")
+@click.option("--seed", default=7, show_default=True, help="The same seed makes the same day.")
+@click.option("--processes", default=1, show_default=True, help="Worker processes.")
+def demo(memory: bool, events: int, seed: int, processes: int) -> None:
+    """Feed a realistic casino day through the edge and show what comes out."""
+    from connectors.demo.run import run_demo
+
+    run_demo(Settings.load(), memory=memory, events=events, seed=seed, processes=processes)
+
+
+@main.command()
+@click.option("--processes", default=1, show_default=True, help="Edge processes on one port.")
+def edge(processes: int) -> None:
+    """Serve the HTTP edge."""
+    from connectors.edge.server import serve
+
+    serve(Settings.load(), processes)
+
+
+@main.command()
+@click.option("--processes", default=1, show_default=True, help="Worker processes to run.")
+@click.option("--name", default="worker", show_default=True, help="Unique per machine.")
+def worker(processes: int, name: str) -> None:
+    """Run the translate and process stages; a process that ends is started again."""
+    from connectors.local.supervisor import Supervisor, stop_on_signals
+
+    Settings.load()
+    supervisor = Supervisor()
+    stop_on_signals(supervisor)
+    command = [sys.executable, "-P", "-m", "connectors.cli", "worker-process"]
+    try:
+        for index in range(processes):
+            supervisor.start(f"{name}-{index}", [*command, str(index), "--name", name], os.environ)
+        supervisor.run()
+    finally:
+        supervisor.stop()
+
+
+@main.command("worker-process", hidden=True)
+@click.argument("index", type=int)
+@click.option("--name", default="worker")
+def worker_process(index: int, name: str) -> None:
+    """One worker process, not supervised."""
+    from streams.runtime.faust_app import run_worker
+
+    run_worker(Settings.load(), f"{name}-{index}")
+
+
+@main.command()
+def sink() -> None:
+    """Run the sink into ClickHouse, and its loopback door for `roundhouse sql`."""
+    from connectors.clickhouse.service import run_sink
+
+    run_sink(Settings.load())
+
+
+@main.command()
+@click.option(
+    "--campaigns",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="Folder of definitions; default: the worked examples.",
+)
+def console(campaigns: Path | None) -> None:
+    """Serve a page with live leaderboards, KPIs and the state of the line."""
+    import connectors.campaigns
+    from connectors.console.app import serve
+
+    settings = Settings.load()
+    folder = campaigns or Path(connectors.campaigns.__file__).parent / "examples"
+    serve(settings, folder, click.echo)
+
+
+@main.command("memory-broker", hidden=True)
+@click.argument("address_file", type=click.Path(path_type=Path))
+def memory_broker(address_file: Path) -> None:
+    """Run the in-memory broker."""
+    from connectors.local.memory_broker import serve
+
+    serve(address_file)
+
+
+@main.command()
+def migrate() -> None:
+    """Bring ClickHouse's schema up to date."""
+    from connectors.clickhouse.client import connect
+    from connectors.clickhouse.migrate import migrate as apply
+
+    settings = Settings.load()
+    client = connect(settings)
+    for name in apply(client, settings.clickhouse_database) or ["nothing to do"]:
+        click.echo(name)
+    client.close()
+
+
+@main.command()
+def topics() -> None:
+    """Create the Kafka topics that are missing and list all."""
+    from streams.kafka.clients import ensure_topics, wait_for_broker
+    from streams.records.topics import TOPICS
+
+    settings = Settings.load()
+    wait_for_broker(settings)
+    created = ensure_topics(settings)
+    for topic in TOPICS:
+        name = settings.topic_prefix + topic.name
+        click.echo(f"{name}{'  created' if name in created else ''}")
+
+
+@main.command()
+@click.argument("query")
+@click.option(
+    "--format", "form", type=click.Choice(["table", "csv", "tsv", "json"]), default="table",
+    show_default=True,
+)  # fmt: skip
+def sql(query: str, form: str) -> None:
+    """Ask ClickHouse; works while the stack runs and when it does not."""
+    from connectors.clickhouse.query import query as ask
+
+    click.echo(ask(Settings.load(), query, form), nl=False)
+
+
+@main.command()
+@click.argument("what", type=click.Choice(["worker", "sink", "edge"]))
+@click.option("--name", default="worker", show_default=True, help="The worker's name.")
+@click.option("--max-age-s", default=15.0, show_default=True, help="Oldest sign of life.")
+def health(what: str, name: str, max_age_s: float) -> None:
+    """Exit with status 1 unless the service on this machine is alive."""
+    from connectors.local.health import check
+
+    problem = check(Settings.load(), what, name, max_age_s)
+    if problem:
+        click.echo(problem, err=True)
+        sys.exit(1)
+    click.echo("ok")
+
+
+@main.group()
+def tenant() -> None:
+    """Tenants and their API keys."""
+
+
+@tenant.command("add")
+@click.argument("name")
+@click.option("--channel-merging", is_flag=True, help="Keep mobile and e-mail of Gameball events.")
+@click.option("--campaigns-disabled", is_flag=True, help="Store events, count them in no campaign.")
+def tenant_add(name: str, channel_merging: bool, campaigns_disabled: bool) -> None:
+    """Add a tenant and show its first key, this once."""
+    click.echo(_registry().add(name, channel_merging, not campaigns_disabled))
+
+
+@tenant.command("rotate")
+@click.argument("name")
+def tenant_rotate(name: str) -> None:
+    """Make one more key and show it, this once; old keys live until revoked."""
+    click.echo(_registry().rotate(name))
+
+
+@tenant.command("revoke")
+@click.argument("name")
+@click.argument("key_id")
+def tenant_revoke(name: str, key_id: str) -> None:
+    """End a key, by the id that `tenant list` shows."""
+    _registry().revoke(name, key_id)
+
+
+@tenant.command("set")
+@click.argument("name")
+@click.option("--channel-merging/--no-channel-merging", default=None)
+@click.option("--campaigns/--no-campaigns", default=None)
+def tenant_set(name: str, channel_merging: bool | None, campaigns: bool | None) -> None:
+    """Change a tenant's switches for what is received from now on."""
+    switches = {"channel_merging": channel_merging, "campaigns_enabled": campaigns}
+    given = {key: value for key, value in switches.items() if value is not None}
+    if not given:
+        raise ConfigurationError("say what to set, e.g. --no-campaigns")
+    _registry().switch(name, **given)
+
+
+@tenant.command("list")
+def tenant_list() -> None:
+    """List tenants, switches and live key ids."""
+    for name, found in sorted(_registry().all().items()):
+        merging = "on" if found.channel_merging else "off"
+        campaigns = "on" if found.campaigns_enabled else "off"
+        click.echo(f"{name}  channel-merging={merging}  campaigns={campaigns}")
+        for key_id, key in found.keys.items():
+            click.echo(f"  key {key_id}  since {key.created_at:%Y-%m-%d %H:%M}")
+
+
+def _registry() -> Any:
+    from connectors.edge.tenants import Registry
+
+    return Registry(Settings.load().tenants_home)
+
+
+main.add_command(campaign)
+main.add_command(rates)

@@ -1,0 +1,1 @@
+"""The line on one machine: its processes, their ports, a local Kafka."""

@@ -1,0 +1,158 @@
+"""Kafka in KRaft mode, one node or several, from the official jars."""
+
+import fcntl
+import logging
+import shutil
+import subprocess
+import uuid
+from base64 import urlsafe_b64encode
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from connectors.local.ports import Ports
+from streams.errors import ConfigurationError
+from streams.records.topics import MESSAGE_BYTES_MAX
+
+log = logging.getLogger(__name__)
+
+POM = Path(__file__).parent / "pom.xml"
+SETTING = "ROUNDHOUSE_KAFKA_BOOTSTRAP"
+JARS_HOME = Path(".kafka")
+"""Where the jars are kept, relative to the working directory."""
+
+
+def missing_tools() -> list[str]:
+    """What is not installed of what a real Kafka needs."""
+    return [tool for tool in ("java", "mvn") if shutil.which(tool) is None]
+
+
+def fetch_jars(home: Path = JARS_HOME) -> Path:
+    """The folder of Kafka's jars, filled by Maven if need be."""
+    jars = home / "libs"
+    complete = home / "complete"
+    home.mkdir(parents=True, exist_ok=True)
+    with open(home / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # two processes may need the jars at once
+        if not complete.exists():
+            log.info("fetching Kafka's jars with Maven into %s, once", home)
+            _copy_jars(jars)
+            complete.touch()
+    return jars.resolve()
+
+
+def _copy_jars(jars: Path) -> None:
+    command = ["mvn", "-q", "-B", "-f", str(POM), "dependency:copy-dependencies"]
+    command += ["-DincludeScope=runtime", f"-DoutputDirectory={jars.resolve()}"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if result.returncode:
+        raise ConfigurationError(
+            f"Maven could not fetch Kafka's jars:\n{result.stdout[-2000:]}{result.stderr[-2000:]}"
+        )
+
+
+def java(jars: Path, main: str, *arguments: str, heap: str = "256m") -> list[str]:
+    """The command line of a class in the jars."""
+    return [
+        "java",
+        f"-Xms{heap}",
+        f"-Xmx{heap}",
+        "-XX:+UseSerialGC" if heap == "256m" else "-XX:+UseG1GC",
+        "-Dlog4j2.level=WARN",
+        "-cp",
+        f"{jars}/*",
+        main,
+        *arguments,
+    ]
+
+
+class Node(NamedTuple):
+    """A broker that is also a controller: the port clients use and the port controllers use."""
+
+    number: int
+    host: str
+    port: int
+    controller_port: int
+
+    @property
+    def name(self) -> str:
+        """Of its process and its folder."""
+        return f"kafka-{self.number}"
+
+
+def nodes_of(bootstrap: str, ports: Ports) -> list[Node]:
+    """A node for each ``host:port`` of a comma-separated list, its ports held; port 0 is any."""
+    addresses = [address.rpartition(":") for address in bootstrap.split(",")]
+    if not all(host and port.isdecimal() for host, _, port in addresses):
+        raise ConfigurationError(
+            f"{SETTING} is {bootstrap!r}: to start brokers here it must be host:port, "
+            "or several joined by commas, one for each broker to start"
+        )
+    return [
+        Node(number, host, ports.hold(SETTING, host, int(port)), ports.hold(SETTING))
+        for number, (host, _, port) in enumerate(addresses, 1)
+    ]
+
+
+def bootstrap_of(nodes: Sequence[Node]) -> str:
+    """The addresses of nodes, as clients are given them."""
+    return ",".join(f"{node.host}:{node.port}" for node in nodes)
+
+
+def prepare(jars: Path, home: Path, nodes: Sequence[Node]) -> dict[str, list[str]]:
+    """Formats a folder in ``home`` for each node; returns the commands that run them, by name."""
+    cluster = _cluster_id(home)
+    commands = {}
+    for node in nodes:
+        folder = home / node.name
+        folder.mkdir(parents=True, exist_ok=True)
+        config = folder / "server.properties"
+        config.write_text(_properties(folder.resolve(), node, nodes))
+        if not (folder / "log" / "meta.properties").exists():
+            result = subprocess.run(
+                java(jars, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(config)),
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            if result.returncode:
+                raise ConfigurationError(
+                    f"Kafka's storage could not be formatted:\n{result.stdout}{result.stderr}"
+                )
+        commands[node.name] = java(jars, "kafka.Kafka", str(config.resolve()), heap="512m")
+    return commands
+
+
+def _cluster_id(home: Path) -> str:
+    path = home / "cluster-id"
+    if not path.exists():
+        home.mkdir(parents=True, exist_ok=True)
+        cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        path.write_text(cluster.replace("-", "a", 1) if cluster.startswith("-") else cluster)
+    return path.read_text()
+
+
+def _properties(home: Path, node: Node, nodes: Sequence[Node]) -> str:
+    controller = f"127.0.0.1:{node.controller_port}"
+    voters = ",".join(f"{each.number}@127.0.0.1:{each.controller_port}" for each in nodes)
+    replicas = min(3, len(nodes))
+    entries = {
+        "process.roles": "broker,controller",
+        "node.id": node.number,
+        "controller.quorum.voters": voters,
+        "listeners": f"PLAINTEXT://{node.host}:{node.port},CONTROLLER://{controller}",
+        "advertised.listeners": f"PLAINTEXT://{node.host}:{node.port}",
+        "controller.listener.names": "CONTROLLER",
+        "log.dirs": home / "log",
+        "auto.create.topics.enable": "false",
+        "message.max.bytes": MESSAGE_BYTES_MAX,
+        "replica.fetch.max.bytes": MESSAGE_BYTES_MAX,
+        "offsets.topic.replication.factor": replicas,
+        "offsets.topic.num.partitions": 4,
+        "transaction.state.log.replication.factor": replicas,
+        "transaction.state.log.min.isr": max(1, replicas - 1),
+        "transaction.state.log.num.partitions": 4,
+        "group.initial.rebalance.delay.ms": 0,
+        "log.cleaner.dedupe.buffer.size": 33_554_432,
+    }
+    return "".join(f"{key}={value}\n" for key, value in entries.items())

@@ -1,0 +1,157 @@
+"""The canonical kinds, and how an event of any source becomes one Avro datum."""
+
+import json
+from collections.abc import Callable
+from enum import IntEnum
+from typing import Any, NamedTuple
+
+import msgspec
+
+from streams.wire.avro import Codec, Record, schema
+from streams.wire.avro_encoder import joined
+from streams.wire.money import from_bytes, to_decimal
+
+SOURCES = ("native", "fasttrack", "gameball")
+"""The formats that operators post in; :mod:`streams.formats` has a reader for each."""
+
+
+class Kind(IntEnum):
+    """A canonical kind. The value is its byte in ``staged``: append, never renumber."""
+
+    GAME_TRANSACTION = 0
+    PAYMENT = 1
+    PLAYER = 2
+    GAME = 3
+    LOGIN = 4
+    SPORTS_BET = 5
+    CUSTOM_EVENT = 6
+
+    @property
+    def contract(self) -> str:
+        """Name of its ``.avsc``."""
+        return _CONTRACTS[self]
+
+    @property
+    def topic(self) -> str:
+        """Its topic, without the prefix."""
+        return _TOPICS[self]
+
+
+_CONTRACTS = {kind: kind.name.lower().replace("_", "-") for kind in Kind}
+_TOPICS = {kind: f"canonical.{contract}s" for kind, contract in _CONTRACTS.items()}
+
+
+class Batch(NamedTuple):
+    """What all items of a request have in common: its headers in the raw record.
+
+    ``received_at`` in microseconds since the epoch, UTC.
+    """
+
+    tenant: str
+    source: str
+    batch_id: str
+    received_at: int
+    counts: bool
+    merges_channels: bool
+    idempotency_key: str | None
+
+
+class Translated(msgspec.Struct, frozen=True, gc=False):
+    """A valid item in canonical terms.
+
+    ``subject`` is the player, or the game for a game. ``bodies`` are the fields that the kind adds
+    to the shared leading ones; an item has one, a realtime-gameround that won has two. ``timed`` is
+    false where the source sends no time and ``occurred_at`` is the receipt.
+    """
+
+    kind: Kind
+    subject: str
+    source_event: str
+    event_id: str
+    occurred_at: int
+    bodies: list[Record]
+    timed: bool = True
+
+
+def player_body(player_id: str, **known: object) -> Record:
+    """The body of a canonical player event that says ``known`` and nothing else."""
+    return {
+        "player_id": player_id,
+        "username": None,
+        "registered_at": None,
+        "country": None,
+        "currency": None,
+        "gender": None,
+        "affiliate": None,
+        "operator": None,
+        "has_tags": False,
+        "tags": [],
+        "consent_email": None,
+        "is_blocked": None,
+        "is_promo_banned": None,
+        "mobile": None,
+        "email": None,
+    } | known
+
+
+# The leading fields are ordered so that a datum falls into three runs: what the batch shares, the
+# item's position, and the content. The first is encoded once a batch, the last is what is hashed.
+_BATCH_FIELDS = 5
+_CONTENT_START = 6
+_BODY_START = 9
+_BATCH = Codec("login", 0, _BATCH_FIELDS)
+_ORIGIN = Codec("login", _CONTENT_START, _BODY_START, of_attributes=True)
+_CONTENT = [Codec(kind.contract, _CONTENT_START) for kind in Kind]
+_BODY = [Codec(kind.contract, _BODY_START) for kind in Kind]
+_WHOLE = [Codec(kind.contract) for kind in Kind]
+
+
+def encode_batch(batch: Batch) -> bytes:
+    """The run of leading fields that all events of ``batch`` share."""
+    return _BATCH.encode(batch._asdict())
+
+
+def encode_content(item: Translated) -> list[bytes]:
+    """The content of each of the item's events: all that does not depend on the delivery."""
+    origin = _ORIGIN.encode(item)
+    encode_body = _BODY[item.kind].encode
+    return [origin + encode_body(body) for body in item.bodies]
+
+
+datums: Callable[[bytes, int, list[bytes]], list[bytes]] = joined
+"""Whole datums of an item, of what :func:`encode_batch` makes, its position, and its contents."""
+
+
+def encode(batch: Batch, position: int, item: Translated) -> list[bytes]:
+    """The whole datums of an item."""
+    return datums(encode_batch(batch), position, encode_content(item))
+
+
+def decode(kind: Kind, datum: bytes) -> Record:
+    """The event as a record, logical types left as they are on the wire."""
+    return _WHOLE[kind].decode(datum)
+
+
+def decode_content(kind: Kind, content: bytes) -> Record:
+    """The fields of an event's content."""
+    return _CONTENT[kind].decode(content)
+
+
+def to_json(contract: str, record: Record) -> bytes:
+    """A record for people to read: money as decimal text, bytes as hex."""
+
+    def plain(node: Any, value: Any) -> Any:
+        if isinstance(node, list):
+            return None if value is None else plain(node[1], value)
+        if isinstance(node, dict):
+            if node.get("logicalType") == "decimal":
+                return format(to_decimal(from_bytes(value)), "f")
+            if node["type"] == "record":
+                return {f["name"]: plain(f["type"], value[f["name"]]) for f in node["fields"]}
+            if node["type"] == "array":
+                return [plain(node["items"], entry) for entry in value]
+            if node["type"] == "map":
+                return {key: plain(node["values"], entry) for key, entry in value.items()}
+        return value.hex() if isinstance(value, bytes) else value
+
+    return json.dumps(plain(schema(contract), record), ensure_ascii=False).encode()

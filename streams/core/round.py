@@ -1,0 +1,219 @@
+"""Rounds: a commutative fold of bets, wins, losses and rollbacks.
+
+The state is sums, counts, minima and maxima, so the events of a round may come in any order, late,
+and a rollback before its bet. What order does decide is which currency and which reporting kind a
+round has when its events disagree: the first to be accepted; the others are refused.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from streams.core.event import Batch, Kind, Translated
+from streams.core.profile import Profile, value_of
+from streams.wire.avro import Codec
+from streams.wire.money import LIMIT, ZERO, add, from_bytes
+
+Amount = Annotated[bytes, Meta(min_length=1, max_length=16)]
+"""An Avro decimal(38, 18)."""
+
+
+class Round(msgspec.Struct, array_like=True, gc=False):
+    """The fold of a round's events; times in microseconds, UTC.
+
+    Kept as MessagePack in the window table. The fields are those of the contract ``round``, in its
+    order; they are appended with a default, never moved.
+    """
+
+    tenant: str
+    player_id: str
+    round_id: str
+    segment: int
+    revision: int
+    source: str
+    source_event: str
+    game_id: str
+    currency: str
+    counts: bool
+    first_event_at: int
+    last_event_at: int
+    last_received_at: int
+    bet_count: int = 0
+    win_count: int = 0
+    loss_count: int = 0
+    rollback_bet_count: int = 0
+    rollback_win_count: int = 0
+    bet_amount: Amount = ZERO
+    bet_bonus_amount: Amount = ZERO
+    win_amount: Amount = ZERO
+    win_bonus_amount: Amount = ZERO
+    rollback_bet_amount: Amount = ZERO
+    rollback_bet_bonus_amount: Amount = ZERO
+    rollback_win_amount: Amount = ZERO
+    rollback_win_bonus_amount: Amount = ZERO
+    largest_win_amount: Amount = ZERO
+
+
+_FAR_FROM_LIMIT_BYTES = 15
+"""A hundred amounts of so many bytes stay under the limit."""
+
+_STATE_FIELDS = len(Round.__struct_fields__)
+_PLAYER_FIELDS = 5
+_STATE = Codec("round", 0, _STATE_FIELDS, of_attributes=True)
+_PLAYER = Codec("round", _STATE_FIELDS, _STATE_FIELDS + _PLAYER_FIELDS)
+_GAME = Codec("round", _STATE_FIELDS + _PLAYER_FIELDS)
+
+to_state: Callable[[Round], bytes] = msgspec.msgpack.Encoder().encode
+"""A round as the window table keeps it."""
+
+of_state: Callable[[bytes], Round] = msgspec.msgpack.Decoder(Round).decode
+"""The inverse of :data:`to_state`."""
+
+
+class Transaction(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """What a round needs of a game transaction; the time in microseconds."""
+
+    source_event: str
+    occurred_at: int
+    type: str
+    player_id: str
+    round_id: str
+    game_id: str
+    currency: str
+    amount: Amount
+    bonus_amount: Amount
+
+
+def transactions_of(item: Translated) -> list[Transaction]:
+    """The transactions of a translated game item."""
+    return [
+        Transaction(
+            item.source_event,
+            item.occurred_at,
+            body["type"],
+            body["player_id"],
+            body["round_id"],
+            body["game_id"],
+            body["currency"],
+            body["amount"],
+            body["bonus_amount"],
+        )
+        for body in item.bodies
+    ]
+
+
+def opened_by(batch: Batch, event: Transaction, segment: int) -> Round:
+    """An empty round that ``event`` may be folded into."""
+    return Round(
+        tenant=batch.tenant,
+        player_id=event.player_id,
+        round_id=event.round_id,
+        segment=segment,
+        revision=0,
+        source=batch.source,
+        source_event=event.source_event,
+        game_id=event.game_id,
+        currency=event.currency,
+        counts=batch.counts,
+        first_event_at=event.occurred_at,
+        last_event_at=event.occurred_at,
+        last_received_at=batch.received_at,
+    )
+
+
+def refusal(state: Round, events: Sequence[Transaction]) -> tuple[str, str] | None:
+    """Why the events of an item must not be folded into ``state``, as (code, message), or None."""
+    event = events[0]
+    if event.source_event != state.source_event:
+        return (
+            "round_reported_twice",
+            f"round is already reported by {state.source_event}; "
+            f"{event.source_event} would count it twice",
+        )
+    if event.currency != state.currency:
+        return (
+            "round_currency_conflict",
+            f"round is in {state.currency}, this event is in {event.currency}",
+        )
+    if _is_overflow(state, events):
+        return ("round_overflow", "the round's amounts together have more than 20 digits")
+    return None
+
+
+def _is_overflow(state: Round, events: Sequence[Transaction]) -> bool:
+    amounts = (
+        state.bet_amount,
+        state.win_amount,
+        state.rollback_bet_amount,
+        state.rollback_win_amount,
+        *[event.amount for event in events],
+    )
+    for amount in amounts:
+        if len(amount) > _FAR_FROM_LIMIT_BYTES:
+            return sum(map(from_bytes, amounts)) >= LIMIT
+    return False
+
+
+def fold(state: Round, batch: Batch, event: Transaction) -> None:
+    """Adds ``event``, which was not refused, to ``state``."""
+    when = event.occurred_at
+    if when < state.first_event_at:
+        state.first_event_at = when
+        state.game_id = event.game_id
+    elif when == state.first_event_at and event.game_id < state.game_id:
+        state.game_id = event.game_id
+    if when > state.last_event_at:
+        state.last_event_at = when
+    if batch.received_at > state.last_received_at:
+        state.last_received_at = batch.received_at
+    state.counts = state.counts and batch.counts
+    amount, bonus = event.amount, event.bonus_amount
+    if event.type == "bet":
+        state.bet_count += 1
+        state.bet_amount = add(state.bet_amount, amount)
+        state.bet_bonus_amount = add(state.bet_bonus_amount, bonus)
+    elif event.type == "win":
+        state.win_count += 1
+        state.win_amount = add(state.win_amount, amount)
+        state.win_bonus_amount = add(state.win_bonus_amount, bonus)
+        if from_bytes(amount) > from_bytes(state.largest_win_amount):
+            state.largest_win_amount = amount
+    elif event.type == "rollback_bet":
+        state.rollback_bet_count += 1
+        state.rollback_bet_amount = add(state.rollback_bet_amount, amount)
+        state.rollback_bet_bonus_amount = add(state.rollback_bet_bonus_amount, bonus)
+    elif event.type == "rollback_win":
+        state.rollback_win_count += 1
+        state.rollback_win_amount = add(state.rollback_win_amount, amount)
+        state.rollback_win_bonus_amount = add(state.rollback_win_bonus_amount, bonus)
+    else:
+        state.loss_count += 1
+
+
+def encode_state(state: Round) -> bytes:
+    """The first of the three runs of a ``round`` datum; those of player and game make it whole."""
+    return _STATE.encode(state)
+
+
+def encode_profile(kind: Kind, profile: Profile | None) -> bytes:
+    """The run that tells of the player, or the last one, that tells of the game."""
+    if kind is Kind.GAME:
+        return _GAME.encode(
+            {
+                "game_name": value_of(profile, "name"),
+                "game_provider": value_of(profile, "provider"),
+                "game_categories": value_of(profile, "categories", []),
+                "game_features": value_of(profile, "features", []),
+            }
+        )
+    return _PLAYER.encode(
+        {
+            "player_country": value_of(profile, "country"),
+            "player_currency": value_of(profile, "currency"),
+            "player_affiliate": value_of(profile, "affiliate"),
+            "player_registered_at": value_of(profile, "registered_at"),
+            "player_tags": value_of(profile, "tags", []),
+        }
+    )

@@ -1,0 +1,27 @@
+"""Schema ids: from the registry where there is one, built in where there is none."""
+
+import json
+from collections.abc import Mapping
+
+from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
+
+from streams.records.topics import TOPICS
+from streams.settings import Settings
+from streams.wire.avro import SCHEMA_IDS, frame, schema
+
+
+def frames(settings: Settings) -> Mapping[str, bytes]:
+    """The five bytes before a datum, by contract; registers ``<topic>-value`` where needed."""
+    if settings.schema_registry_url is None:
+        return {name: frame(number) for name, number in SCHEMA_IDS.items()}
+    registry = SchemaRegistryClient({"url": settings.schema_registry_url})
+    return {
+        topic.contract: frame(
+            registry.register_schema(
+                f"{settings.topic_prefix}{topic.name}-value",
+                Schema(json.dumps(schema(topic.contract)), "AVRO"),
+            )
+        )
+        for topic in TOPICS
+        if topic.contract is not None
+    }

@@ -1,0 +1,1 @@
+"""What stands in the topics between edge, translate and process. Pure."""

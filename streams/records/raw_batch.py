@@ -1,0 +1,105 @@
+"""Records of ``raw.batches``: what the edge writes and the translate stage reads.
+
+A record is one request, or several small ones that came at the same time. Then its value is their
+bodies one after another, and its headers are theirs one after another, those of each request ending
+with ``bytes``, how long its body is.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from streams.core.event import SOURCES, Batch
+
+Headers = Sequence[tuple[str, bytes]]
+
+_LENGTH = "bytes"
+
+
+class RawRecord(NamedTuple):
+    """A record of ``raw.batches``."""
+
+    partition: int
+    offset: int
+    headers: Headers
+    body: bytes
+
+
+class Request(NamedTuple):
+    """One request of a raw record."""
+
+    headers: Mapping[str, bytes]
+    body: bytes
+
+
+def headers_of(batch: Batch, invalid: int) -> list[tuple[str, bytes]]:
+    """The headers of the request that is ``batch``, of whose items the edge found so many invalid."""
+    headers = [
+        ("tenant", batch.tenant.encode()),
+        ("source", batch.source.encode()),
+        ("batch-id", batch.batch_id.encode()),
+        ("received-at", b"%d" % batch.received_at),
+        ("counts", b"1" if batch.counts else b"0"),
+        ("merges-channels", b"1" if batch.merges_channels else b"0"),
+        ("invalid", b"%d" % invalid),
+    ]
+    if batch.idempotency_key is not None:
+        headers.append(("idempotency-key", batch.idempotency_key.encode()))
+    return headers
+
+
+def batch_of(headers: Mapping[str, bytes]) -> Batch:
+    """The batch that ``headers`` describe. Raises ``ValueError`` naming the header that is wrong."""
+
+    def text(name: str, allowed: frozenset[str] | None = None) -> str:
+        value = headers.get(name, b"").decode(errors="replace")
+        if not value or (allowed is not None and value not in allowed):
+            raise ValueError(name)
+        return value
+
+    flag = frozenset("01")
+    received = text("received-at")
+    if not received.isdecimal() or len(received) > 17:
+        raise ValueError("received-at")
+    key = headers.get("idempotency-key")
+    return Batch(
+        tenant=text("tenant"),
+        source=text("source", frozenset(SOURCES)),
+        batch_id=text("batch-id"),
+        received_at=int(received),
+        counts=text("counts", flag) == "1",
+        merges_channels=text("merges-channels", flag) == "1",
+        idempotency_key=None if key is None else key.decode(errors="replace"),
+    )
+
+
+def joined(requests: Sequence[tuple[Headers, bytes]]) -> tuple[list[tuple[str, bytes]], bytes]:
+    """Headers and value of the record of one or more requests, given as headers and body."""
+    if len(requests) == 1:
+        headers, body = requests[0]
+        return list(headers), body
+    together: list[tuple[str, bytes]] = []
+    for headers, body in requests:
+        together += headers
+        together.append((_LENGTH, b"%d" % len(body)))
+    return together, b"".join([body for _, body in requests])
+
+
+def requests_of(record: RawRecord) -> list[Request]:
+    """The requests of a record. Raises ``ValueError`` if lengths and value do not fit together."""
+    requests: list[Request] = []
+    headers: dict[str, bytes] = {}
+    begin = 0
+    for name, value in record.headers:
+        if name != _LENGTH:
+            headers[name] = value
+            continue
+        if not value.isdigit() or len(value) > 9 or begin + int(value) > len(record.body):
+            raise ValueError(_LENGTH)
+        end = begin + int(value)
+        requests.append(Request(headers, record.body[begin:end]))
+        headers, begin = {}, end
+    if not requests:
+        return [Request(headers, record.body)]
+    if headers or begin < len(record.body):
+        raise ValueError(_LENGTH)
+    return requests

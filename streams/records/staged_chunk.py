@@ -1,0 +1,86 @@
+"""What translate hands to process: groups of items, each group from one request.
+
+The records are of the contract ``staged-chunk``; within it the items are packed as MessagePack, which
+``msgspec`` reads and checks in C. A topic of our own: nobody else reads it.
+"""
+
+from typing import Annotated, NamedTuple
+
+import msgspec
+from msgspec import Meta
+
+from streams.core.event import Batch, Kind, decode_content
+from streams.core.identity import CONTENT_BYTES, ID_BYTES
+from streams.core.round import Transaction
+from streams.wire.avro import Record, codec
+
+TELLING = frozenset((Kind.PLAYER, Kind.GAME, Kind.CUSTOM_EVENT))
+"""Kinds that say something about a player or a game: process reads their events."""
+
+_STAGED = codec("staged-chunk")
+
+
+class StagedItem(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """A translated item.
+
+    ``lookup_only``: it is here for what it tells, and is neither counted nor emitted. ``key`` is its
+    key on the canonical topic, ``contents`` its events as :func:`streams.core.event.encode_content`
+    makes them, and ``transactions`` what rounds need of a game transaction, so that process need not
+    decode it. Fields are appended, never moved.
+    """
+
+    position: Annotated[int, Meta(ge=0, lt=1 << 31)]
+    kind: Kind
+    lookup_only: bool
+    id_hash: Annotated[bytes, Meta(min_length=ID_BYTES, max_length=ID_BYTES)]
+    content_hash: Annotated[bytes, Meta(min_length=CONTENT_BYTES, max_length=CONTENT_BYTES)]
+    key: str
+    contents: Annotated[list[bytes], Meta(min_length=1)]
+    transactions: list[Transaction]
+
+
+class Group(NamedTuple):
+    """The items of one request that belong to one staged partition, or a part of them."""
+
+    raw_partition: int
+    raw_offset: int
+    part: int
+    batch: Batch
+    items: list[StagedItem]
+
+
+pack = msgspec.msgpack.Encoder().encode
+"""Items as the field ``items`` has them."""
+
+_UNPACK = msgspec.msgpack.Decoder(list[StagedItem]).decode
+
+
+def groups_of(datum: bytes) -> list[Group]:
+    """The groups of a ``staged-chunk`` datum.
+
+    Raises ``ValueError`` if translate cannot have written it.
+    """
+    try:
+        return [unpack(group) for group in _STAGED.decode(datum)["groups"]]
+    except (EOFError, LookupError, ArithmeticError, TypeError) as error:  # as fastavro has it
+        raise ValueError(str(error) or type(error).__name__) from None
+
+
+def unpack(group: Record) -> Group:
+    """A group with its items read. Raises ``ValueError`` if translate cannot have written it."""
+    batch = Batch(
+        group["tenant"],
+        group["source"],
+        group["batch_id"],
+        group["received_at"],
+        group["counts"],
+        merges_channels=False,
+        idempotency_key=None,
+    )
+    items = _UNPACK(group["items"])
+    for item in items:
+        if (item.kind is Kind.GAME_TRANSACTION) != bool(item.transactions):
+            raise ValueError("the group's transactions are not those of its items")
+        if item.kind in TELLING:
+            decode_content(item.kind, item.contents[0])
+    return Group(group["raw_partition"], group["raw_offset"], group["part"], batch, items)

@@ -1,0 +1,271 @@
+"""The Faust app: two agents that hand records to the stages and acknowledge afterwards.
+
+Faust brings consumer groups, assignment, flow control and the event loop. Exactly once is not left
+to it: see docs/design.md, decision 2, for what was measured.
+"""
+
+import asyncio
+import itertools
+import json
+import socket
+import ssl
+import threading
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterable
+from pathlib import Path
+from typing import Any
+
+import faust
+import mode.loop
+from faust.types import TP, EventT, StreamT
+from faust.types.auth import CredentialsT
+
+from streams.kafka.clients import (
+    METADATA_MS,
+    committed_offset,
+    ensure_topics,
+    sasl_login,
+    wait_for_broker,
+)
+from streams.kafka.schema_ids import frames
+from streams.records.raw_batch import RawRecord
+from streams.records.topics import RAW, STAGED
+from streams.runtime import memory
+from streams.runtime.fail_stop import fail_stop
+from streams.runtime.stages_on_kafka import Incoming, Process, Seek, Translate
+from streams.settings import Settings
+from streams.state.owned_partition import OwnedPartition
+
+BUFFER_MAX = 64
+"""Records that Faust holds for an agent: they may be large."""
+
+TAKE_MAX = 1000
+TAKE_BYTES = 8_000_000
+ENOUGH_RAW_BYTES = 64_000
+ENOUGH_STAGED_BYTES = 500_000
+COMPANY_S = 0.05
+"""How long less than enough waits for more: a transaction costs much the same with one record in it as
+with many, a call of translate with one of 64 KB as with ten."""
+
+LOOKS = 10
+
+FETCH_BYTES = 1 << 20
+"""Of a partition at once: small, so that a backlog of one topic does not hold up the other. A larger
+record comes all the same."""
+
+ALIVE_EVERY_S = 1.0
+
+
+def create_app(settings: Settings, worker: str) -> faust.App:
+    """The app of one worker process; ``worker`` names it on this host, stably across restarts."""
+    cluster = wait_for_broker(settings)
+    ensure_topics(settings)
+    home = settings.state_home / worker
+    home.mkdir(parents=True, exist_ok=True)
+    app = _faust_app(settings, worker, home / "faust")
+    names = frames(settings)
+    # Threads that compute side by side pass the interpreter's lock back and forth, and the processor's
+    # caches with it: one computes at a time, the others wait for Kafka.
+    computing = threading.Lock()
+    raw_topic, staged_topic = settings.topic_prefix + RAW, settings.topic_prefix + STAGED
+
+    def seek(topic: str) -> Seek:
+        async def back(partition: int, offset: int) -> None:
+            await app.consumer.seek(TP(topic, partition), offset)
+
+        return back
+
+    def committed(partition: int) -> int:
+        return committed_offset(settings, app.conf.id, raw_topic, partition)
+
+    def open_partition(partition: int) -> OwnedPartition:
+        return OwnedPartition(
+            settings, partition, worker=worker, frames=names, cluster=cluster, computing=computing
+        )
+
+    translate = Translate(settings, names, computing)
+    incoming = Incoming(committed, seek(raw_topic))
+    process = Process(open_partition, seek(staged_topic))
+    _connect(app, staged_topic, incoming, process)
+    _add_agents(app, settings, incoming, translate, process)
+
+    @app.task  # type: ignore[untyped-decorator]
+    async def report_alive() -> None:
+        for tick in itertools.count():
+            if app.should_stop:
+                return
+            if tick % int(memory.COLLECT_EVERY_S / ALIVE_EVERY_S) == 0:
+                await asyncio.to_thread(memory.give_back)
+            _write_alive(home / "alive.json", process)
+            await app.sleep(ALIVE_EVERY_S)
+
+    return app
+
+
+def _faust_app(settings: Settings, worker: str, folder: Path) -> faust.App:
+    folder.mkdir(parents=True, exist_ok=True)
+    return faust.App(
+        f"{settings.topic_prefix}line",
+        broker="kafka://" + ";kafka://".join(settings.kafka_bootstrap.split(",")),
+        broker_credentials=_credentials(settings),
+        datadir=str(folder),
+        consumer_group_instance_id=f"{settings.topic_prefix}{socket.gethostname()}-{worker}",
+        consumer_auto_offset_reset="earliest",
+        consumer_max_fetch_size=FETCH_BYTES,
+        consumer_metadata_max_age_ms=METADATA_MS,
+        broker_session_timeout=settings.session_timeout_s,
+        broker_heartbeat_interval=settings.session_timeout_s / 5,
+        broker_commit_interval=1.0,
+        stream_wait_empty=False,
+        stream_buffer_maxsize=BUFFER_MAX,
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        web_enabled=False,
+        value_serializer="raw",
+    )
+
+
+def _credentials(settings: Settings) -> CredentialsT | None:
+    """What :func:`streams.kafka.clients._client` tells librdkafka, for Faust's own client."""
+    context = None
+    if settings.kafka_security_protocol.endswith("SSL"):
+        ca = settings.kafka_ca_file
+        context = ssl.create_default_context(cafile=str(ca) if ca else None)
+        if settings.kafka_certificate_file:
+            context.load_cert_chain(settings.kafka_certificate_file, settings.kafka_key_file)
+    if login := sasl_login(settings):
+        return faust.SASLCredentials(
+            username=login.username,
+            password=login.password,
+            mechanism=login.mechanism,
+            ssl_context=context,
+        )
+    return faust.SSLCredentials(context) if context else None
+
+
+def _add_agents(
+    app: faust.App, settings: Settings, incoming: Incoming, translate: Translate, process: Process
+) -> None:
+    def bytes_topic(name: str) -> Any:
+        return app.topic(
+            settings.topic_prefix + name,
+            key_type=bytes,
+            value_type=bytes,
+            key_serializer="raw",
+            value_serializer="raw",
+        )
+
+    @app.agent(bytes_topic(RAW), name="translate")
+    async def translate_agent(stream: StreamT[bytes]) -> None:
+        try:
+            async for events in _batches(stream, ENOUGH_RAW_BYTES):
+                ready = [
+                    event
+                    for event in events
+                    if await incoming.in_order(event.message.partition, event.message.offset)
+                ]
+                await asyncio.to_thread(translate, [_raw_record(event) for event in ready])
+                _acknowledge(ready)
+        except Exception as error:
+            fail_stop(error)
+
+    async def apply(partition: int, events: list[EventT[Any]]) -> None:
+        records = [(event.message.offset, event.message.value or b"") for event in events]
+        if await process(partition, records):
+            _acknowledge(events)
+
+    @app.agent(bytes_topic(STAGED), name="process")
+    async def process_agent(stream: StreamT[bytes]) -> None:
+        try:
+            async for events in _batches(stream, ENOUGH_STAGED_BYTES):
+                by_partition: dict[int, list[EventT[Any]]] = defaultdict(list)
+                for event in events:
+                    by_partition[event.message.partition].append(event)
+                await asyncio.gather(*(apply(*entry) for entry in by_partition.items()))
+        except Exception as error:
+            fail_stop(error)
+
+
+def _connect(app: faust.App, staged_topic: str, incoming: Incoming, process: Process) -> None:
+    """Partitions open and close as Faust's partitions come and go."""
+
+    def staged(tps: Iterable[TP]) -> list[int]:
+        return [tp.partition for tp in tps if tp.topic == staged_topic]
+
+    @app.on_partitions_assigned.connect(weak=False)
+    async def assigned(sender: Any, assigned: Any = (), **kwargs: Any) -> None:
+        incoming.forget()
+        process.assign(staged(assigned))
+
+    @app.on_partitions_revoked.connect(weak=False)
+    async def revoked(sender: Any, revoked: Any = (), **kwargs: Any) -> None:
+        try:
+            await process.revoke(staged(revoked))
+        except Exception as error:
+            fail_stop(error)
+
+    @app.on_before_shutdown.connect(weak=False)
+    async def shutdown(sender: Any, **kwargs: Any) -> None:
+        await process.close()
+
+
+async def _batches(stream: StreamT[bytes], enough_bytes: int) -> AsyncIterator[list[EventT[Any]]]:
+    """Events as they come: at least one, and what else is there or comes soon, up to a bound.
+
+    Reads the stream's channel, not the stream: iterating over a stream acknowledges in ``finally``,
+    also what raised, and ``noack_take`` waits its whole time-out if fewer events come than asked for.
+    """
+    channel: Any = aiter(stream.channel)
+    inbound: Any = stream.app.monitor.stream_inbound_time
+    while True:
+        try:
+            events: list[EventT[Any]] = [await channel.queue.get()]
+        except StopAsyncIteration:  # how a channel is told that its stream stops
+            return
+        looks = 0
+        while not _take(channel.queue, events, enough_bytes) and looks < LOOKS:
+            looks += 1  # Faust holds few, so look more than once
+            await asyncio.sleep(COMPANY_S / LOOKS)
+        for event in events:  # for Faust's check that partitions are not stuck, which looks at streams
+            inbound[event.message.tp] = time.monotonic()
+        yield events
+
+
+def _take(queue: Any, events: list[EventT[Any]], enough_bytes: int) -> bool:
+    """Adds what is there to ``events``, up to a bound; returns whether they are enough."""
+    size = sum(len(event.message.value or b"") for event in events)
+    while size < TAKE_BYTES and len(events) < TAKE_MAX and not queue.empty():
+        events.append(queue.get_nowait())
+        size += len(events[-1].message.value or b"")
+    return size >= enough_bytes or len(events) >= TAKE_MAX
+
+
+def _acknowledge(events: Iterable[EventT[Any]]) -> None:
+    for event in events:
+        event.ack()
+
+
+def _raw_record(event: EventT[Any]) -> RawRecord:
+    message = event.message
+    headers: Any = message.headers or ()  # Faust leaves the pairs as they came
+    return RawRecord(message.partition, message.offset, headers, message.value or b"")
+
+
+def _write_alive(path: Path, process: Process) -> None:
+    fresh = path.with_suffix(".tmp")
+    fresh.write_text(json.dumps({"at": time.time(), "applied": process.positions()}))
+    fresh.replace(path)
+
+
+def run_worker(settings: Settings, worker: str, loglevel: str = "INFO") -> None:
+    """Runs a worker until it is told to stop (SIGINT, SIGTERM) or must stop (:func:`fail_stop`)."""
+    memory.tune()
+    mode.loop.use("uvloop")
+    try:
+        app = create_app(settings, worker)
+        faust.Worker(
+            app, loglevel=loglevel, redirect_stdouts=False, quiet=True
+        ).execute_from_commandline()
+    except Exception as error:
+        fail_stop(error)

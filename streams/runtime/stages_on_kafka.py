@@ -1,0 +1,274 @@
+"""The two stages as plain callables: records in, written and acknowledged by Kafka when they return.
+
+Faust hands records over (:mod:`streams.runtime.faust_app`); nothing here knows of it.
+"""
+
+import asyncio
+import logging
+import threading
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+
+from confluent_kafka import KafkaError, Message
+
+from streams.errors import DeliveryFailed, InputGap, TooManyRejects
+from streams.kafka.clients import idempotent_producer
+from streams.records.raw_batch import RawRecord
+from streams.records.topics import OUTCOMES, RAW, REJECTS, STAGED
+from streams.settings import Settings
+from streams.stages.translate import translate
+from streams.state.owned_partition import OwnedPartition
+from streams.wire.avro import Record, codec
+
+log = logging.getLogger(__name__)
+
+FLUSH_WITHIN_S = 60.0
+_CHUNK_BYTES = 700_000
+_STAGED = codec("staged-chunk")
+_REJECT = codec("reject")
+_OUTCOME = codec("outcome")
+
+
+class Translate:
+    """Raw records to ``staged``, ``rejects`` and ``outcomes``, at least once.
+
+    1. Translate, send everything, wait until Kafka has it all. A crash before the end repeats the
+       same records: parts and ids are functions of the raw record, so the repetition is recognised.
+    2. The caller acknowledges.
+
+    A record of a staged partition that fails holds back all after it: the producer is gapless, and its
+    messages do not time out before the flush has given up and the process ended. So a position in
+    ``staged`` never jumps over a raw record.
+    """
+
+    def __init__(
+        self, settings: Settings, frames: Mapping[str, bytes], computing: threading.Lock
+    ) -> None:
+        """``computing`` is held while Python computes and released while Kafka is awaited."""
+        self.settings = settings
+        self._computing = computing
+        self.frames = frames
+        self._producer = idempotent_producer(settings, **{"message.timeout.ms": 0, "log_level": 3})
+        self._failed: KafkaError | None = None
+        self._share = _RejectShare(settings.reject_share_max)
+
+    def __call__(self, records: Iterable[RawRecord]) -> None:
+        """Blocking. Raises ``DeliveryFailed`` if Kafka did not take everything.
+
+        Raises ``TooManyRejects`` before a record that brings the share of rejects above its limit.
+        """
+        with self._computing:
+            self._translate(records)
+        if self._producer.flush(FLUSH_WITHIN_S) or self._failed:
+            raise DeliveryFailed(f"translate: {self._failed or 'no acknowledgement in time'}")
+
+    def _translate(self, records: Iterable[RawRecord]) -> None:
+        chunks: dict[int, _Chunk] = {}
+        for record in records:
+            translation = translate(record, self.settings.partitions)
+            received = sum(outcome["received"] for outcome in translation.outcomes)
+            self._share.add(received, translation.unexpected)
+            for partition, groups in translation.groups.items():
+                chunk = chunks.setdefault(partition, _Chunk())
+                for group in groups:
+                    if chunk.add(group) > _CHUNK_BYTES:
+                        self._send(STAGED, "staged-chunk", partition, None, chunk.take())
+            home = record.partition % self.settings.partitions
+            for reject in translation.rejects:
+                key = reject["tenant"].encode()
+                self._send(REJECTS, "reject", home, key, _REJECT.encode(reject))
+            for outcome in translation.outcomes:
+                key = outcome["tenant"].encode()
+                self._send(OUTCOMES, "outcome", home, key, _OUTCOME.encode(outcome))
+        for partition, chunk in chunks.items():
+            if chunk.groups:
+                self._send(STAGED, "staged-chunk", partition, None, chunk.take())
+
+    def _send(self, topic: str, contract: str, partition: int, key: bytes | None, datum: bytes) -> None:
+        name, value = self.settings.topic_prefix + topic, self.frames[contract] + datum
+        while True:
+            try:
+                self._producer.produce(
+                    name, value, key, partition=partition, on_delivery=self._delivered
+                )
+                return
+            except BufferError:
+                self._producer.poll(0.1)
+
+    def _delivered(self, error: KafkaError | None, message: Message) -> None:
+        if error is not None:
+            self._failed = error
+
+
+Seek = Callable[[int, int], Awaitable[None]]
+
+
+class _Gaps:
+    """Asks for records again where some are missing, once for each gap.
+
+    Around a rebalance Faust 0.15.3 may drop a record and deliver the next: a message that waits while
+    the flow is suspended is let go, its offset counted as read, and what was fetched with it passes
+    when the flow resumes.
+    """
+
+    def __init__(self, topic: str, seek: Seek) -> None:
+        self._topic = topic
+        self._seek = seek
+        self._sought: dict[int, int] = {}
+
+    async def go_back(self, partition: int, due: int, came: int) -> None:
+        """What was under way comes with rising offsets, and is to be dropped too."""
+        sought = self._sought.get(partition)
+        if sought is None:
+            log.warning("%s[%d]: %d came, %d was due; seeking back", self._topic, partition, came, due)
+            self._sought[partition] = came
+            await self._seek(partition, due)
+        elif came <= sought:
+            raise InputGap(
+                f"{self._topic}[{partition}]: {due} was due and does not come even after seeking back "
+                f"to it; {came} came instead. Records were deleted before they were processed."
+            )
+
+    def close(self, partition: int) -> None:
+        """What was due has come, or the partition is somebody else's."""
+        self._sought.pop(partition, None)
+
+
+class Incoming:
+    """Raw records in their order, from where their partition was committed.
+
+    ``committed(partition)`` is that offset, and ``seek(partition, offset)`` asks for records again.
+    """
+
+    def __init__(self, committed: Callable[[int], int], seek: Seek) -> None:
+        self._committed = committed
+        self._gaps = _Gaps(RAW, seek)
+        self._due: dict[int, int] = {}
+
+    def forget(self) -> None:
+        """Another assignment begins."""
+        for partition in list(self._due):
+            self._gaps.close(partition)
+        self._due.clear()
+
+    async def in_order(self, partition: int, offset: int) -> bool:
+        """Whether the record may be translated; one that may not is to be dropped unacknowledged."""
+        due = self._due.get(partition)
+        if due is None:
+            due = self._due[partition] = await asyncio.to_thread(self._committed, partition)
+        if offset > due:
+            await self._gaps.go_back(partition, due, offset)
+            return False
+        if offset == due:
+            self._due[partition] = due + 1
+            self._gaps.close(partition)
+        return True
+
+
+class _RejectShare:
+    """The share of unexpected rejects among the items of late; older ones count for less and less."""
+
+    ITEMS = 2_000
+
+    def __init__(self, largest: float) -> None:
+        self._largest = largest
+        self._items = 0
+        self._rejects = 0
+
+    def add(self, items: int, rejects: int) -> None:
+        """Raises ``TooManyRejects`` above the limit."""
+        self._items += items
+        self._rejects += rejects
+        if self._items < self.ITEMS:
+            return
+        if self._rejects > self._largest * self._items:
+            raise TooManyRejects(
+                f"{self._rejects} of the last {self._items} items were taken by the edge and are "
+                "refused here: edge and worker do not fit together, or something else writes to "
+                f"{RAW}. Deploy the same version of both; what was refused so far stands in {REJECTS}. "
+                "ROUNDHOUSE_REJECT_SHARE_MAX=1 goes on regardless."
+            )
+        self._items, self._rejects = self._items // 2, self._rejects // 2
+
+
+class _Chunk:
+    """Groups on their way into one staged record."""
+
+    def __init__(self) -> None:
+        self.groups: list[Record] = []
+        self._bytes = 0
+
+    def add(self, group: Record) -> int:
+        """Adds a group and returns the size so far, in bytes."""
+        self.groups.append(group)
+        self._bytes += len(group["items"])
+        return self._bytes
+
+    def take(self) -> bytes:
+        """The datum of the groups added since the last call."""
+        datum = _STAGED.encode({"groups": self.groups})
+        self.groups, self._bytes = [], 0
+        return datum
+
+
+OpenPartition = Callable[[int], OwnedPartition]
+
+
+class Process:
+    """Staged records to the partitions that this worker owns.
+
+    ``seek(partition, offset)`` asks for records again from an offset.
+    """
+
+    def __init__(self, open_partition: OpenPartition, seek: Seek) -> None:
+        self._open_partition = open_partition
+        self._gaps = _Gaps(STAGED, seek)
+        self._opened: dict[int, asyncio.Task[OwnedPartition]] = {}
+        self._locks: dict[int, asyncio.Lock] = {}
+
+    def assign(self, partitions: Iterable[int]) -> None:
+        """Begins to open what is not open yet; records wait until it is."""
+        for partition in partitions:
+            if partition not in self._opened:
+                self._opened[partition] = asyncio.create_task(
+                    asyncio.to_thread(self._open_partition, partition)
+                )
+
+    async def revoke(self, partitions: Iterable[int]) -> None:
+        """Closes partitions, each after the work in hand."""
+        for partition in partitions:
+            async with self._lock(partition):
+                task = self._opened.pop(partition, None)
+                if task is not None:
+                    await asyncio.to_thread((await task).close)
+                self._gaps.close(partition)
+
+    async def close(self) -> None:
+        """Closes all partitions."""
+        await self.revoke(list(self._opened))
+
+    def positions(self) -> dict[int, int]:
+        """By open partition: the last staged offset applied."""
+        return {
+            partition: task.result().position.staged_offset
+            for partition, task in self._opened.items()
+            if task.done()
+        }
+
+    async def __call__(self, partition: int, records: Sequence[tuple[int, bytes]]) -> bool:
+        """Applies (offset, value) records; False if they are not to be acknowledged."""
+        async with self._lock(partition):
+            task = self._opened.get(partition)
+            if task is None:  # revoked meanwhile: its new owner gets them again
+                return False
+            owned = await asyncio.shield(task)
+            fresh = [record for record in records if record[0] >= owned.expected]
+            if fresh and fresh[0][0] > owned.expected:
+                await self._gaps.go_back(partition, owned.expected, fresh[0][0])
+                return False
+            if fresh:
+                self._gaps.close(partition)
+                await asyncio.to_thread(owned.apply, fresh)
+            return True
+
+    def _lock(self, partition: int) -> asyncio.Lock:
+        return self._locks.setdefault(partition, asyncio.Lock())

@@ -1,0 +1,1 @@
+"""The two stages as functions of records and state: translate, process. Pure."""

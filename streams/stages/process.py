@@ -1,0 +1,299 @@
+"""The process stage: decides what every staged item is, folds rounds, and lists what to write.
+
+Pure: state comes in through a :class:`Lookup`, effects go out as a value. The shell
+(:mod:`streams.state.owned_partition`) writes the effects in one transaction.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+import msgspec
+
+from streams.core import profile as profiles
+from streams.core import round as rounds
+from streams.core.event import (
+    Kind,
+    datums,
+    decode,
+    decode_content,
+    encode,
+    encode_batch,
+    player_body,
+    to_json,
+)
+from streams.core.event import Translated as Derived
+from streams.core.identity import hash_after, lengthened, longer_key
+from streams.core.profile import Profile, game_key, state_key
+from streams.records.staged_chunk import TELLING, Group, StagedItem
+from streams.records.topics import OUTCOMES, REJECTS, ROUNDS
+from streams.stages.translate import Place, outcome, reject
+from streams.wire.avro import Record, codec
+
+ID_KEY = b"\x01"
+ROUND_KEY = b"\x02"
+_REJECT = codec("reject")
+_OUTCOME = codec("outcome")
+
+
+class Lookup(Protocol):
+    """Reads of one partition's state."""
+
+    def window(self, keys: Sequence[bytes]) -> Sequence[bytes | None]:
+        """Values of the window table."""
+        ...
+
+    def profiles(self, keys: Sequence[str]) -> Sequence[Profile | None]:
+        """Profiles by state key."""
+        ...
+
+    def round_runs(self, kind: Kind, keys: Sequence[str]) -> Sequence[bytes]:
+        """What rounds say of the players or games with these state keys, as
+        :func:`streams.core.round.encode_profile` makes it."""
+        ...
+
+
+class ProfilePut(NamedTuple):
+    """A profile to store."""
+
+    kind: Kind
+    tenant: str
+    identity: str
+    profile: Profile
+
+
+@dataclass
+class Effects:
+    """All that processing some groups leads to.
+
+    ``outputs``: (key, datum) by topic without the prefix, the datum of the topic's contract.
+    ``window`` and ``profiles`` are puts by key.
+    """
+
+    outputs: dict[str, list[tuple[str, bytes]]] = field(default_factory=lambda: defaultdict(list))
+    window: dict[bytes, bytes] = field(default_factory=dict)
+    profiles: dict[str, ProfilePut] = field(default_factory=dict)
+
+
+def process(groups: Iterable[Group], lookup: Lookup, partition: int, offset: int) -> Effects:
+    """Effects of ``groups``, applied in order.
+
+    ``partition`` and ``offset`` say where in ``staged`` they stand; the offset is the segment of
+    every round that is new here.
+    """
+    return _Processing(list(groups), lookup, partition, offset).run()
+
+
+class _Source:
+    """A group, what all its items share, and how many of them came to what."""
+
+    def __init__(self, group: Group) -> None:
+        self.group = group
+        self.batch = group.batch
+        self.head = encode_batch(group.batch)
+        self.hash_lead = lengthened("", group.batch.tenant)
+        self.tally = {"accepted": 0, "duplicate": 0, "conflict": 0}
+
+
+class _Item(msgspec.Struct, gc=False):
+    """A staged item on its way; ``round_key`` only where it has transactions and a new id."""
+
+    source: _Source
+    staged: StagedItem
+    id_key: bytes
+    round_key: bytes = b""
+
+
+class _OpenRound(NamedTuple):
+    state: rounds.Round
+    round_key: bytes
+    key: str
+
+
+class _Processing:
+    """One run of :func:`process`: gather, look up once, then decide item by item."""
+
+    def __init__(self, groups: list[Group], lookup: Lookup, partition: int, offset: int) -> None:
+        self.sources = [_Source(group) for group in groups]
+        self.lookup = lookup
+        self.partition = partition
+        self.segment = offset
+        self.effects = Effects()
+        self.canonical = [self.effects.outputs[kind.topic] for kind in Kind]
+        self.ids: dict[bytes, bytes | None] = {}
+        self.open_rounds: dict[bytes, _OpenRound] = {}
+        self.touched: dict[bytes, _OpenRound] = {}
+        self.profiles: dict[str, Profile | None] = {}
+
+    def run(self) -> Effects:
+        items = [
+            _Item(source, staged, ID_KEY + staged.id_hash)
+            for source in self.sources
+            for staged in source.group.items
+        ]
+        self._look_up_ids(items)
+        fresh = [item for item in items if item.staged.lookup_only or self.ids[item.id_key] is None]
+        self._look_up_rounds(fresh)
+        self._look_up_profiles(fresh)
+        for item in items:
+            if item.staged.lookup_only:
+                self._learn(item)
+            else:
+                self._decide(item)
+        self._emit_rounds()
+        self._emit_outcomes()
+        return self.effects
+
+    # Looking up ------------------------------------------------------------------------------
+
+    def _look_up_ids(self, items: list[_Item]) -> None:
+        keys = [item.id_key for item in items if not item.staged.lookup_only]
+        self.ids = dict(zip(keys, self.lookup.window(keys), strict=True))
+
+    def _look_up_rounds(self, items: list[_Item]) -> None:
+        keys: dict[bytes, str] = {}
+        for item in items:
+            if item.staged.transactions:
+                first = item.staged.transactions[0]
+                player = lengthened(item.source.hash_lead, first.player_id)
+                item.round_key = ROUND_KEY + hash_after(player, first.round_id)
+                keys[item.round_key] = item.staged.key
+        for round_key, datum in zip(keys, self.lookup.window(list(keys)), strict=True):
+            if datum is not None:
+                self.open_rounds[round_key] = _OpenRound(
+                    rounds.of_state(datum), round_key, keys[round_key]
+                )
+
+    def _look_up_profiles(self, items: list[_Item]) -> None:
+        keys = list({_profile_key(item) for item in items if item.staged.kind in TELLING})
+        self.profiles = dict(zip(keys, self.lookup.profiles(keys), strict=True))
+
+    # Deciding --------------------------------------------------------------------------------
+
+    def _decide(self, item: _Item) -> None:
+        known = self.ids[item.id_key]
+        if known == item.staged.content_hash:
+            item.source.tally["duplicate"] += 1
+        elif known is not None:
+            self._refuse(
+                item,
+                "id_conflict",
+                "this id was accepted before with other content; send corrections under a new id",
+            )
+        elif item.staged.transactions and (refusal := self._fold(item)) is not None:
+            self._refuse(item, *refusal)
+        else:
+            self._accept(item)
+
+    def _fold(self, item: _Item) -> tuple[str, str] | None:
+        """Folds the item's transactions into their round, or says why not."""
+        batch, transactions = item.source.batch, item.staged.transactions
+        opened = self.open_rounds.get(item.round_key)
+        if opened is None:
+            state = rounds.opened_by(batch, transactions[0], self.segment)
+            opened = _OpenRound(state, item.round_key, item.staged.key)
+        refused = rounds.refusal(opened.state, transactions)
+        if refused is None:
+            self.open_rounds[item.round_key] = self.touched[item.round_key] = opened
+            for transaction in transactions:
+                rounds.fold(opened.state, batch, transaction)
+        return refused
+
+    def _accept(self, item: _Item) -> None:
+        source, staged = item.source, item.staged
+        source.tally["accepted"] += 1
+        self.ids[item.id_key] = self.effects.window[item.id_key] = staged.content_hash
+        canonical = self.canonical[staged.kind]
+        for datum in datums(source.head, staged.position, staged.contents):
+            canonical.append((staged.key, datum))
+        if staged.kind in TELLING:
+            self._learn(item)
+
+    def _refuse(self, item: _Item, code: str, message: str) -> None:
+        source, staged = item.source, item.staged
+        source.tally["conflict"] += 1
+        refused = reject(self._place(source.group), source.batch, staged.position) | {
+            "outcome": "conflict",
+            "code": code,
+            "errors": [{"code": code, "pointer": "", "message": message}],
+            "payload_format": "canonical",
+            "payload": b"\n".join(
+                to_json(staged.kind.contract, decode(staged.kind, datum))
+                for datum in datums(source.head, staged.position, staged.contents)
+            ),
+        }
+        self.effects.outputs[REJECTS].append((source.batch.tenant, _REJECT.encode(refused)))
+
+    def _learn(self, item: _Item) -> None:
+        """Merges what an event says into its profile; an unknown player comes into being."""
+        key = _profile_key(item)
+        known = self.profiles[key]
+        event = decode_content(item.staged.kind, item.staged.contents[0])
+        kind = Kind.GAME if item.staged.kind is Kind.GAME else Kind.PLAYER
+        if item.staged.kind is Kind.CUSTOM_EVENT:
+            said = profiles.contact_said_by(event)
+        else:
+            said = profiles.said_by(kind, event)
+        merged = profiles.merge(known or {}, said)
+        if known is not None and merged == known:
+            return
+        self.profiles[key] = merged
+        identity = event["game_id" if kind is Kind.GAME else "player_id"]
+        self.effects.profiles[key] = ProfilePut(kind, item.source.batch.tenant, identity, merged)
+        if item.staged.kind is Kind.CUSTOM_EVENT:
+            self._derive_player(item, event)
+
+    def _derive_player(self, item: _Item, event: Record) -> None:
+        """A canonical player event for what a custom event taught us about its player."""
+        body = player_body(event["player_id"], mobile=event["mobile"], email=event["email"])
+        player = Derived(
+            Kind.PLAYER,
+            event["player_id"],
+            event["source_event"],
+            event["event_id"],
+            event["occurred_at"],
+            [body],
+        )
+        for datum in encode(item.source.batch, item.staged.position, player):
+            self.canonical[Kind.PLAYER].append((item.staged.key, datum))
+
+    # Emitting --------------------------------------------------------------------------------
+
+    def _emit_rounds(self) -> None:
+        touched = self.touched.values()
+        players = self._round_runs(Kind.PLAYER, [state_key(Kind.PLAYER, key) for _, _, key in touched])
+        games = self._round_runs(
+            Kind.GAME, [game_key(state.tenant, state.game_id) for state, _, _ in touched]
+        )
+        emitted = self.effects.outputs[ROUNDS]
+        for (state, round_key, key), player, game in zip(touched, players, games, strict=True):
+            state.revision += 1
+            self.effects.window[round_key] = rounds.to_state(state)
+            datum = b"%b%b%b" % (rounds.encode_state(state), player, game)
+            emitted.append((longer_key(key, state.round_id), datum))
+
+    def _round_runs(self, kind: Kind, keys: list[str]) -> Iterable[bytes]:
+        """With what was learned just now."""
+        runs = self.lookup.round_runs(kind, keys)
+        if not self.effects.profiles:
+            return runs
+        return [
+            rounds.encode_profile(kind, self.profiles[key]) if key in self.effects.profiles else run
+            for key, run in zip(keys, runs, strict=True)
+        ]
+
+    def _emit_outcomes(self) -> None:
+        for source in self.sources:
+            if any(source.tally.values()):
+                counted = outcome(self._place(source.group), source.batch)
+                datum = _OUTCOME.encode(counted | source.tally)
+                self.effects.outputs[OUTCOMES].append((source.batch.tenant, datum))
+
+    def _place(self, group: Group) -> Place:
+        return Place(group.raw_partition, group.raw_offset, "process", self.partition, group.part)
+
+
+def _profile_key(item: _Item) -> str:
+    """Of the profile that an item tells about."""
+    return state_key(item.staged.kind, item.staged.key)

@@ -1,0 +1,263 @@
+"""The translate stage: one raw record in, groups for the staged partitions, outcomes and rejects out.
+
+A pure function of the record, so a replay after a crash makes the same groups, parts and ids.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from functools import reduce
+from typing import NamedTuple
+
+from msgspec.structs import replace
+
+from streams.core.event import Batch, Kind, encode_content
+from streams.core.identity import (
+    content_hash,
+    hash_after,
+    key_of,
+    lengthened,
+    longer_key,
+    partition_of,
+)
+from streams.core.round import transactions_of
+from streams.errors import EnvelopeError
+from streams.formats import READERS
+from streams.formats.validation import Invalid, Item, ItemError
+from streams.records.raw_batch import RawRecord, Request, batch_of, requests_of
+from streams.records.staged_chunk import StagedItem, pack
+from streams.wire.avro import Record
+from streams.wire.json_text import raw_items
+
+PART_ITEMS = 1000
+PART_BYTES = 512 * 1024
+"""Where a raw record is cut into parts. Part of the replay contract: see ``StagedGroup.part``."""
+
+_UNLIMITED = 1 << 62
+_NOBODY = Batch("", "", "", 0, False, False, None)
+
+
+class Translation(NamedTuple):
+    """What becomes of a raw record. Records are those of the Avro contracts.
+
+    ``groups`` by staged partition, in part order. ``outcomes``: one for each request.
+    ``unexpected``: rejects that the edge did not see.
+    """
+
+    groups: dict[int, list[Record]]
+    rejects: list[Record]
+    outcomes: list[Record]
+    unexpected: int
+
+
+def translate(record: RawRecord, partitions: int) -> Translation:
+    """Validates and translates every item of a raw record for ``partitions`` staged partitions."""
+    translating = _Translating(record, partitions)
+    try:
+        requests = requests_of(record)
+    except ValueError as error:
+        translating.refuse(0, None, record.body, "wrong_header", _wrong_header(error))
+        requests = []
+    for number, request in enumerate(requests):
+        translating.add(number, request)
+    return Translation(
+        translating.groups, translating.rejects, translating.outcomes, translating.unexpected
+    )
+
+
+def _wrong_header(error: ValueError) -> str:
+    return f"The header {error} is missing or wrong."
+
+
+class Place(NamedTuple):
+    """Where something is counted: a raw record, a stage, and what of the record.
+
+    In translate the part is the number of the request in its record and the partition 0; in process
+    they are those of the group in ``staged``.
+    """
+
+    raw_partition: int
+    raw_offset: int
+    stage: str
+    partition: int
+    part: int
+
+    @property
+    def id(self) -> str:
+        """Of the outcome counted here; a replay makes the same."""
+        return f"{self.raw_partition}-{self.raw_offset}-{self.stage}-{self.partition}-{self.part}"
+
+
+class _Translating:
+    """One run of :func:`translate`, request by request."""
+
+    def __init__(self, record: RawRecord, partitions: int) -> None:
+        self.record = record
+        self.partitions = partitions
+        self.groups: dict[int, list[Record]] = defaultdict(list)
+        self.rejects: list[Record] = []
+        self.outcomes: list[Record] = []
+        self.unexpected = 0
+
+    def add(self, number: int, request: Request) -> None:
+        batch = None
+        try:
+            batch = batch_of(request.headers)
+            items = READERS[batch.source](request.body, batch, _UNLIMITED)
+        except EnvelopeError as error:
+            self.refuse(number, batch, request.body, error.code, error.message)
+            return
+        except ValueError as error:
+            self.refuse(number, None, request.body, "wrong_header", _wrong_header(error))
+            return
+
+        staged, invalid = _staged(batch, items, self.partitions)
+        for partition, entries in staged.items():
+            self._stage(partition, batch, entries)
+        self._count(number, batch, len(items), len(invalid))
+        self.rejects += self._rejects(number, batch, request.body, invalid)
+        self.unexpected += max(0, len(invalid) - _announced(request.headers))
+
+    def _stage(self, partition: int, batch: Batch, items: Iterable[StagedItem]) -> None:
+        """The groups of one request for one staged partition."""
+        groups = self.groups[partition]
+        for part in _parts(items):
+            groups.append(
+                {
+                    "raw_partition": self.record.partition,
+                    "raw_offset": self.record.offset,
+                    "part": len(groups),
+                    "tenant": batch.tenant,
+                    "source": batch.source,
+                    "batch_id": batch.batch_id,
+                    "received_at": batch.received_at,
+                    "counts": batch.counts,
+                    "items": pack(part),
+                }
+            )
+
+    def _rejects(
+        self, number: int, batch: Batch, body: bytes, invalid: list[tuple[int, Invalid]]
+    ) -> list[Record]:
+        if not invalid:
+            return []
+        texts = [] if all(item.text is not None for _, item in invalid) else raw_items(body)
+        return [
+            reject(self._place(number), batch, position)
+            | {
+                "outcome": "rejected",
+                "code": item.errors[0].code,
+                "errors": [error._asdict() for error in item.errors],
+                "payload_format": "item",
+                "payload": texts[position] if item.text is None else item.text,
+            }
+            for position, item in invalid
+        ]
+
+    def refuse(self, number: int, batch: Batch | None, body: bytes, code: str, message: str) -> None:
+        """Something that no edge wrote: refused as a whole, counted as one item."""
+        refused = reject(self._place(number), batch or _NOBODY, -1) | {
+            "outcome": "rejected",
+            "code": code,
+            "errors": [ItemError(code, "", message)._asdict()],
+            "payload_format": "record",
+            "payload": body,
+        }
+        self.rejects.append(refused)
+        self._count(number, batch or _NOBODY, 1, 1)
+        self.unexpected += 1
+
+    def _count(self, number: int, batch: Batch, received: int, rejected: int) -> None:
+        counted = outcome(self._place(number), batch)
+        self.outcomes.append(counted | {"received": received, "rejected": rejected})
+
+    def _place(self, number: int) -> Place:
+        return Place(self.record.partition, self.record.offset, "translate", 0, number)
+
+
+def _staged(
+    batch: Batch, items: Iterable[Item | Invalid], partitions: int
+) -> tuple[dict[int, list[StagedItem]], list[tuple[int, Invalid]]]:
+    """The items of a request by staged partition, and those that are invalid by position."""
+    tenant = key_of(batch.tenant)
+    hash_leads: dict[str, str] = {}
+    staged: dict[int, list[StagedItem]] = defaultdict(list)
+    invalid: list[tuple[int, Invalid]] = []
+    for position, item in enumerate(items):
+        if isinstance(item, Invalid):
+            invalid.append((position, item))
+            continue
+        translated = item.translate(batch)
+        event = translated.source_event
+        if event not in hash_leads:
+            hash_leads[event] = reduce(lengthened, (batch.tenant, batch.source, event), "")
+        contents = encode_content(translated)
+        hashed = contents if translated.timed else encode_content(replace(translated, occurred_at=0))
+        key = longer_key(tenant, translated.subject)
+        home = partition_of(key, partitions)
+        entry = StagedItem(
+            position,
+            translated.kind,
+            False,
+            hash_after(hash_leads[event], translated.event_id),
+            content_hash(hashed),
+            key,
+            contents,
+            transactions_of(translated) if translated.kind is Kind.GAME_TRANSACTION else [],
+        )
+        staged[home].append(entry)
+        if translated.kind is Kind.GAME:
+            for other in range(partitions):
+                if other != home:
+                    staged[other].append(replace(entry, lookup_only=True))
+    return staged, invalid
+
+
+def _parts(items: Iterable[StagedItem]) -> Iterator[list[StagedItem]]:
+    part: list[StagedItem] = []
+    room = PART_BYTES
+    for item in items:
+        if len(part) == PART_ITEMS or room <= 0:
+            yield part
+            part, room = [], PART_BYTES
+        part.append(item)
+        room -= sum(map(len, item.contents))
+    yield part
+
+
+def _announced(headers: Mapping[str, bytes]) -> int:
+    text = headers.get("invalid", b"")
+    return int(text) if text.isdigit() and len(text) < 10 else 0
+
+
+def reject(place: Place, batch: Batch, position: int) -> Record:
+    """The fields of a reject that say where it came from."""
+    return {
+        "reject_id": f"{place.id}-{position}",
+        "tenant": batch.tenant,
+        "source": batch.source,
+        "batch_id": batch.batch_id,
+        "received_at": batch.received_at,
+        "position": position,
+        "raw_partition": place.raw_partition,
+        "raw_offset": place.raw_offset,
+        "stage": place.stage,
+    }
+
+
+def outcome(place: Place, batch: Batch) -> Record:
+    """An outcome that has counted nothing yet."""
+    return {
+        "outcome_id": place.id,
+        "tenant": batch.tenant,
+        "source": batch.source,
+        "batch_id": batch.batch_id,
+        "received_at": batch.received_at,
+        "raw_partition": place.raw_partition,
+        "raw_offset": place.raw_offset,
+        "stage": place.stage,
+        "received": 0,
+        "accepted": 0,
+        "duplicate": 0,
+        "conflict": 0,
+        "rejected": 0,
+    }

@@ -1,0 +1,1 @@
+"""A partition and its tables in RocksDB, recovered from their changelogs."""

@@ -1,0 +1,1 @@
+"""Bytes on the wire: Avro, JSON text, money. Pure."""

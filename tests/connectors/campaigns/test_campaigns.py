@@ -1,0 +1,417 @@
+"""Every example campaign, live and over history, against plain Python over what was posted."""
+
+import asyncio
+import json
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from connectors.campaigns import evaluation
+from connectors.campaigns.definition import Definition, load
+from connectors.campaigns.rates import import_rates
+from connectors.cli.main import main
+from connectors.clickhouse.query import query
+from connectors.demo.day import FASTTRACK, NATIVE, Post, day
+from connectors.demo.feed import feed
+from connectors.demo.run import accounts, demo_keys, is_balanced
+from connectors.edge.tenants import Registry
+from connectors.local.stack import Stack, on_any_ports
+from streams.settings import Settings
+from tests.connectors.campaigns import oracle
+from tests.faults.harness import wait_until
+
+EXAMPLES = sorted((Path(evaluation.__file__).parent / "examples").glob("*.yaml"))
+RATES = """day,base,quote,rate,source
+2026-03-01,SEK,EUR,0.087654321987654321,central bank
+2026-03-14,SEK,EUR,0.0891,central bank
+2026-03-15,SEK,EUR,0.5,central bank
+2026-02-01,USD,EUR,0.92,central bank
+2026-02-01,EUR,USD,1.08695,central bank
+"""
+
+
+def extra() -> list[Post]:
+    """What a day lacks: ties, rollbacks of wins, late wins, foreign money, players who may not."""
+    native: list[Any] = []
+    fasttrack: list[Any] = []
+
+    def play(event: str, player: str, n: int, amount: str, at: str, **more: Any) -> None:
+        data = {
+            "unique_id": f"x-{player}-{n}-{event}", "timestamp": at, "player_id": player,
+            "game_id": "x-game", "round_id": f"x-{player}-{n}", "amount": Decimal(amount),
+            "currency": "EUR", "is_win": event == "win", "is_bonus": False,
+        }  # fmt: skip
+        native.append({"event": "gameround", "data": data | more})
+
+    def about(player: str, at: str, **known: Any) -> None:
+        data = {"unique_id": f"x-{player}-{at}", "timestamp": at, "player_id": player}
+        native.append({"event": "player", "data": data | known})
+
+    game: dict[str, Any] = {"unique_id": "x-game", "timestamp": "2026-03-01T00:00:00"}
+    game |= {
+        "game_id": "x-game",
+        "name": "X",
+        "provider": "Halcyon",
+        "categories": ["slots"],
+        "features": ["free spins"],
+    }
+    native.append({"event": "game", "data": game})
+    for number, player in enumerate(("x-tie-a", "x-tie-b", "x-tie-c")):
+        about(player, "2026-03-14T01:00:00", country="FI", tags=["vip"], consent_email=True)
+        for n in range(3):  # the same scores, reached at different times; c exactly when b does
+            at = f"2026-03-14T1{min(number, 1)}:00:0{n}"
+            play("bet", player, n, "700.000000000000000001", at)
+            play("win", player, n, "5600.000000000000000008", at)
+    about("x-blocked", "2026-03-14T01:00:00", country="FI", is_blocked=True)
+    about("x-freed", "2026-03-14T01:00:00", country="FI", is_blocked=True)
+    about("x-freed", "2026-03-14T02:00:00", is_blocked=False)
+    for player in ("x-blocked", "x-freed", "x-unknown"):
+        play("bet", player, 1, "5000", "2026-03-14T12:00:00")
+        play("win", player, 1, "9000", "2026-03-21T12:00:00")  # a week late
+    play("bet", "x-edge", 1, "900", "2026-03-13T23:59:59.999999")
+    play("bet", "x-edge", 2, "901", "2026-03-14T00:00:00")
+    play("bet", "x-edge", 3, "902", "2026-03-15T00:00:00")
+    play("bet", "x-foreign", 1, "3333.33", "2026-03-14T12:00:00", currency="SEK")
+    play("bet", "x-foreign", 2, "1", "2026-03-14T12:00:00", currency="GBP")  # has no rate
+    play("win", "x-orphan", 1, "77", "2026-03-14T12:00:00")  # a win whose bet never comes
+    play("bet", "x-bonus", 1, "4000", "2026-03-14T12:00:00", is_bonus=True)
+    for day_, n in (("14", 1), ("14", 2), ("15", 3)):
+        login = {
+            "unique_id": f"x-{n}",
+            "timestamp": f"2026-03-{day_}T20:00:0{n}",
+            "player_id": "x-tie-a",
+        }
+        native.append({"event": "login", "data": login})
+
+    def casino(kind: str, player: str, n: int, amount: str, hour: int) -> None:
+        data = {
+            "unique_id": f"y-{player}-{n}-{kind}", "timestamp": f"2026-03-14T{hour:02}:00:00Z",
+            "user_id": player, "game_id": "y-game", "round_id": f"y-{player}-{n}", "type": kind,
+            "amount": Decimal(amount), "currency": "SEK", "bonus_wager_amount": 0,
+        }  # fmt: skip
+        fasttrack.append({"event": "realtime-casino", "data": data})
+
+    registration = {
+        "unique_id": "y-1", "timestamp": "2026-03-14T00:30:00Z", "user_id": "y-undone", "country": "SE",
+        "currency": "SEK", "username": "y",
+        "registration_date": "2026-01-01T00:00:00Z", "gender": None, "consent_email": True,
+        "segmentation_isPromoBanned": False,
+    }  # fmt: skip
+    fasttrack.append({"event": "realtime-registration", "data": registration})
+    for n in range(12):
+        casino("bet", "y-undone", n, "1", 3)
+        casino("win", "y-undone", n, "9.5", 4)
+    casino("rollbackwin", "y-undone", 0, "9.5", 5)
+    casino("rollbackbet", "y-undone", 1, "1", 5)
+    casino("rollbackbet", "y-undone", 50, "1", 5)  # comes before its bet
+    casino("bet", "y-undone", 50, "1", 2)
+    return [
+        Post("aurora", NATIVE, _json(native), len(native), 0),
+        Post("borealis", FASTTRACK, _json(fasttrack), len(fasttrack), 0),
+    ]
+
+
+def _json(items: list[Any]) -> bytes:
+    import msgspec
+
+    return msgspec.json.Encoder(decimal_format="number").encode({"items": items})
+
+
+@dataclass
+class History:
+    """A line that was fed in two parts: what was posted, when, and what was shown live in between."""
+
+    settings: Settings
+    posts: tuple[list[Post], list[Post]]
+    moments: tuple[datetime, datetime]
+    live: dict[str, evaluation.Result]
+
+
+@pytest.fixture(scope="module")
+def history(tmp_path_factory: pytest.TempPathFactory) -> Iterator[History]:
+    """A day in two parts, each settled before its moment."""
+    home = tmp_path_factory.mktemp("campaigns")
+    settings = on_any_ports(Settings(data_dir=home))
+    posts = day(seed=21, events=4_000)
+    parts = posts[: len(posts) // 2], [*extra(), *posts[len(posts) // 2 :]]
+    file = home / "rates.csv"
+    file.write_text(RATES)
+    with Stack(settings, in_memory=True) as stack:
+        keys = demo_keys(Registry(stack.settings.tenants_home))
+        import_rates(stack.settings, file)
+        first = _post(stack, keys, parts[0])
+        live = {
+            path.stem: evaluation.evaluate(stack.settings, load(path).campaign) for path in EXAMPLES
+        }
+        second = _post(stack, keys, parts[1])
+        yield History(stack.settings, parts, (first, second), live)
+
+
+def _post(stack: Stack, keys: dict[str, str], posts: list[Post]) -> datetime:
+    before = sum(account["received"] for account in accounts(stack.settings).values())
+    asyncio.run(feed(stack.edge_url, keys, posts))
+    due = before + sum(post.items for post in posts)
+
+    def settled() -> bool:
+        now = accounts(stack.settings).values()
+        return sum(account["received"] for account in now) >= due and all(map(is_balanced, now))
+
+    wait_until(settled, "the posts in ClickHouse", 120)
+    return datetime.now(UTC)
+
+
+def rates() -> dict[tuple[str, str], list[tuple[str, Decimal]]]:
+    found: dict[tuple[str, str], list[tuple[str, Decimal]]] = {}
+    for row in RATES.splitlines()[1:]:
+        since, base, quote, rate, _ = row.split(",")
+        found.setdefault((base, quote), []).append((since, Decimal(rate)))
+    return found
+
+
+def plain(result: evaluation.Result, *, timed: bool) -> list[tuple[Any, ...]]:
+    return [
+        (*s[:3], s.reached_at if timed else None, *s[4:])
+        for s in result.standings
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_gives_what_plain_python_gives(path: Path, history: History) -> None:
+    campaign = load(path).campaign
+    timed = campaign.measure != "custom_events"  # Gameball sends no time
+    posts: list[Post] = []
+    for part, moment in zip(history.posts, history.moments, strict=True):
+        posts += part
+        result = evaluation.evaluate(history.settings, campaign, as_of=moment)
+        due = [
+            (*row[:3], row[3] if timed else None, *row[4:])
+            for row in oracle.standings(path, oracle.books(posts), rates())
+        ]
+        if not timed:  # then who is before whom among equals is the line's to know
+            due = sorted((0, *row[1:]) for row in due)
+            found = sorted((0, *row[1:]) for row in plain(result, timed=False))
+        assert (plain(result, timed=True) if timed else found) == due
+        assert result.unsettled == 0
+    assert due, "nobody has a score: the example shows nothing"
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_a_backtest_equals_what_was_shown_live(path: Path, history: History) -> None:
+    live = history.live[path.stem]
+    campaign = load(path).campaign
+    again = evaluation.backtest(history.settings, campaign, campaign.period, live.as_of)
+    assert again == live
+
+
+def test_the_extra_cases_are_in_the_results(history: History) -> None:
+    """Ties, a freed and a blocked player, late wins, a rollback: each where it should be."""
+
+    def of(name: str) -> dict[str, evaluation.Standing]:
+        path = next(path for path in EXAMPLES if path.stem == name)
+        result = evaluation.evaluate(history.settings, load(path).campaign)
+        return {standing.player_id: standing for standing in result.standings}
+
+    race = of("turnover-race")
+    assert race["x-freed"].score == race["x-unknown"].score == 5000
+    assert "x-blocked" not in race
+    assert "x-bonus" not in race
+    assert [race[f"x-tie-{c}"].rank - race["x-tie-a"].rank for c in "abc"] == [0, 1, 2]
+    assert race["x-foreign"].score == Decimal("3333.33") * Decimal("0.0891")
+    assert race["x-edge"].score == 901
+    multiplier = of("best-multiplier")
+    assert len({multiplier[f"x-tie-{c}"].prize for c in "abc"}) == 1
+    assert of("multiplier-hunt")["y-undone"].score == 10  # one win and one bet of twelve taken back
+    assert of("vip-login")["x-tie-a"].score == 2
+
+
+def test_a_result_is_stored_with_what_reproduces_it(history: History) -> None:
+    path = next(path for path in EXAMPLES if path.stem == "turnover-race")
+    definition: Definition = load(path)
+    result = evaluation.evaluate(history.settings, definition.campaign, history.moments[0])
+    run_id = evaluation.store(history.settings, definition, result)
+    rows = evaluation.rows(
+        history.settings,
+        "SELECT rank, player_id, toString(score) AS score, toString(prize) AS prize "
+        f"FROM campaign_results WHERE run_id = '{run_id}' ORDER BY rank",
+    )
+    assert [
+        (int(r["rank"]), r["player_id"], Decimal(r["score"]), Decimal(r["prize"])) for r in rows
+    ] == [(s.rank, s.player_id, s.score, s.prize) for s in result.standings]
+    [run] = evaluation.rows(history.settings, f"SELECT * FROM campaign_runs WHERE run_id = '{run_id}'")
+    assert run["definition_sha256"] == definition.campaign.sha256
+    assert run["definition"] == path.read_text()
+    stored = datetime.fromisoformat(run["as_of"]).replace(tzinfo=UTC)
+    assert (
+        evaluation.evaluate(history.settings, definition.campaign, stored).standings == result.standings
+    )
+
+
+def test_explain_gives_a_verdict_on_everything_of_a_player(history: History) -> None:
+    path = next(path for path in EXAMPLES if path.stem == "turnover-race")
+    campaign = load(path).campaign
+
+    def verdicts(player: str) -> list[str]:
+        return [entry.verdict for entry in evaluation.explain(history.settings, campaign, player)]
+
+    assert verdicts("x-edge") == ["outside the period", "counts", "outside the period"]
+    assert verdicts("x-blocked") == ["player: blocked"]
+    assert verdicts("x-foreign") == ["counts", "no rate"]
+    assert verdicts("x-bonus") == ["bonus money"]
+    assert verdicts("x-orphan") == ["no bet"]
+    top = evaluation.evaluate(history.settings, campaign).standings[0]
+    counted = [
+        entry
+        for entry in evaluation.explain(history.settings, campaign, top.player_id)
+        if entry.verdict == "counts"
+    ]
+    assert (len(counted), sum(entry.amount for entry in counted)) == (top.entries, top.score)
+
+
+def test_compare_says_who_wins_and_loses_by_a_change(history: History, tmp_path: Path) -> None:
+    path = next(path for path in EXAMPLES if path.stem == "turnover-race")
+    narrower = tmp_path / "narrower.yaml"
+    narrower.write_text(path.read_text().replace("money: real", "money: real\n  games: [x-game]"))
+    found = evaluation.compare(history.settings, load(path).campaign, load(narrower).campaign)
+    before = {s.player_id for s in found.before.standings if s.prize}
+    after = {s.player_id for s in found.after.standings if s.prize}
+    assert (set(found.lost), set(found.gained), set(found.kept)) == (
+        before - after,
+        after - before,
+        before & after,
+    )
+    assert found.lost
+
+
+def test_the_commands_say_the_same(history: History, tmp_path: Path) -> None:
+    path = str(next(path for path in EXAMPLES if path.stem == "turnover-race"))
+    environment = Stack(history.settings).environment
+
+    def run(*arguments: str, status: int = 0) -> str:
+        result = CliRunner().invoke(main, ["campaign", *arguments], env=environment)
+        assert result.exit_code == status, result.output
+        return result.output
+
+    shown = run("leaderboard", path, "--top", "3")
+    assert "x-freed" in shown
+    moment = shown.split("as of ")[1].split(";")[0]
+    again = run("backtest", path, "--top", "3", "--as-of", moment)
+    assert again == shown
+    assert "stored as run" in run("evaluate", path)
+    assert "row_number() OVER (ORDER BY score DESC" in run("evaluate", path, "--sql")
+    assert "outside the period" in run("explain", path, "x-edge")
+    assert "win under both" in run("compare", path, path)
+    assert json.loads(run("schema"))["properties"]["measure"]["enum"]
+    later = run("backtest", path, "--from", "2026-03-15", "--to", "2026-03-16")
+    assert "x-edge" in later
+    assert "x-freed" not in later
+    wrong = tmp_path / "wrong.yaml"
+    text = Path(path).read_text()
+    wrong.write_text(text.replace("money: real", "money: real\n  games: [x-game, nobody-knows]"))
+    assert f"{wrong}:8: counts.games.1: nobody-knows is unknown" in run("check", str(wrong), status=1)
+    assert "GBP" not in run("check", path, status=1)  # says how many, and how to mend it
+    assert "rates import" in run("check", path, status=1)
+    assert "ends before it begins" in run("backtest", path, "--to", "2026-01-01", status=1)
+
+
+@pytest.mark.parametrize("reporting", ["", "EUR"])
+def test_kpis_are_what_plain_python_adds_up(reporting: str, history: History) -> None:
+    play: dict[tuple[Any, ...], list[Any]] = defaultdict(lambda: [0, 0, set(), Decimal(0), Decimal(0)])
+    cash: dict[tuple[Any, ...], list[Any]] = defaultdict(lambda: [0, Decimal(0), 0])
+    for tenant, found in oracle.books([*history.posts[0], *history.posts[1]]).items():
+        for (player, round_id), plays in found.plays.items():
+            entry = oracle.round_of(round_id, plays, real=False)
+            at = min(play["key"][0] for play in plays)
+            rate = day_rate(entry.currency, reporting, at)
+            row = play[tenant, f"{at:%Y-%m-%d}", reporting or entry.currency]
+            if rate is None:
+                row[1] += 1
+                continue
+            row[0] += 1
+            row[2].add(player)
+            row[3] += oracle.cut(entry.amount * rate)
+            row[4] += oracle.cut(entry.payout * rate)
+        firsts: set[str] = set()
+        for (player, _), states in sorted(found.deposits.items(), key=lambda e: e[1][0]["key"]):
+            first = min(states, key=lambda state: state["key"])
+            rate = day_rate(first["currency"], reporting, first["key"][0])
+            row = cash[tenant, f"{first['key'][0]:%Y-%m-%d}", reporting or first["currency"]]
+            if rate is not None:
+                row[0] += 1
+                row[1] += oracle.cut(Decimal(first["amount"]) * rate)
+            row[2] += player not in firsts
+            firsts.add(player)
+
+    rows = evaluation.rows(
+        history.settings,
+        "SELECT tenant, toString(toDate(period)) AS day, currency, rounds, unconverted_rounds, "
+        "active_players, toString(turnover) AS turnover, toString(paid_out) AS paid_out "
+        f"FROM kpi_play(grain = 'day', by = 'tenant', reporting = '{reporting}')",
+    )
+    assert {
+        (r["tenant"], r["day"], r["currency"]): (
+            int(r["rounds"]), int(r["unconverted_rounds"]), int(r["active_players"]),
+            Decimal(r["turnover"]), Decimal(r["paid_out"]),
+        )
+        for r in rows
+    } == {key: (row[0], row[1], len(row[2]), row[3], row[4]) for key, row in play.items()}  # fmt: skip
+    rows = evaluation.rows(
+        history.settings,
+        "SELECT tenant, toString(toDate(period)) AS day, currency, deposits, first_time_depositors, "
+        "toString(deposited) AS deposited "
+        f"FROM kpi_cash(grain = 'day', by = 'tenant', reporting = '{reporting}')",
+    )
+    assert {
+        (r["tenant"], r["day"], r["currency"]): (
+            int(r["deposits"]), Decimal(r["deposited"]), int(r["first_time_depositors"])
+        )
+        for r in rows
+    } == {key: tuple(row) for key, row in cash.items()}  # fmt: skip
+
+
+def day_rate(base: str, quote: str, at: datetime) -> Decimal | None:
+    if quote in ("", base):
+        return Decimal(1)
+    day = f"{at.astimezone(UTC):%Y-%m-%d}"
+    known = [rate for since, rate in sorted(rates().get((base, quote), [])) if since <= day]
+    return known[-1] if known else None
+
+
+def test_a_late_win_changes_the_standings_within_the_line_s_latency(history: History) -> None:
+    path = next(path for path in EXAMPLES if path.stem == "best-multiplier")
+    campaign = load(path).campaign
+    before = evaluation.evaluate(history.settings, campaign)
+    keys = demo_keys(Registry(history.settings.tenants_home))
+    late = {
+        "unique_id": "x-late", "timestamp": "2026-03-20T00:00:00", "player_id": "x-edge",
+        "game_id": "x-game", "round_id": "x-x-edge-2", "amount": 901_000, "currency": "EUR",
+        "is_win": True, "is_bonus": False,
+    }  # fmt: skip
+    item = {"items": [{"event": "gameround", "data": late}]}
+    url = f"http://{history.settings.edge_host}:{history.settings.edge_port}"
+    asyncio.run(feed(url, keys, [Post("aurora", NATIVE, json.dumps(item).encode(), 1, 0)]))
+
+    def leads() -> bool:
+        return evaluation.evaluate(history.settings, campaign).standings[0].player_id == "x-edge"
+
+    wait_until(leads, "the late win in the standings", 60)
+    assert evaluation.evaluate(history.settings, campaign, before.as_of) == before
+
+
+def test_rates_of_a_later_import_hold_from_then_on(history: History, tmp_path: Path) -> None:
+    path = next(path for path in EXAMPLES if path.stem == "biggest-win")
+    campaign = load(path).campaign
+    before = evaluation.evaluate(history.settings, campaign)
+    file = tmp_path / "corrected.csv"
+    file.write_text("day,base,quote,rate\n2026-03-14,SEK,EUR,0.2\n")
+    assert import_rates(history.settings, file, source="correction") == 1
+    after = evaluation.evaluate(history.settings, campaign, datetime.now(UTC) + timedelta(seconds=1))
+    assert after.standings[0].score > before.standings[0].score
+    assert evaluation.evaluate(history.settings, campaign, before.as_of) == before
+    assert "correction" in query(history.settings, "SELECT DISTINCT source FROM rates", "csv")

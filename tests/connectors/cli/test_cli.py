@@ -1,0 +1,85 @@
+"""The command line: tenants, settings and mistakes, as a person meets them."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from connectors.cli.main import main
+from connectors.clickhouse.migrate import HERE
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.setenv("ROUNDHOUSE_DATA_DIR", str(tmp_path))
+
+    def invoke(*arguments: str) -> Result:
+        return CliRunner().invoke(main, arguments)
+
+    return invoke
+
+
+def test_a_tenants_life(run: Run) -> None:
+    key = run("tenant", "add", "acme", "--channel-merging").output.strip()
+    second = run("tenant", "rotate", "acme").output.strip()
+    assert key.startswith("rh_")
+    listed = run("tenant", "list").output
+    assert "acme  channel-merging=on  campaigns=on" in listed
+    assert f"key {key.split('_')[1]}" in listed
+    assert key not in listed
+    assert run("tenant", "revoke", "acme", key.split("_")[1]).exit_code == 0
+    assert key.split("_")[1] not in run("tenant", "list").output
+    assert second.split("_")[1] in run("tenant", "list").output
+    run("tenant", "set", "acme", "--no-campaigns", "--no-channel-merging")
+    assert "acme  channel-merging=off  campaigns=off" in run("tenant", "list").output
+
+
+def test_mistakes_get_one_clear_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "there is no tenant acme" in run("tenant", "rotate", "acme").output
+    assert "say what to set" in run("tenant", "set", "acme").output
+    monkeypatch.setenv("ROUNDHOUSE_EDGE_PORT", "http")
+    result = run("tenant", "list")
+    assert result.exit_code == 1
+    assert "ROUNDHOUSE_EDGE_PORT: Input should be a valid integer" in result.output
+
+
+def test_no_broker_says_how_to_get_one(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROUNDHOUSE_KAFKA_BOOTSTRAP", "127.0.0.1:1")
+    monkeypatch.setattr("streams.kafka.clients.BROKER_WITHIN_S", 0.1)
+    result = run("topics")
+    assert "no Kafka broker at 127.0.0.1:1" in result.output
+    assert "roundhouse up" in result.output
+
+
+def test_health_of_what_never_ran(run: Run) -> None:
+    result = run("health", "worker")
+    assert result.exit_code == 1
+    assert "no worker named worker has run" in result.output
+
+
+def test_sql_without_a_stack_opens_chdb_itself(tmp_path: Path) -> None:
+    def call(*arguments: str) -> tuple[int, str]:
+        """In a process of its own: chDB serves one directory a process."""
+        result = subprocess.run(
+            [sys.executable, "-m", "connectors.cli", *arguments],
+            env=os.environ | {"ROUNDHOUSE_DATA_DIR": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return result.returncode, result.stdout or result.stderr
+
+    names = "".join(f"{path.name}\n" for path in sorted(HERE.glob("*.sql")))
+    assert call("migrate") == (0, names)
+    assert call("migrate") == (0, "nothing to do\n")
+    assert call("sql", "SELECT count() AS n FROM rounds", "--format", "csv") == (0, '"n"\n0\n')
+    status, refused = call("sql", "DROP TABLE rounds_rows")
+    assert (status, "ask one question" in refused) == (1, True)
+    status, wrong = call("sql", "SELECT nothing FROM nowhere")
+    assert (status, "nowhere" in wrong) == (1, True)

@@ -1,0 +1,30 @@
+"""What a owned writes to its changelog."""
+
+import os
+
+from streams.kafka.schema_ids import frames
+from streams.settings import Settings
+from streams.state.owned_partition import Position, _window_puts, changelog_records
+from streams.wire.avro import codec
+
+
+def test_puts_of_a_large_chunk_go_into_several_records_with_the_position_in_the_last() -> None:
+    puts = {os.urandom(17): os.urandom(150) for _ in range(20_000)}
+    position = Position(41, {2: (7, 1)})
+    records = changelog_records(puts, position)
+    assert 4 < len(records) < 10
+    assert max(map(len, records)) < 800_000
+    assert [codec("window-changes").decode(record)["position"] for record in records] == [
+        *[None] * (len(records) - 1),
+        position.record(),
+    ]
+    frame = frames(Settings())["window-changes"]
+    recovered: dict[bytes, bytes] = {}
+    for record in records:
+        recovered |= _window_puts(None, frame + record)
+    assert {key: value for key, value in recovered.items() if key != b"\x00position"} == puts
+
+
+def test_a_record_without_puts_carries_the_position() -> None:
+    [record] = changelog_records({}, Position(3, {}))
+    assert codec("window-changes").decode(record)["position"]["staged_offset"] == 3

@@ -1,0 +1,159 @@
+"""What a table keeps, and when a window forgets."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from streams.errors import StateDamaged, StateMismatch
+from streams.state.table import Table, Window, filling
+
+WEEK = 7 * 86_400
+
+
+def test_a_table_that_is_opened_again_and_compacted_keeps_everything(tmp_path: Path) -> None:
+    for n in range(12):  # every fourth flush is compacted
+        table = Table(tmp_path, "cluster")
+        assert table.offset == n
+        table.write({b"key-%d" % n: b"value-%d" % n, b"shared": b"%d" % n}, n + 1, 0.0)
+        table.close()
+    table = Table(tmp_path, "cluster")
+    table._db.compact_range(None, None)
+    assert table.get_many([b"key-%d" % n for n in range(12)]) == [b"value-%d" % n for n in range(12)]
+    assert table.get_many([b"shared", b"unknown"]) == [b"11", None]
+    table.close()
+    with pytest.raises(StateMismatch):
+        Table(tmp_path, "another")
+
+
+def test_a_window_remembers_for_at_least_its_length_and_forgets_after_twice_that(
+    tmp_path: Path,
+) -> None:
+    #   generation:  |100                |100 + week         |100 + 2 weeks
+    #   written:      a             b    c                    d
+    window = Window(tmp_path, "cluster", WEEK)
+    window.write({b"a": b"1", b"both": b"1"}, 1, 100)
+    window.write({b"b": b"1"}, 2, 99 + WEEK)
+    window.write({b"c": b"1", b"both": b"2"}, 3, 100 + WEEK)
+    assert window.get_many([b"a", b"b", b"c", b"both", b"d"]) == [b"1", b"1", b"1", b"2", None]
+    window.close()
+
+    window = Window(tmp_path, "cluster", WEEK)
+    assert (window.get(b"a"), window.offset) == (b"1", 3)
+    window.write({b"e": b"1"}, 4, 98 + 2 * WEEK)
+    assert window.get(b"b") == b"1"  # a second younger than the window
+    window.write({b"d": b"1"}, 5, 100 + 2 * WEEK)
+    assert window.get_many([b"a", b"b", b"c", b"both", b"d"]) == [None, None, b"1", b"2", b"1"]
+    assert {entry.name for entry in tmp_path.iterdir()} == {str(100 + WEEK), str(100 + 2 * WEEK)}
+    window.close()
+
+
+def test_a_longer_or_shorter_window_forgets_nothing_too_early(tmp_path: Path) -> None:
+    for days, at_days, known in [(7, 10, []), (35, 20, [b"10"]), (14, 30, [b"20"])]:
+        window = Window(tmp_path, "cluster", days * 86_400)
+        window.write({b"%d" % at_days: b"x"}, 1, at_days * 86_400)
+        assert [window.get(key) for key in known] == [b"x"] * len(known)
+        window.close()
+
+
+def test_what_is_filled_in_is_there_afterwards_the_newest_of_each_key(tmp_path: Path) -> None:
+    window = Window(tmp_path / "window", "cluster", WEEK)
+    window.write({b"before": b"1", b"both": b"1"}, 1, 100)
+    keys = [b"%d" % (n * 7919 % 200_000) for n in range(200_000)]  # not in their order
+    with filling(window):
+        for n, start in enumerate(range(0, len(keys), 10_000), 2):
+            window.write({key: key * 20 for key in keys[start : start + 10_000]}, n, 200 + WEEK)
+        window.write({b"both": b"2", b"17": b"new"}, 99, 200 + WEEK)
+    for _ in range(2):
+        asked = [b"before", b"both", b"17", *keys[:100], keys[-1], b"unknown"]
+        found = [b"1", b"2", b"new", *[key * 20 for key in keys[:100]], keys[-1] * 20, None]
+        assert (window.get_many(asked), window.offset) == (found, 99)
+        window.write({b"after": b"1"}, 99, 300 + WEEK)
+        window.close()
+        window = Window(tmp_path / "window", "cluster", WEEK)
+    assert window.get(b"after") == b"1"
+    window.close()
+
+
+def test_a_clock_that_goes_back_hides_nothing(tmp_path: Path) -> None:
+    window = Window(tmp_path, "cluster", WEEK)
+    window.write({b"a": b"new"}, 1, 5 * WEEK)
+    window.write({b"a": b"newer"}, 2, 1 * WEEK)
+    assert (window.get(b"a"), window.offset) == (b"newer", 2)
+    window.close()
+
+
+def crash_image(path: Path, to: Path) -> Path:
+    """What a process that is killed now leaves on the disk."""
+    shutil.copytree(path, to)
+    return to
+
+
+def test_a_crash_after_a_new_generation_reached_the_disk_loses_nothing_of_the_one_before(
+    tmp_path: Path,
+) -> None:
+    window = Window(tmp_path / "window", "cluster", WEEK)
+    window.write({b"a": b"1"}, 1, 100)
+    window.write({b"b": b"1"}, 2, 100 + WEEK)
+    window._generations[100 + WEEK].flush()
+    found = Window(crash_image(tmp_path / "window", tmp_path / "crashed"), "cluster", WEEK)
+    assert (found.offset, found.get_many([b"a", b"b"])) == (2, [b"1", b"1"])
+    found.close()
+    window.close()
+
+
+def test_a_window_that_lost_a_generation_is_damaged_and_one_that_dropped_it_is_not(
+    tmp_path: Path,
+) -> None:
+    window = Window(tmp_path / "window", "cluster", WEEK)
+    for n in range(3):
+        window.write({b"%d" % n: b"1"}, n, 100 + n * WEEK)
+    crashed = crash_image(tmp_path / "window", tmp_path / "crashed")
+    window.close()
+    found = Window(crashed, "cluster", WEEK)
+    assert found.get_many([b"0", b"1", b"2"]) in ([None, b"1", b"1"], [None, b"1", None])
+    found.close()
+
+    shutil.rmtree(tmp_path / "window" / str(100 + WEEK))
+    with pytest.raises(StateDamaged, match="is gone"):
+        Window(tmp_path / "window", "cluster", WEEK)
+
+
+@pytest.mark.parametrize("harm", ["truncated", "flipped", "deleted"])
+def test_damaged_files_are_noticed_when_opened_or_read_and_from_then_on(
+    harm: str, tmp_path: Path
+) -> None:
+    keys = [b"key-%05d" % n for n in range(20_000)]
+    table = Table(tmp_path, "cluster")
+    table.write({key: key * 10 for key in keys}, 1, 0.0)
+    table.close()
+    (file,) = tmp_path.glob("*.sst")
+    content = bytearray(file.read_bytes())
+    file.unlink()
+    if harm != "deleted":
+        content[len(content) // 3] ^= 0xFF
+        file.write_bytes(content if harm == "flipped" else content[: len(content) // 2])
+
+    def read() -> None:
+        table = Table(tmp_path, "cluster")
+        try:
+            table.get_many(keys)
+        finally:
+            table.close()
+
+    with pytest.raises(StateDamaged):
+        read()
+    with pytest.raises(StateDamaged):
+        Table(tmp_path, "cluster")
+
+
+def test_a_table_that_is_opened_again_has_its_filters_and_the_shared_cache(tmp_path: Path) -> None:
+    for number in range(3):
+        table = Table(tmp_path, "cluster")
+        table.write({b"%d" % number: b"value"}, number, 0.0)
+        table.flush()
+        options = max(tmp_path.glob("OPTIONS-*")).read_text()
+        assert "filter_policy=bloomfilter" in options
+        assert "memtable_whole_key_filtering=true" in options
+        assert table._db.property_int_value("rocksdb.block-cache-capacity") == 128 << 20
+        table.close()
