@@ -10,7 +10,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 from setuptools import Distribution, Extension
 from setuptools.errors import CCompilerError, ExecError, PlatformError
 
-SOURCE = Path("streams", "_encode.pyx")
+SOURCE = Path("streams", "wire", "_encode.pyx")
 
 
 class CustomBuildHook(BuildHookInterface[Any]):
