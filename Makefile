@@ -22,7 +22,7 @@ $(VENV)/ready: pyproject.toml hatch_build.py streams/wire/_encode.pyx
 	@echo "  dependencies, and the compiled encoder where there is a C compiler"
 	@$(BIN)/pip install --quiet --editable . --group dev
 	@echo "Installed."
-	touch $@
+	@touch $@
 
 demo: $(VENV)/ready ## Feed a casino day through the whole line and show what comes out.
 	$(BIN)/roundhouse demo

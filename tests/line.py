@@ -10,6 +10,7 @@ from typing import Any
 
 from streams.core import profile as profiles
 from streams.core import round as rounds
+from streams.core.accounting import encode_outcome, encode_reject
 from streams.core.event import Batch, Kind, to_json
 from streams.core.profile import Profile
 from streams.records.raw_batch import RawRecord, headers_of
@@ -59,9 +60,9 @@ class Line:
         for partition, groups in translation.groups.items():
             self.staged[partition].extend(groups)
         for reject in translation.rejects:
-            self._keep("rejects", codec("reject").encode(reject))
+            self._keep("rejects", encode_reject(reject))
         for outcome in translation.outcomes:
-            self._keep("outcomes", codec("outcome").encode(outcome))
+            self._keep("outcomes", encode_outcome(outcome))
 
     def settle(self) -> None:
         """Processes what is staged, all of a partition as one chunk."""

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
 from confluent_kafka import KafkaError, Message
 
+from streams.core.accounting import encode_outcome, encode_reject
 from streams.errors import DeliveryFailed, InputGap, TooManyRejects
 from streams.kafka.clients import idempotent_producer
 from streams.records.raw_batch import RawRecord
@@ -24,8 +25,6 @@ log = logging.getLogger(__name__)
 FLUSH_WITHIN_S = 60.0
 _CHUNK_BYTES = 700_000
 _STAGED = codec("staged-chunk")
-_REJECT = codec("reject")
-_OUTCOME = codec("outcome")
 
 
 class Translate:
@@ -65,7 +64,7 @@ class Translate:
         chunks: dict[int, _Chunk] = {}
         for record in records:
             translation = translate(record, self.settings.partitions)
-            received = sum(outcome["received"] for outcome in translation.outcomes)
+            received = sum(outcome.received for outcome in translation.outcomes)
             self._share.add(received, translation.unexpected)
             for partition, groups in translation.groups.items():
                 chunk = chunks.setdefault(partition, _Chunk())
@@ -74,11 +73,11 @@ class Translate:
                         self._send(STAGED, "staged-chunk", partition, None, chunk.take())
             home = record.partition % self.settings.partitions
             for reject in translation.rejects:
-                key = reject["tenant"].encode()
-                self._send(REJECTS, "reject", home, key, _REJECT.encode(reject))
+                key = reject.tenant.encode()
+                self._send(REJECTS, "reject", home, key, encode_reject(reject))
             for outcome in translation.outcomes:
-                key = outcome["tenant"].encode()
-                self._send(OUTCOMES, "outcome", home, key, _OUTCOME.encode(outcome))
+                key = outcome.tenant.encode()
+                self._send(OUTCOMES, "outcome", home, key, encode_outcome(outcome))
         for partition, chunk in chunks.items():
             if chunk.groups:
                 self._send(STAGED, "staged-chunk", partition, None, chunk.take())

@@ -13,6 +13,14 @@ import msgspec
 
 from streams.core import profile as profiles
 from streams.core import round as rounds
+from streams.core.accounting import (
+    CountedAt,
+    Outcome,
+    Reason,
+    Reject,
+    encode_outcome,
+    encode_reject,
+)
 from streams.core.event import (
     Kind,
     datums,
@@ -28,13 +36,10 @@ from streams.core.identity import hash_after, lengthened, longer_key
 from streams.core.profile import Profile, game_key, state_key
 from streams.records.staged_chunk import TELLING, Group, StagedItem
 from streams.records.topics import OUTCOMES, REJECTS, ROUNDS
-from streams.stages.translate import Place, outcome, reject
-from streams.wire.avro import Record, codec
+from streams.wire.avro import Record
 
 ID_KEY = b"\x01"
 ROUND_KEY = b"\x02"
-_REJECT = codec("reject")
-_OUTCOME = codec("outcome")
 
 
 class Lookup(Protocol):
@@ -213,17 +218,14 @@ class _Processing:
     def _refuse(self, item: _Item, code: str, message: str) -> None:
         source, staged = item.source, item.staged
         source.tally["conflict"] += 1
-        refused = reject(self._place(source.group), source.batch, staged.position) | {
-            "outcome": "conflict",
-            "code": code,
-            "errors": [{"code": code, "pointer": "", "message": message}],
-            "payload_format": "canonical",
-            "payload": b"\n".join(
-                to_json(staged.kind.contract, decode(staged.kind, datum))
-                for datum in datums(source.head, staged.position, staged.contents)
-            ),
-        }
-        self.effects.outputs[REJECTS].append((source.batch.tenant, _REJECT.encode(refused)))
+        errors = [{"code": code, "pointer": "", "message": message}]
+        payload = b"\n".join(
+            to_json(staged.kind.contract, decode(staged.kind, datum))
+            for datum in datums(source.head, staged.position, staged.contents)
+        )
+        reason = Reason("conflict", code, errors, "canonical", payload)
+        refused = Reject.of(self._counted_at(source.group), source.batch, staged.position, reason)
+        self.effects.outputs[REJECTS].append((source.batch.tenant, encode_reject(refused)))
 
     def _learn(self, item: _Item) -> None:
         """Merges what an event says into its profile; an unknown player comes into being."""
@@ -286,12 +288,11 @@ class _Processing:
     def _emit_outcomes(self) -> None:
         for source in self.sources:
             if any(source.tally.values()):
-                counted = outcome(self._place(source.group), source.batch)
-                datum = _OUTCOME.encode(counted | source.tally)
-                self.effects.outputs[OUTCOMES].append((source.batch.tenant, datum))
+                counted = Outcome.of(self._counted_at(source.group), source.batch, **source.tally)
+                self.effects.outputs[OUTCOMES].append((source.batch.tenant, encode_outcome(counted)))
 
-    def _place(self, group: Group) -> Place:
-        return Place(group.raw_partition, group.raw_offset, "process", self.partition, group.part)
+    def _counted_at(self, group: Group) -> CountedAt:
+        return CountedAt(group.raw_partition, group.raw_offset, "process", self.partition, group.part)
 
 
 def _profile_key(item: _Item) -> str:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
+from streams.core.accounting import CountedAt, Outcome, Reason, Reject
 from streams.core.event import Batch, Kind, encode_content
 from streams.core.identity import (
     content_hash,
@@ -37,15 +38,15 @@ _NOBODY = Batch("", "", "", 0, False, False, None)
 
 
 class Translation(NamedTuple):
-    """What becomes of a raw record. Records are those of the Avro contracts.
+    """What becomes of a raw record.
 
-    ``groups`` by staged partition, in part order. ``outcomes``: one for each request.
-    ``unexpected``: rejects that the edge did not see.
+    ``groups``: those of the contract ``staged-chunk``, by staged partition, in part order.
+    ``outcomes``: one for each request. ``unexpected``: rejects that the edge did not see.
     """
 
     groups: dict[int, list[Record]]
-    rejects: list[Record]
-    outcomes: list[Record]
+    rejects: list[Reject]
+    outcomes: list[Outcome]
     unexpected: int
 
 
@@ -68,25 +69,6 @@ def _wrong_header(error: ValueError) -> str:
     return f"The header {error} is missing or wrong."
 
 
-class Place(NamedTuple):
-    """Where something is counted: a raw record, a stage, and what of the record.
-
-    In translate the part is the number of the request in its record and the partition 0; in process
-    they are those of the group in ``staged``.
-    """
-
-    raw_partition: int
-    raw_offset: int
-    stage: str
-    partition: int
-    part: int
-
-    @property
-    def id(self) -> str:
-        """Of the outcome counted here; a replay makes the same."""
-        return f"{self.raw_partition}-{self.raw_offset}-{self.stage}-{self.partition}-{self.part}"
-
-
 class _Translating:
     """One run of :func:`translate`, request by request."""
 
@@ -94,8 +76,8 @@ class _Translating:
         self.record = record
         self.partitions = partitions
         self.groups: dict[int, list[Record]] = defaultdict(list)
-        self.rejects: list[Record] = []
-        self.outcomes: list[Record] = []
+        self.rejects: list[Reject] = []
+        self.outcomes: list[Outcome] = []
         self.unexpected = 0
 
     def add(self, number: int, request: Request) -> None:
@@ -137,41 +119,33 @@ class _Translating:
 
     def _rejects(
         self, number: int, batch: Batch, body: bytes, invalid: list[tuple[int, Invalid]]
-    ) -> list[Record]:
+    ) -> list[Reject]:
         if not invalid:
             return []
         texts = [] if all(item.text is not None for _, item in invalid) else raw_items(body)
-        return [
-            reject(self._place(number), batch, position)
-            | {
-                "outcome": "rejected",
-                "code": item.errors[0].code,
-                "errors": [error._asdict() for error in item.errors],
-                "payload_format": "item",
-                "payload": texts[position] if item.text is None else item.text,
-            }
-            for position, item in invalid
-        ]
+        at = self._counted_at(number)
+        found = []
+        for position, item in invalid:
+            text = texts[position] if item.text is None else item.text
+            errors = [error._asdict() for error in item.errors]
+            reason = Reason("rejected", item.errors[0].code, errors, "item", text)
+            found.append(Reject.of(at, batch, position, reason))
+        return found
 
     def refuse(self, number: int, batch: Batch | None, body: bytes, code: str, message: str) -> None:
         """Something that no edge wrote: refused as a whole, counted as one item."""
-        refused = reject(self._place(number), batch or _NOBODY, -1) | {
-            "outcome": "rejected",
-            "code": code,
-            "errors": [ItemError(code, "", message)._asdict()],
-            "payload_format": "record",
-            "payload": body,
-        }
-        self.rejects.append(refused)
+        errors = [ItemError(code, "", message)._asdict()]
+        reason = Reason("rejected", code, errors, "record", body)
+        self.rejects.append(Reject.of(self._counted_at(number), batch or _NOBODY, -1, reason))
         self._count(number, batch or _NOBODY, 1, 1)
         self.unexpected += 1
 
     def _count(self, number: int, batch: Batch, received: int, rejected: int) -> None:
-        counted = outcome(self._place(number), batch)
-        self.outcomes.append(counted | {"received": received, "rejected": rejected})
+        counted = Outcome.of(self._counted_at(number), batch, received=received, rejected=rejected)
+        self.outcomes.append(counted)
 
-    def _place(self, number: int) -> Place:
-        return Place(self.record.partition, self.record.offset, "translate", 0, number)
+    def _counted_at(self, number: int) -> CountedAt:
+        return CountedAt(self.record.partition, self.record.offset, "translate", 0, number)
 
 
 def _staged(
@@ -227,37 +201,3 @@ def _parts(items: Iterable[StagedItem]) -> Iterator[list[StagedItem]]:
 def _announced(headers: Mapping[str, bytes]) -> int:
     text = headers.get("invalid", b"")
     return int(text) if text.isdigit() and len(text) < 10 else 0
-
-
-def reject(place: Place, batch: Batch, position: int) -> Record:
-    """The fields of a reject that say where it came from."""
-    return {
-        "reject_id": f"{place.id}-{position}",
-        "tenant": batch.tenant,
-        "source": batch.source,
-        "batch_id": batch.batch_id,
-        "received_at": batch.received_at,
-        "position": position,
-        "raw_partition": place.raw_partition,
-        "raw_offset": place.raw_offset,
-        "stage": place.stage,
-    }
-
-
-def outcome(place: Place, batch: Batch) -> Record:
-    """An outcome that has counted nothing yet."""
-    return {
-        "outcome_id": place.id,
-        "tenant": batch.tenant,
-        "source": batch.source,
-        "batch_id": batch.batch_id,
-        "received_at": batch.received_at,
-        "raw_partition": place.raw_partition,
-        "raw_offset": place.raw_offset,
-        "stage": place.stage,
-        "received": 0,
-        "accepted": 0,
-        "duplicate": 0,
-        "conflict": 0,
-        "rejected": 0,
-    }

@@ -31,6 +31,7 @@ from confluent_kafka import KafkaError, Message, Producer, TopicPartition
 
 from streams.core import profile as profiles
 from streams.core import round as rounds
+from streams.core.accounting import Reject, encode_reject
 from streams.core.event import Kind
 from streams.core.profile import Profile
 from streams.errors import DeliveryFailed, InputGap, StateDamaged
@@ -285,23 +286,25 @@ class OwnedPartition:
 
     def _refuse(self, offset: int, value: bytes, error: Exception) -> bytes:
         """A reject for a staged record that no translate stage wrote."""
-        refused: Record = {
-            "reject_id": f"staged-{self.partition}-{offset}",
-            "tenant": "",
-            "source": "",
-            "batch_id": "",
-            "received_at": 0,
-            "position": -1,
-            "raw_partition": -1,
-            "raw_offset": -1,
-            "stage": "process",
-            "outcome": "rejected",
-            "code": "not_staged",
-            "errors": [{"code": "not_staged", "pointer": "", "message": f"staged record: {error}"}],
-            "payload_format": "record",
-            "payload": value,
-        }
-        return codec("reject").encode(refused)
+        errors = [{"code": "not_staged", "pointer": "", "message": f"staged record: {error}"}]
+        return encode_reject(
+            Reject(
+                reject_id=f"staged-{self.partition}-{offset}",
+                tenant="",
+                source="",
+                batch_id="",
+                received_at=0,
+                position=-1,
+                raw_partition=-1,
+                raw_offset=-1,
+                stage="process",
+                outcome="rejected",
+                code="not_staged",
+                errors=errors,
+                payload_format="record",
+                payload=value,
+            )
+        )
 
     def close(self) -> None:
         """Closes the tables; an unfinished transaction is left to the next owner to end."""

@@ -307,9 +307,9 @@ def check_kafka(target: Target) -> None:
     for record in _raw_records(target.settings):
         translation = translate(record, 4)
         for outcome in translation.outcomes:
-            batch_id, rejected = outcome["batch_id"], outcome["rejected"]
+            batch_id, rejected = outcome.batch_id, outcome.rejected
             seen[batch_id] += 1
-            assert target.answered[batch_id] == (outcome["tenant"], rejected), record
+            assert target.answered[batch_id] == (outcome.tenant, rejected), record
         for groups in translation.groups.values():
             assert all(group["tenant"] == target.answered[group["batch_id"]][0] for group in groups)
     assert set(seen) == set(target.answered)

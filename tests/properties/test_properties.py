@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from streams.core import profile as profiles
+from streams.core.accounting import encode_outcome, encode_reject
 from streams.core.identity import hash_of, key_of
 from streams.core.profile import Value
 from streams.errors import EnvelopeError
@@ -185,17 +186,17 @@ def test_any_record_is_accounted_for(body: bytes, source: str, headers: dict[str
     record = RawRecord(0, 0, list(given.items()), body)
     translation = translate(record, 3)
     [outcome] = translation.outcomes
-    codec("outcome").encode(outcome)
+    encode_outcome(outcome)
     for reject in translation.rejects:
-        codec("reject").encode(reject)
-    assert outcome["rejected"] == len(translation.rejects)
+        encode_reject(reject)
+    assert outcome.rejected == len(translation.rejects)
     staged = sum(
         not item.lookup_only
         for groups in translation.groups.values()
         for group in groups
         for item in unpack(group).items
     )
-    assert outcome["received"] == staged + len(translation.rejects)
+    assert outcome.received == staged + len(translation.rejects)
 
 
 HEADERS = st.dictionaries(TEXT.filter(lambda name: name != "bytes"), st.binary(max_size=8))

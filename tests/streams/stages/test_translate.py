@@ -5,11 +5,11 @@ from collections.abc import Iterable
 
 import pytest
 
+from streams.core.accounting import Outcome, Reject
 from streams.core.identity import partition_of
 from streams.records.raw_batch import RawRecord, batch_of, headers_of, joined
 from streams.records.staged_chunk import unpack
 from streams.stages.translate import PART_ITEMS, Translation, translate
-from streams.wire.avro import Record
 from tests.line import NATIVE, bet
 
 
@@ -55,15 +55,15 @@ def test_a_record_that_no_edge_wrote_is_refused_with_the_reason(
 ) -> None:
     translation = translate(record(b"[]", **{header: value}), 4)
     [reject] = translation.rejects
-    assert (reject["code"], reject["payload"], reject["position"]) == ("wrong_header", b"[]", -1)
-    assert header.replace("_", "-") in reject["errors"][0]["message"]
+    assert (reject.code, reject.payload, reject.position) == ("wrong_header", b"[]", -1)
+    assert header.replace("_", "-") in reject.errors[0]["message"]
     [outcome] = translation.outcomes
-    assert (outcome["received"], outcome["rejected"]) == (1, 1)
+    assert (outcome.received, outcome.rejected) == (1, 1)
 
 
 def test_a_body_that_is_not_json_is_refused_as_a_record() -> None:
     [reject] = translate(record(b"\xff{"), 4).rejects
-    assert (reject["code"], reject["payload_format"], reject["tenant"]) == (
+    assert (reject.code, reject.payload_format, reject.tenant) == (
         "not_json",
         "record",
         "acme",
@@ -82,16 +82,18 @@ def test_requests_that_share_a_record_come_to_the_same_as_alone() -> None:
     together = translate(RawRecord(3, 17, *joined(requests)), 4)
     alone = [translate(RawRecord(3, 17, *joined([request])), 4) for request in requests]
 
-    def told(translations: Iterable[Translation], what: str) -> list[Record]:
-        records = [record for one in translations for record in getattr(one, what)]
-        return [one | {"outcome_id": "", "reject_id": ""} for one in records]
+    def told(translations: Iterable[Translation]) -> tuple[list[Outcome], list[Reject]]:
+        every = list(translations)
+        return (
+            [outcome._replace(outcome_id="") for one in every for outcome in one.outcomes],
+            [reject._replace(reject_id="") for one in every for reject in one.rejects],
+        )
 
-    assert told([together], "outcomes") == told(alone, "outcomes")
-    assert told([together], "rejects") == told(alone, "rejects")
+    assert told([together]) == told(alone)
     assert together.unexpected == 0
     for ids in (
-        [one["outcome_id"] for one in together.outcomes],
-        [one["reject_id"] for one in together.rejects],
+        [one.outcome_id for one in together.outcomes],
+        [one.reject_id for one in together.rejects],
     ):
         assert len(set(ids)) == len(ids) == 3
     for partition, groups in together.groups.items():
@@ -109,9 +111,9 @@ def test_a_wrong_request_is_refused_and_those_beside_it_are_not() -> None:
     nobody = [(name, value) for name, value in good[0] if name != "tenant"]
     translation = translate(RawRecord(3, 17, *joined([good, (nobody, b"[]"), good])), 4)
     [reject] = translation.rejects
-    assert (reject["code"], reject["payload"], reject["position"]) == ("wrong_header", b"[]", -1)
-    assert [one["received"] for one in translation.outcomes] == [1, 1, 1]
-    assert [one["rejected"] for one in translation.outcomes] == [0, 1, 0]
+    assert (reject.code, reject.payload, reject.position) == ("wrong_header", b"[]", -1)
+    assert [one.received for one in translation.outcomes] == [1, 1, 1]
+    assert [one.rejected for one in translation.outcomes] == [0, 1, 0]
 
 
 @pytest.mark.parametrize("lengths", [[b"2", b"3"], [b"2", b"1"], [b"-2"], [b"x"], [b"2"], [b"9" * 12]])
@@ -119,8 +121,8 @@ def test_a_record_whose_lengths_do_not_fit_is_refused_as_a_whole(lengths: list[b
     headers = [header for length in lengths for header in [*headers_of(NATIVE, 0), ("bytes", length)]]
     translation = translate(RawRecord(3, 17, headers, b"[][]"), 4)
     [reject] = translation.rejects
-    assert (reject["code"], reject["payload"]) == ("wrong_header", b"[][]")
-    assert "bytes" in reject["errors"][0]["message"]
+    assert (reject.code, reject.payload) == ("wrong_header", b"[][]")
+    assert "bytes" in reject.errors[0]["message"]
     assert translation.unexpected == 1
 
 
