@@ -251,6 +251,14 @@ def test_every_test_that_a_guarantee_names_exists() -> None:
 
 
 def test_every_link_in_the_docs_leads_somewhere() -> None:
-    for path in [*(ROOT / "docs").glob("*.md"), ROOT / "README.md"]:
+    for path in [*(ROOT / "docs").glob("*.md"), *ROOT.glob("*.md")]:
         for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", path.read_text()):
             assert (path.parent / link).exists(), f"{path.name}: {link}"
+
+
+def test_every_file_that_the_design_and_the_how_tos_name_exists() -> None:
+    for path in [ROOT / "docs" / "design.md", ROOT / "CONTRIBUTING.md"]:
+        named = re.findall(r"`((?:avro|streams|connectors|tests|docs)/[\w./-]*)`", path.read_text())
+        assert len(named) > 15
+        for name in named:
+            assert (ROOT / name).exists(), f"{path.name} names {name}"
