@@ -65,7 +65,7 @@ def run(
     with kafka(home) as (node, broker):
         settings = node.model_copy(update={"partitions": partitions})
         ensure_topics(settings)
-        _make_peer_topic(settings)
+        _make_peer_topics(settings)
         if prepare is not None:
             prepare(settings)
         expected = load(settings, events, batch_items)
@@ -111,11 +111,16 @@ def _started(
             process.terminate()
 
 
-def _make_peer_topic(settings: Settings) -> None:
-    """Where the peers send their events by player; the like of ``staged``."""
+def _make_peer_topics(settings: Settings) -> None:
+    """Where the peers send their events by player, the like of ``staged``; and Faust's changelogs.
+
+    Faust makes its changelogs itself, but an agent that is sooner than the news of them crashes.
+    """
     admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap})
-    topic = NewTopic(f"{settings.topic_prefix}peer.by-player", settings.partitions, 1)
-    for made in admin.create_topics([topic]).values():
+    changelogs = [f"peer-faust-{table}-changelog" for table in ("ids", "states")]
+    names = [f"{settings.topic_prefix}peer.by-player", *changelogs]
+    topics = [NewTopic(name, settings.partitions, 1) for name in names]
+    for made in admin.create_topics(topics).values():
         made.result()
 
 

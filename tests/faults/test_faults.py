@@ -37,7 +37,7 @@ needs_kafka = pytest.mark.skipif(
 def test_nothing_is_lost_or_doubled(group: str, tmp_path: Path) -> None:
     report, faults = Report(), GROUPS[group]
     brokers = faults[0].brokers
-    with line(tmp_path, seed=11, brokers=brokers, server=brokers > 1, items_per_s=500) as target:
+    with line(tmp_path, seed=11, brokers=brokers, server=brokers > 1, items_per_s=300) as target:
         play(target, faults, report)
     assert report.wrong == [], f"{len(report.wrong)} differences\n{report.table()}"
     assert set(report.recoveries) == {fault.name for fault in faults}
