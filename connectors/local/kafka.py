@@ -51,13 +51,13 @@ def _copy_jars(jars: Path) -> None:
         )
 
 
-def java(jars: Path, main: str, *arguments: str, heap: str = "256m") -> list[str]:
+def java(jars: Path, main: str, *arguments: str, heap: str, collector: str) -> list[str]:
     """The command line of a class in the jars."""
     return [
         "java",
         f"-Xms{heap}",
         f"-Xmx{heap}",
-        "-XX:+UseSerialGC" if heap == "256m" else "-XX:+UseG1GC",
+        f"-XX:+Use{collector}GC",
         "-Dlog4j2.level=WARN",
         "-cp",
         f"{jars}/*",
@@ -110,7 +110,13 @@ def prepare(jars: Path, home: Path, nodes: Sequence[Node]) -> dict[str, list[str
         config.write_text(_properties(folder.resolve(), node, nodes))
         if not (folder / "log" / "meta.properties").exists():
             result = subprocess.run(
-                java(jars, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(config)),
+                java(
+                    jars,
+                    "kafka.tools.StorageTool",
+                    *("format", "-t", cluster, "-c", str(config)),
+                    heap="256m",
+                    collector="Serial",
+                ),
                 capture_output=True,
                 text=True,
                 check=False,
@@ -119,7 +125,9 @@ def prepare(jars: Path, home: Path, nodes: Sequence[Node]) -> dict[str, list[str
                 raise ConfigurationError(
                     f"Kafka's storage could not be formatted:\n{result.stdout}{result.stderr}"
                 )
-        commands[node.name] = java(jars, "kafka.Kafka", str(config.resolve()), heap="512m")
+        commands[node.name] = java(
+            jars, "kafka.Kafka", str(config.resolve()), heap="512m", collector="G1"
+        )
     return commands
 
 

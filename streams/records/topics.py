@@ -15,17 +15,23 @@ PROFILES = "state.profiles"
 MESSAGE_BYTES_MAX = 16 * 1024 * 1024
 """Above the largest body and the largest single event; brokers and clients are sized for it."""
 
+RECORD_BYTES = 700_000
+"""At which the stages close a record of many small things: below librdkafka's 1 MB for a message."""
+
 _DAY_MS = 86_400_000
 
 
 class Topic(NamedTuple):
-    """A topic. ``contract`` is None where the value is not Avro; ``days`` None means
-    twice the window, which is how long the table beside it may remember."""
+    """A topic. ``contract`` is None where the value is not Avro.
+
+    What is not compacted is kept for ``days``, or for so many idempotency ``windows`` if given.
+    """
 
     name: str
     contract: str | None
     compacted: bool = False
-    days: int | None = 7
+    days: int = 7
+    windows: int | None = None
 
     def config(self, window_days: int, replicas: int) -> dict[str, str]:
         """Its configuration on the broker. With three replicas one may be away."""
@@ -35,20 +41,20 @@ class Topic(NamedTuple):
         }
         if self.compacted:
             return sizes | {"cleanup.policy": "compact"}
-        days = 2 * window_days if self.days is None else self.days
+        days = self.days if self.windows is None else self.windows * window_days
         return sizes | {"cleanup.policy": "delete", "retention.ms": str(days * _DAY_MS)}
 
 
-CANONICAL = {kind: Topic(kind.topic, kind.contract, days=35) for kind in Kind}
+CANONICAL = {kind: Topic(kind.topic, kind.contract, windows=1) for kind in Kind}
 
 TOPICS = (
     Topic(RAW, None),
     Topic(STAGED, "staged-chunk"),
     *CANONICAL.values(),
     Topic(ROUNDS, "round", compacted=True),
-    Topic(REJECTS, "reject", days=35),
-    Topic(OUTCOMES, "outcome", days=35),
-    Topic(WINDOW, "window-changes", days=None),
+    Topic(REJECTS, "reject", windows=1),
+    Topic(OUTCOMES, "outcome", windows=1),
+    Topic(WINDOW, "window-changes", windows=2),  # as long as the table may remember
     Topic(PROFILES, "profile", compacted=True),
 )
 

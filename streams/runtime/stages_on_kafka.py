@@ -14,7 +14,7 @@ from streams.core.accounting import encode_outcome, encode_reject
 from streams.errors import DeliveryFailed, InputGap, TooManyRejects
 from streams.kafka.clients import idempotent_producer
 from streams.records.raw_batch import RawRecord
-from streams.records.topics import OUTCOMES, RAW, REJECTS, STAGED
+from streams.records.topics import OUTCOMES, RAW, RECORD_BYTES, REJECTS, STAGED
 from streams.settings import Settings
 from streams.stages.translate import translate
 from streams.state.owned_partition import OwnedPartition
@@ -23,7 +23,6 @@ from streams.wire.avro import Record, codec
 log = logging.getLogger(__name__)
 
 FLUSH_WITHIN_S = 60.0
-_CHUNK_BYTES = 700_000
 _STAGED = codec("staged-chunk")
 
 
@@ -69,7 +68,7 @@ class Translate:
             for partition, groups in translation.groups.items():
                 chunk = chunks.setdefault(partition, _Chunk())
                 for group in groups:
-                    if chunk.add(group) > _CHUNK_BYTES:
+                    if chunk.add(group) > RECORD_BYTES:
                         self._send(STAGED, "staged-chunk", partition, None, chunk.take())
             home = record.partition % self.settings.partitions
             for reject in translation.rejects:

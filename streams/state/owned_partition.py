@@ -37,7 +37,7 @@ from streams.core.profile import Profile
 from streams.errors import DeliveryFailed, InputGap, StateDamaged
 from streams.kafka.clients import committed_consumer, transactional_producer, watermarks
 from streams.records.staged_chunk import Group, groups_of
-from streams.records.topics import CONTRACTS, PROFILES, REJECTS, STAGED, WINDOW
+from streams.records.topics import CONTRACTS, PROFILES, RECORD_BYTES, REJECTS, STAGED, WINDOW
 from streams.settings import Settings
 from streams.stages.process import Effects, process
 from streams.state.table import Puts, Table, Window, recover
@@ -47,7 +47,6 @@ log = logging.getLogger(__name__)
 
 _POSITION = b"\x00position"
 _CHANGES = codec("window-changes")
-_CHANGES_BYTES_MAX = 700_000
 _PACK = msgspec.msgpack.Encoder().encode
 _UNPACK = msgspec.msgpack.Decoder(dict[bytes, bytes]).decode
 _ROUND_RUNS_MAX = 50_000
@@ -349,10 +348,10 @@ def _change(puts: Puts, position: Position | None) -> bytes:
 def changelog_records(puts: Puts, position: Position) -> list[bytes]:
     """The changelog records of one transaction, the position in the last."""
     change = _change(puts, position)
-    if len(change) <= _CHANGES_BYTES_MAX or len(puts) < 2:
+    if len(change) <= RECORD_BYTES or len(puts) < 2:
         return [change]
     entries = list(puts.items())
-    parts = math.ceil(len(change) / _CHANGES_BYTES_MAX)
+    parts = math.ceil(len(change) / RECORD_BYTES)
     size = math.ceil(len(entries) / parts)
     slices = [dict(entries[start : start + size]) for start in range(0, len(entries), size)]
     return [*[_change(part, None) for part in slices[:-1]], _change(slices[-1], position)]
