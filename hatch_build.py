@@ -22,7 +22,7 @@ class CustomBuildHook(BuildHookInterface[Any]):
         try:
             compiled = _compiled(self._home.name)
         except (CCompilerError, ExecError, PlatformError) as error:
-            self.app.display_warning(f"{SOURCE} is not compiled, Python does its work: {error}")
+            self.app.display_warning(f"{SOURCE} is not compiled, fastavro does its work: {error}")
             return
         if version == "editable":
             shutil.copy(compiled, SOURCE.parent)

@@ -56,9 +56,9 @@ class Encoders(NamedTuple):
     joined: typing.Callable[[bytes, int, list[bytes]], list[bytes]]
 
 
-IN_PYTHON = Encoders(avro_encoder.generated, avro_encoder.joined_in_python)
+WITH_FASTAVRO = Encoders(avro_encoder.with_fastavro, avro_encoder.joined_in_python)
 ENCODERS = [
-    pytest.param(IN_PYTHON, id="python"),
+    pytest.param(WITH_FASTAVRO, id="fastavro"),
     pytest.param(
         avro_encoder.compiled,
         id="c",
@@ -103,7 +103,7 @@ def test_a_long_is_written_as_fastavro_writes_it(encoders: Encoders, number: int
     assert encoders.joined(b"", number, [b"", b"."]) == [oracle.getvalue(), oracle.getvalue() + b"."]
 
 
-@pytest.mark.parametrize("encoders", ENCODERS)
+@pytest.mark.parametrize("encoders", ENCODERS[1:])
 @pytest.mark.parametrize(
     "type_", ["double", "fixed", ["string", "null"], {"type": "array", "items": []}]
 )
