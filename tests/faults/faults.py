@@ -13,7 +13,8 @@ from typing import NamedTuple
 from confluent_kafka import ElectionType, TopicPartition
 
 from tests.faults.armed import POINTS
-from tests.faults.harness import Line, NotPossible, disk_room, give_orders, wait_until
+from tests.faults.harness import Line, NotPossible, disk_room, give_orders
+from tests.waiting import WITHIN_S, wait_until
 
 
 class Fault(NamedTuple):
@@ -179,7 +180,7 @@ def move_the_leaders(line: Line) -> None:
     line.at_work()
     line.whole()
     admin = line.admin()
-    topics = admin.list_topics(timeout=30).topics.values()
+    topics = admin.list_topics(timeout=WITHIN_S).topics.values()
     strayed = [
         TopicPartition(str(topic.topic), partition.id)
         for topic in topics
@@ -201,7 +202,7 @@ def kill_the_group_coordinator(line: Line) -> None:
 def _kill_leader(line: Line, topic: str, name: str) -> None:
     """Kills the broker that coordinates ``name``: the leader of its partition of ``topic``."""
     line.whole()
-    partitions = line.admin().list_topics(topic, timeout=30).topics[topic].partitions
+    partitions = line.admin().list_topics(topic, timeout=WITHIN_S).topics[topic].partitions
     leader = partitions[_java_hash(name) % len(partitions)].leader
     line.kill(f"kafka-{leader}")
 

@@ -34,7 +34,7 @@ from streams.kafka.clients import committed_consumer
 from streams.records.raw_batch import RawRecord
 from streams.settings import Settings
 from streams.stages.translate import translate
-from tests.faults.harness import wait_until
+from tests.waiting import WITHIN_S, wait_until
 
 SAMPLES = Path(__file__).parent.parent / "samples"
 ROOT = SAMPLES.parent.parent
@@ -70,7 +70,7 @@ class Target:
 def edge_alone(home: Path, **limits: Any) -> Iterator[Target]:
     """An edge process on an in-memory broker of its own."""
     broker = Producer({"test.mock.num.brokers": 1, "log_level": 0})
-    brokers = broker.list_topics(timeout=10).brokers.values()
+    brokers = broker.list_topics(timeout=WITHIN_S).brokers.values()
     small = {"body_bytes_max": BODY_BYTES_MAX, "items_max": ITEMS_MAX, "partitions": PARTITIONS}
     ports = Ports()
     settings = Settings(
@@ -93,12 +93,12 @@ def edge_alone(home: Path, **limits: Any) -> Iterator[Target]:
         ) as process,
     ):
         try:
-            wait_until(lambda: check(settings, "edge", "", 0) is None, "the edge", 60)
+            wait_until(lambda: check(settings, "edge", "", 0) is None, "the edge")
             yield Target(settings, keys, process.pid, log)
             assert process.poll() is None, log.read_text()
         finally:
             process.terminate()
-            process.wait(30)
+            process.wait(WITHIN_S)
 
 
 # Bodies --------------------------------------------------------------------------------------
@@ -247,7 +247,7 @@ def _requests(draw: st.DrawFn) -> Sent:
 
 def fuzz(target: Target, requests: int, number: int) -> None:
     """Sends ``requests`` requests drawn from a seed and checks every answer, and Kafka at the end."""
-    with httpx.Client(base_url=target.url, timeout=60) as client:
+    with httpx.Client(base_url=target.url, timeout=WITHIN_S) as client:
 
         @seed(number)
         @example_settings(

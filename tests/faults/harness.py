@@ -35,19 +35,11 @@ from tests.clickhouse_server import PASSWORD, USER
 from tests.faults.armed import POINTS, arm_file
 from tests.faults.books import Acknowledged, Verdict, compare, held
 from tests.faults.traffic import traffic
+from tests.waiting import WITHIN_S, wait_until
 
 log = logging.getLogger(__name__)
 
-WITHIN_S = 300.0
 ROOT = Path(__file__).parent.parent.parent
-
-
-def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = WITHIN_S) -> None:
-    """Waits for what other processes bring about."""
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, f"did not come about within {timeout_s:.0f} s: {what}"
-        time.sleep(0.05)
 
 
 class Feeder:
@@ -265,7 +257,7 @@ class Line:
         admin = self.admin()
 
         def in_sync() -> bool:
-            topics = admin.list_topics(timeout=30).topics.values()
+            topics = admin.list_topics(timeout=WITHIN_S).topics.values()
             return all(
                 len(p.isrs) == len(p.replicas) and p.leader >= 0
                 for topic in topics
@@ -353,7 +345,7 @@ class Line:
         consumer = committed_consumer(self.settings, "count", log_level=0)
         topic = f"{self.settings.topic_prefix}raw.batches"
         ends = [
-            consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=30)[1]
+            consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=WITHIN_S)[1]
             for number in range(self.settings.partitions)
         ]
         consumer.close()
@@ -470,7 +462,7 @@ def _with_clickhouse(settings: Settings, supervisor: Supervisor, ports: Ports) -
         except httpx.TransportError:
             return False
 
-    wait_until(answers, "ClickHouse answers", 60)
+    wait_until(answers, "ClickHouse answers")
     return settings
 
 

@@ -14,6 +14,7 @@ import pytest
 from connectors.edge.server import HEADERS_BYTES_MAX
 from tests.faults.fuzz import BODY_BYTES_MAX, Target, check_answer, check_kafka, edge_alone, fuzz
 from tests.line import bet
+from tests.waiting import WITHIN_S
 
 TIMEOUT_S = 2.0
 
@@ -35,7 +36,7 @@ def test_every_answer_to_fuzzed_requests_is_well_formed_and_kafka_agrees(target:
 
 
 def connection(target: Target) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", target.settings.edge_port), timeout=30)
+    return socket.create_connection(("127.0.0.1", target.settings.edge_port), timeout=WITHIN_S)
 
 
 def head(target: Target, *more: str) -> bytes:
@@ -153,7 +154,7 @@ def test_more_bodies_at_once_than_there_is_room_for_are_asked_to_come_again(targ
         statuses.append((status, json.loads(body)["code"]))
         client.close()
     assert set(statuses) == {(503, "busy"), (408, "too_slow")}, statuses
-    wait = time.monotonic() + 10
+    wait = time.monotonic() + WITHIN_S
     while post(target, [bet("there is room again")]).status_code != 204:
         assert time.monotonic() < wait
 
@@ -175,7 +176,7 @@ def post(target: Target, items: object, key: str | None = None) -> httpx.Respons
         f"{target.url}/api/v1/events",
         json=items,
         headers={"x-api-key": key or target.keys["acme"]},
-        timeout=30,
+        timeout=WITHIN_S,
     )
     if answer.status_code != 503:
         check_answer(answer)

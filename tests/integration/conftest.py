@@ -16,6 +16,7 @@ from connectors.local import kafka as local
 from connectors.local.ports import Ports
 from streams.kafka.clients import ensure_topics, wait_for_broker
 from streams.settings import Settings
+from tests.waiting import WITHIN_S
 
 ROOT = Path(__file__).parent.parent.parent
 _numbers = itertools.count(1)
@@ -25,7 +26,7 @@ _numbers = itertools.count(1)
 def memory_broker() -> Iterator[str]:
     """The address of librdkafka's in-memory cluster."""
     producer = Producer({"test.mock.num.brokers": 1, "log_level": 0})
-    brokers = producer.list_topics(timeout=10).brokers
+    brokers = producer.list_topics(timeout=WITHIN_S).brokers
     yield ",".join(f"{broker.host}:{broker.port}" for broker in brokers.values())
     gc.collect()
     producer.flush(1)
@@ -44,12 +45,12 @@ def real_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         with subprocess.Popen(command, stdout=out, stderr=out) as process:
             try:
                 bootstrap = local.bootstrap_of(nodes)
-                wait_for_broker(Settings(kafka_bootstrap=bootstrap), 60)
+                wait_for_broker(Settings(kafka_bootstrap=bootstrap), WITHIN_S)
                 yield bootstrap
             finally:
                 gc.collect()  # clients that are alive would complain about the end of their broker
                 process.terminate()
-                process.wait(30)
+                process.wait(WITHIN_S)
 
 
 @pytest.fixture(params=["memory", pytest.param("real", marks=pytest.mark.kafka)])

@@ -23,7 +23,7 @@ from connectors.local.kafka import missing_tools
 from connectors.local.stack import Stack, on_any_ports
 from streams.settings import Settings
 from tests.integration.cookbook import answers
-from tests.integration.test_line import eventually
+from tests.waiting import WITHIN_S, wait_until
 
 ROOT = Path(__file__).parent.parent.parent
 DOCS = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md"]
@@ -64,7 +64,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
             received = sum(account["received"] for account in found)
             return received == total and all(map(is_balanced, found))
 
-        eventually(settled, 120)
+        wait_until(settled, "the day in ClickHouse")
         yield Running(stack, keys["aurora"], posts)
 
 
@@ -79,7 +79,7 @@ def test_every_shell_block_runs(path: Path, running: Running) -> None:
         script = "\n".join(lines).replace("http://127.0.0.1:8080", running.stack.edge_url)
         result = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", script],
-            env=environment, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
+            env=environment, cwd=ROOT, capture_output=True, text=True, timeout=WITHIN_S, check=False,
         )  # fmt: skip
         assert result.returncode == 0, f"{script}\n{result.stdout}{result.stderr}"
         if "curl" in script:
@@ -122,8 +122,13 @@ def test_the_campaign_in_python_prints_standings(running: Running) -> None:
     [example] = blocks(ROOT / "docs" / "campaigns.md", "python")
     result = subprocess.run(
         [sys.executable, "-c", example],
-        env=running.stack.environment, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True,
-    )  # fmt: skip
+        env=running.stack.environment,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=WITHIN_S,
+        check=True,
+    )
     assert [line.split()[0] for line in result.stdout.splitlines()] == ["1", "2", "3"]
 
 
@@ -135,7 +140,7 @@ def test_the_python_example_prints_rounds(running: Running) -> None:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=WITHIN_S,
         check=True,
     )
     assert result.stdout.count("'round_id'") == 10
@@ -149,7 +154,7 @@ def test_the_stack_of_this_page_is_supervised(running: Running) -> None:
     os.kill(before, 9)
     thread = threading.Thread(target=stack.supervisor.run)
     thread.start()
-    eventually(lambda: stack.supervisor.pids()["worker-0"] != before)
+    wait_until(lambda: stack.supervisor.pids()["worker-0"] != before)
     stack.supervisor.ask_to_stop()
     thread.join()
     assert query(running.settings, "SELECT 1 AS one", "csv") == '"one"\n1\n'

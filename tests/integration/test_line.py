@@ -5,7 +5,7 @@ import json
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
@@ -28,6 +28,7 @@ from streams.state.owned_partition import OwnedPartition
 from streams.state.table import Table
 from streams.wire.avro import SCHEMA_IDS, codec, frame, unframe
 from tests.line import NATIVE, bet, casino, win
+from tests.waiting import WITHIN_S, wait_until
 
 FRAMES = {name: frame(number) for name, number in SCHEMA_IDS.items()}
 P1 = partition_of("acme|p-1", 4)  # where everything of player p-1 is decided
@@ -372,14 +373,6 @@ def running(sink: Sink) -> Iterator[None]:
             raise errors[0]
 
 
-def eventually(condition: Callable[[], bool], timeout_s: float = 60) -> None:
-    """Waits for something that another thread or process brings about."""
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "did not come about"
-        time.sleep(0.02)
-
-
 def tables(client: Client) -> ClickHouseTables:
     return ClickHouseTables(lambda: client)
 
@@ -406,8 +399,8 @@ def test_what_was_posted_can_be_asked_for_in_sql(
 ) -> None:
     fill(line)
     with running(Sink(settings, tables(clickhouse))):
-        eventually(lambda: question(clickhouse, settings, "SELECT count() FROM rounds") == [(2,)])
-        eventually(
+        wait_until(lambda: question(clickhouse, settings, "SELECT count() FROM rounds") == [(2,)])
+        wait_until(
             lambda: (
                 question(clickhouse, settings, "SELECT sum(unsettled), count() FROM accounting")
                 == [(0, 1)]
@@ -448,10 +441,10 @@ def test_clickhouse_away_or_too_late_loses_and_doubles_nothing(
     fill(line)
     flaky = Flaky(tables(clickhouse), **{fault: 4})
     with running(Sink(settings, flaky)):
-        eventually(
+        wait_until(
             lambda: question(clickhouse, settings, "SELECT count() FROM game_transactions") == [(4,)]
         )
-        eventually(
+        wait_until(
             lambda: (
                 question(clickhouse, settings, "SELECT sum(unsettled), count() FROM accounting")
                 == [(0, 1)]
@@ -468,11 +461,11 @@ def test_offsets_do_not_move_while_clickhouse_is_away(
     away = Flaky(tables(clickhouse), before=1_000_000)
     sink = Sink(settings, away)
     with running(sink):
-        eventually(lambda: away.attempts > 0)
+        wait_until(lambda: away.attempts > 0)
         assert sink.away_since is not None
     topic = TopicPartition(settings.topic_prefix + "canonical.game-transactions", P1)
     consumer = committed_consumer(settings, f"{settings.topic_prefix}sink")
-    assert [place.offset for place in consumer.committed([topic], timeout=10)] == [-1001]
+    assert [place.offset for place in consumer.committed([topic], timeout=WITHIN_S)] == [-1001]
     consumer.close()
 
 
@@ -484,14 +477,14 @@ def test_a_sink_that_dies_before_its_commit_doubles_nothing(
         patch.setattr("connectors.clickhouse.sink.TopicPartition", _raise)
         sink = Sink(settings, tables(clickhouse))
         with pytest.raises(OSError, match="killed"), running(sink):
-            eventually(lambda: sink.rows_inserted > 0)
+            wait_until(lambda: sink.rows_inserted > 0)
     line.post([bet("e", 1, round_id="r-3")])
     Translate(settings, FRAMES, threading.Lock())(line.raw())
     with line.owned() as owned:
         owned.apply(line.staged())
     with running(Sink(settings, tables(clickhouse))):
-        eventually(lambda: question(clickhouse, settings, "SELECT count() FROM rounds") == [(3,)])
-        eventually(
+        wait_until(lambda: question(clickhouse, settings, "SELECT count() FROM rounds") == [(3,)])
+        wait_until(
             lambda: question(clickhouse, settings, "SELECT count() FROM game_transactions") == [(5,)]
         )
     assert question(clickhouse, settings, "SELECT sum(bet_amount) FROM rounds") == [(10,)]

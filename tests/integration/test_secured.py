@@ -39,9 +39,9 @@ from streams.errors import BrokerUnavailable, ConfigurationError
 from streams.kafka.clients import sasl_login, wait_for_broker
 from streams.settings import Settings
 from tests.clickhouse_server import PASSWORD, USER
-from tests.faults.harness import wait_until
 from tests.integration.test_stack import complete
 from tests.oracle import expect
+from tests.waiting import WITHIN_S, wait_until
 
 ROOT = Path(__file__).parent.parent.parent
 LOGIN = "line"
@@ -99,7 +99,7 @@ def secured_kafka(
     ):
         try:
             bare = Settings(kafka_bootstrap=f"127.0.0.1:{open_port}")
-            wait_for_broker(bare, 60)
+            wait_for_broker(bare, WITHIN_S)
             admin = AdminClient({"bootstrap.servers": bare.kafka_bootstrap, "log_level": 0})
             info = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096)
             user = UserScramCredentialUpsertion(LOGIN, info, SECRET.encode())
@@ -136,7 +136,7 @@ def _run_secured(tmp_path: Path, certificates: Certificates, ports: Ports) -> No
     stack = Stack(settings, supervisor=supervisor)
     with secured_kafka(tmp_path, certificates, settings, ports):
         try:
-            wait_for_broker(settings, 60)
+            wait_for_broker(settings, WITHIN_S)
             supervisor.start("clickhouse", server, os.environ)
             stack.start("sink", "sink")
             stack.start("edge", "edge")
@@ -146,7 +146,7 @@ def _run_secured(tmp_path: Path, certificates: Certificates, ports: Ports) -> No
                 supervisor.check()
                 return check(settings, "edge", "", 0) is None and check(settings, "sink", "", 0) is None
 
-            wait_until(ready, "edge and sink", 60)
+            wait_until(ready, "edge and sink")
             posts = day(seed=3, events=900)
             asyncio.run(feed(stack.edge_url, demo_keys(Registry(settings.tenants_home)), posts))
             expected = expect(posts)
@@ -155,16 +155,16 @@ def _run_secured(tmp_path: Path, certificates: Certificates, ports: Ports) -> No
                 supervisor.check()
                 return complete(settings, expected)
 
-            wait_until(stored, f"the day in ClickHouse; logs in {tmp_path / 'logs'}", 180)
+            wait_until(stored, f"the day in ClickHouse; logs in {tmp_path / 'logs'}")
             assert int(query(settings, "SELECT count() FROM rounds", "tsv").splitlines()[1]) > 100
         finally:
             supervisor.stop()
         wrong = settings.model_copy(update={"kafka_sasl_password": SecretStr("guessed")})
         with pytest.raises(BrokerUnavailable, match=r"[Aa]uthentication failed"):
-            wait_for_broker(wrong, 3)
+            wait_for_broker(wrong, 8)
         stranger = settings.model_copy(update={"kafka_ca_file": None})
         with pytest.raises(BrokerUnavailable, match="certificate"):
-            wait_for_broker(stranger, 3)
+            wait_for_broker(stranger, 8)
     for log in (tmp_path / "logs").iterdir():
         assert SECRET not in log.read_text(), log.name
         assert PASSWORD not in log.read_text(), log.name

@@ -26,8 +26,8 @@ from connectors.local.ports import Ports
 from connectors.local.stack import Stack, on_any_ports
 from streams.settings import Settings
 from tests.clickhouse_server import PASSWORD, USER
-from tests.faults.harness import wait_until
 from tests.oracle import Expected, expect
+from tests.waiting import WITHIN_S, wait_until
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -52,7 +52,7 @@ def run_demo(home: Path, *arguments: str) -> str:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=WITHIN_S,
         check=False,
     )
     assert result.returncode == 0, result.stdout + result.stderr
@@ -124,13 +124,13 @@ def test_up_prints_a_curl_that_works_stops_on_ctrl_c_and_keeps_its_data(tmp_path
             environment["ROUNDHOUSE_DATA_DIR"] = re.findall(r"ROUNDHOUSE_DATA_DIR=(\S+)", printed)[0]
         wait_until(lambda: _sql(environment, "SELECT stake FROM rounds") == "1.25", "the round")
         process.send_signal(signal.SIGINT)
-        assert process.wait(60) == 0
+        assert process.wait(WITHIN_S) == 0
     if not memory:
         assert _sql(environment, "SELECT stake FROM rounds") == "1.25"  # chDB itself, nothing runs
         with _up(environment, memory) as (process, _):
             assert _sql(environment, "SELECT stake FROM rounds") == "1.25"
             process.send_signal(signal.SIGTERM)
-            assert process.wait(60) == 0
+            assert process.wait(WITHIN_S) == 0
 
 
 @contextmanager
@@ -183,6 +183,6 @@ def test_worker_and_edge_run_several_processes_and_stop_when_told(tmp_path: Path
             wait_until(lambda: complete(stack.settings, expect(posts)), "the day in ClickHouse")
             worker.terminate()
             edge.terminate()
-            assert worker.wait(30) == 0
-            edge.wait(30)
+            assert worker.wait(WITHIN_S) == 0
+            edge.wait(WITHIN_S)
         assert "gave its last sign of life" in (check(stack.settings, "worker", "worker", -1) or "")

@@ -25,7 +25,7 @@ from connectors.edge.tenants import Registry
 from connectors.local.stack import Stack, on_any_ports
 from streams.settings import Settings
 from tests.connectors.campaigns import oracle
-from tests.faults.harness import wait_until
+from tests.waiting import wait_until
 
 EXAMPLES = sorted((Path(evaluation.__file__).parent / "examples").glob("*.yaml"))
 RATES = """day,base,quote,rate,source
@@ -163,7 +163,7 @@ def _post(stack: Stack, keys: dict[str, str], posts: list[Post]) -> datetime:
         now = accounts(stack.settings).values()
         return sum(account["received"] for account in now) >= due and all(map(is_balanced, now))
 
-    wait_until(settled, "the posts in ClickHouse", 120)
+    wait_until(settled, "the posts in ClickHouse")
     return datetime.now(UTC)
 
 
@@ -400,7 +400,7 @@ def test_a_late_win_changes_the_standings_within_the_line_s_latency(history: His
     def leads() -> bool:
         return evaluation.evaluate(history.settings, campaign).standings[0].player_id == "x-edge"
 
-    wait_until(leads, "the late win in the standings", 60)
+    wait_until(leads, "the late win in the standings")
     assert evaluation.evaluate(history.settings, campaign, before.as_of) == before
 
 

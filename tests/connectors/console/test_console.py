@@ -21,7 +21,7 @@ from connectors.demo.run import accounts, demo_keys, is_balanced
 from connectors.edge.tenants import Registry
 from connectors.local.stack import Stack, on_any_ports
 from streams.settings import Settings
-from tests.faults.harness import wait_until
+from tests.waiting import WITHIN_S, wait_until
 
 ROOT = Path(__file__).parent.parent.parent.parent
 EXAMPLES = ROOT / "connectors" / "campaigns" / "examples"
@@ -37,7 +37,7 @@ class Console:
     url: str
 
     def get(self, path: str) -> httpx.Response:
-        return httpx.get(self.url + path, timeout=60)
+        return httpx.get(self.url + path, timeout=WITHIN_S)
 
     def post(self, posts: list[Post]) -> None:
         url = f"http://{self.settings.edge_host}:{self.settings.edge_port}"
@@ -49,7 +49,7 @@ class Console:
             found = accounts(self.settings).values()
             return sum(account["received"] for account in found) >= due and all(map(is_balanced, found))
 
-        wait_until(settled, "the posts in ClickHouse", 120)
+        wait_until(settled, "the posts in ClickHouse")
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,7 @@ def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Console]:
                     return False
 
             try:
-                wait_until(answers, "the console", 60)
+                wait_until(answers, "the console")
                 found.post(day(seed=17, events=2_000))
                 yield found
             finally:
@@ -105,7 +105,7 @@ def test_standings_are_the_evaluations(console: Console) -> None:
 def test_the_line_is_shown_with_its_accounts_and_how_far_it_is_behind(console: Console) -> None:
     answer = console.get("/api/line")
     assert answer.status_code == 200, answer.text
-    wait_until(lambda: set(console.get("/api/line").json()["lag"].values()) == {0}, "no lag", 30)
+    wait_until(lambda: set(console.get("/api/line").json()["lag"].values()) == {0}, "no lag")
     shown = console.get("/api/line").json()
     now = accounts(console.settings)
     assert {row["tenant"]: row["received"] for row in shown["accounts"]} == {
@@ -157,7 +157,7 @@ def test_a_browser_shows_leader_charts_and_accounts(console: Console, tmp_path: 
         ]
         command += [f"--user-data-dir={tmp_path}", "--virtual-time-budget=6000", "--dump-dom"]
         command += [f"{console.url}/?campaign=turnover-race&tenant=aurora"]
-        result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+        result = subprocess.run(command, capture_output=True, text=True, timeout=WITHIN_S, check=True)
         return result.stdout
 
     page = shown()

@@ -3,37 +3,29 @@
 import os
 import signal
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from connectors.local.supervisor import RESTARTS_MAX, GaveUp, Supervisor
+from tests.waiting import wait_until
 
 FOREVER = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(600)"]
-
-
-def eventually(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_a_killed_process_is_started_again_and_stop_ends_it(tmp_path: Path) -> None:
     supervisor = Supervisor(tmp_path)
     first = supervisor.start("child", FOREVER, os.environ)
     log = tmp_path / "child.log"
-    eventually(lambda: log.read_text().count("up") == 1)
+    wait_until(lambda: log.read_text().count("up") == 1)
     os.kill(first, signal.SIGKILL)
 
     def restarted() -> bool:
         supervisor.check()
         return supervisor.pids()["child"] != first
 
-    eventually(restarted)
-    eventually(lambda: log.read_text().count("up") == 2)
+    wait_until(restarted)
+    wait_until(lambda: log.read_text().count("up") == 2)
     second = supervisor.pids()["child"]
     supervisor.stop()
     with pytest.raises(ProcessLookupError):
@@ -49,7 +41,7 @@ def test_a_process_that_cannot_live_is_given_up_with_its_log_named(tmp_path: Pat
         return False
 
     with pytest.raises(GaveUp, match=rf"{RESTARTS_MAX} times.*child\.log"):
-        eventually(fails)
+        wait_until(fails)
     supervisor.stop()
 
 
@@ -65,5 +57,5 @@ def test_a_process_that_was_well_each_time_is_never_given_up(
         supervisor.check()
         return log.read_text().count("up") >= 6
 
-    eventually(started_often)
+    wait_until(started_often)
     supervisor.stop()
