@@ -14,8 +14,6 @@ SOURCE = Path("streams", "wire", "_encode.pyx")
 
 
 class CustomBuildHook(BuildHookInterface[Any]):
-    """As Hatchling calls it."""
-
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Puts the compiled module into the wheel, or beside its source where that is used in place."""
         self._home = tempfile.TemporaryDirectory()
@@ -32,7 +30,6 @@ class CustomBuildHook(BuildHookInterface[Any]):
         build_data["infer_tag"] = True
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
-        """The wheel is written."""
         self._home.cleanup()
 
 

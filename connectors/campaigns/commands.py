@@ -245,6 +245,6 @@ def show_standings(console: "Console", result: "Result", top: int) -> None:
 
 
 def _plain(amount: Decimal) -> str:
-    """Without trailing zeros or an exponent."""
+    """The text of a number without trailing zeros or an exponent."""
     text = f"{amount:f}"
     return text.rstrip("0").rstrip(".") if "." in text else text

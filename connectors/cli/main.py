@@ -18,7 +18,6 @@ class _Commands(click.Group):
     """Turns a known error of any command into one clear message and exit status 1."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Runs the command."""
         try:
             return super().invoke(ctx)
         except RoundhouseError as error:

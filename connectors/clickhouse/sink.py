@@ -76,7 +76,6 @@ class ClickHouseTables:
         self._client: Client | None = None
 
     def insert(self, target: Target, rows: list[bytes], token: str) -> None:
-        """See :class:`Tables`."""
         form, data = block(target.contract, rows)
         if self._client is None:
             self._client = self._connect()

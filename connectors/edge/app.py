@@ -66,7 +66,6 @@ class Edge:
         self.room = Room(settings.held_bytes_max)
 
     async def post(self, route: _Route, request: Request) -> Response:
-        """One batch."""
         batch_id = str(uuid.uuid4())
         try:
             response = await self._take(route, request, batch_id)

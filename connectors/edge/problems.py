@@ -25,7 +25,6 @@ class Problem(Exception):
         } | more
 
     def response(self) -> Response:
-        """The answer."""
         return Response(
             msgspec.json.encode(self.body),
             self.status,

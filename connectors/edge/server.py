@@ -44,7 +44,6 @@ class BoundedProtocol(HttpToolsProtocol):
         self._wait()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Nothing is awaited any more."""
         self._wait_no_more()
         super().connection_lost(exc)
 
@@ -63,7 +62,6 @@ class BoundedProtocol(HttpToolsProtocol):
             self._wait()
 
     def on_headers_complete(self) -> None:
-        """In time."""
         self._wait_no_more()
         super().on_headers_complete()
 

@@ -37,7 +37,7 @@ class Writer(Protocol):
         ...
 
     def close(self) -> None:
-        """Writes no more."""
+        """Writes what is pending and closes the producer."""
         ...
 
 
@@ -75,7 +75,6 @@ class KafkaWriter:
         self._poller.start()
 
     async def write(self, batch: Batch, body: bytes, invalid: int) -> None:
-        """See :class:`Writer`."""
         written = asyncio.get_running_loop().create_future()
         post = _Post(headers_of(batch, invalid), body, written)
         if len(body) > SMALL_BYTES:
@@ -85,7 +84,7 @@ class KafkaWriter:
         await written
 
     def _add(self, post: _Post) -> None:
-        """To the requests that wait to be sent together."""
+        """Adds a request to those that wait to be sent together."""
         together = self._together
         together.append(post)
         self._together_bytes += len(post.body)
@@ -134,7 +133,6 @@ class KafkaWriter:
             finish(error)
 
     async def ready(self) -> bool:
-        """See :class:`Writer`."""
         try:
             await asyncio.to_thread(self._producer.list_topics, self._topic, 2.0)
         except KafkaException:
@@ -142,7 +140,6 @@ class KafkaWriter:
         return True
 
     def close(self) -> None:
-        """See :class:`Writer`."""
         self._producer.flush(self._timeout_s)
         self._stopping.set()
         self._poller.join()

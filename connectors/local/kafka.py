@@ -76,7 +76,7 @@ class Node(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Of its process and its folder."""
+        """The name of the node's process and of its folder."""
         return f"kafka-{self.number}"
 
 

@@ -28,7 +28,7 @@ class CountedAt(NamedTuple):
 
     @property
     def id(self) -> str:
-        """Of the outcome counted here."""
+        """The id of the outcome that is counted here."""
         return f"{self.raw_partition}-{self.raw_offset}-{self.stage}-{self.partition}-{self.part}"
 
 

@@ -68,7 +68,6 @@ class Casino(Event):
     bonus_wager_amount: Annotated[Amount, AfterValidator(PartOf("amount"))]
 
     def translate(self, batch: Batch) -> Translated:
-        """A game transaction."""
         return self._translated(
             Kind.GAME_TRANSACTION,
             "realtime-casino",
@@ -276,7 +275,6 @@ class Login(Event):
     unique_id: Id
 
     def translate(self, batch: Batch) -> Translated:
-        """A login."""
         return self._translated(Kind.LOGIN, "realtime-login", self.unique_id, {})
 
 

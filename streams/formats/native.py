@@ -97,7 +97,6 @@ class Deposit(Payment):
     amount_eur: Number | None = None
 
     def translate(self, batch: Batch) -> Translated:
-        """A payment."""
         return self._payment(batch, "deposit", "deposit", self.amount_eur)
 
 
@@ -105,7 +104,6 @@ class Withdraw(Payment):
     """A successful withdrawal."""
 
     def translate(self, batch: Batch) -> Translated:
-        """A payment."""
         return self._payment(batch, "withdraw", "withdrawal", None)
 
 
@@ -178,12 +176,9 @@ class Game(Event):
 
 
 class Login(Event):
-    """A login."""
-
     player_id: Id
 
     def translate(self, batch: Batch) -> Translated:
-        """A login."""
         return self._translated(Kind.LOGIN, self.player_id, "login", {"player_id": self.player_id})
 
 

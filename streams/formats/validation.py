@@ -154,7 +154,6 @@ class PartOf:
     whole: str
 
     def __call__(self, part: int, info: ValidationInfo) -> int:
-        """As pydantic calls it."""
         amount = info.data.get(self.whole)
         if amount is not None and part > amount:
             raise PydanticCustomError(

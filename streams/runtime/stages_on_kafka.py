@@ -143,7 +143,7 @@ class Incoming:
         self._due: dict[int, int] = {}
 
     def forget(self) -> None:
-        """Another assignment begins."""
+        """Forgets what is due: another assignment begins."""
         for partition in list(self._due):
             self._gaps.close(partition)
         self._due.clear()

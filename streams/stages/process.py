@@ -276,7 +276,7 @@ class _Processing:
             emitted.append((longer_key(key, state.round_id), datum))
 
     def _round_runs(self, kind: Kind, keys: list[str]) -> Iterable[bytes]:
-        """With what was learned just now."""
+        """As stored, overlaid with what this chunk has changed."""
         runs = self.lookup.round_runs(kind, keys)
         if not self.effects.profiles:
             return runs
@@ -296,5 +296,5 @@ class _Processing:
 
 
 def _profile_key(item: _Item) -> str:
-    """Of the profile that an item tells about."""
+    """The state key of the profile that an item tells about."""
     return state_key(item.staged.kind, item.staged.key)

@@ -216,16 +216,13 @@ class OwnedPartition:
         return groups_of(unframe(value))
 
     def window(self, keys: Sequence[bytes]) -> Sequence[bytes | None]:
-        """For :class:`streams.stages.process.Lookup`."""
         return self._window.get_many(keys)
 
     def profiles(self, keys: Sequence[str]) -> Sequence[Profile | None]:
-        """For :class:`streams.stages.process.Lookup`."""
         stored = self._profiles.get_many([key.encode() for key in keys])
         return [None if value is None else profiles.decode(value) for value in stored]
 
     def round_runs(self, kind: Kind, keys: Sequence[str]) -> Sequence[bytes]:
-        """For :class:`streams.stages.process.Lookup`."""
         known = self._round_runs
         unknown = list({key for key in keys if key not in known})
         if len(known) + len(unknown) > _ROUND_RUNS_MAX:

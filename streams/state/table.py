@@ -202,7 +202,6 @@ class Window:
         return max((table.offset for table in self._generations.values()), default=0)
 
     def get(self, key: bytes) -> bytes | None:
-        """One value."""
         return self.get_many([key])[0]
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
@@ -235,7 +234,6 @@ class Window:
             self._drop(over)
 
     def reopen(self, filling: bool) -> None:
-        """As a table's."""
         self._filling = filling
         for table in self._generations.values():
             table.reopen(filling)
@@ -282,7 +280,7 @@ class Store(Protocol):
         ...
 
     def reopen(self, filling: bool) -> None:
-        """Made ready for many writes, or as ever."""
+        """Opens the table again: for many writes (``filling``), or for reads and writes."""
         ...
 
 

@@ -84,7 +84,7 @@ class Codec:
 
         ``of_attributes``: of an object that has the fields as attributes."""
         self.schema = parse_schema(bare)
-        """Of the run, without logical types."""
+        """The schema of the run, without logical types."""
 
     def decode(self, datum: bytes) -> Record:
         """The record of ``datum``."""

@@ -57,11 +57,9 @@ class Target:
 
     @property
     def url(self) -> str:
-        """Where it listens."""
         return f"http://127.0.0.1:{self.settings.edge_port}"
 
     def resident_bytes(self) -> int:
-        """Its memory."""
         pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
         return pages * 4096
 

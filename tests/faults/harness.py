@@ -71,7 +71,6 @@ class Feeder:
         self._thread = threading.Thread(target=self._guarded, name="feeder")
 
     def start(self) -> None:
-        """Begins to post."""
         self._thread.start()
 
     def stop(self) -> None:
@@ -137,11 +136,9 @@ class Watcher:
         self._thread = threading.Thread(target=self._run, name="watcher")
 
     def start(self) -> None:
-        """Begins to watch."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Ends."""
         self._stopping = True
         self._thread.join()
 
@@ -193,12 +190,10 @@ class Line:
 
     @property
     def settings(self) -> Settings:
-        """The line's."""
         return self.stack.settings
 
     @property
     def brokers(self) -> list[str]:
-        """Names of the broker processes."""
         return self.stack.brokers
 
     # Harm ------------------------------------------------------------------------------------
@@ -245,7 +240,6 @@ class Line:
         time.sleep(long_s if self.long else short_s)
 
     def state_of(self, worker: str) -> Path:
-        """Its directory of local state."""
         return self.settings.state_home / worker
 
     def admin(self) -> AdminClient:
