@@ -34,8 +34,8 @@ LINES_OF_A_FILE_MAX = 600
 LINES_OF_A_FUNCTION_MAX = 60
 PURE = {
     "annotated_types", "collections", "dataclasses", "datetime", "decimal", "enum", "fastavro",
-    "functools", "hashlib", "io", "json", "msgspec", "pathlib", "pydantic", "pydantic_core", "types",
-    "typing", "zlib",
+    "functools", "hashlib", "io", "json", "msgspec", "operator", "pathlib", "pydantic",
+    "pydantic_core", "types", "typing", "zlib",
 }  # fmt: skip
 CLOCKS = {"now", "utcnow", "today", "time", "time_ns", "monotonic"}
 AVRO = sorted((ROOT / "avro").glob("*.avsc"))

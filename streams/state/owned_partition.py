@@ -138,10 +138,19 @@ class OwnedPartition:
         consumer = committed_consumer(self.settings, f"{prefix}recovery")
         try:
             count = recover(
-                self._window, consumer, prefix + WINDOW, self.partition, _window_puts
-            ) + recover(
-                self._profiles, consumer, prefix + PROFILES, self.partition, _profile_puts
-            )  # fmt: skip
+                self._window,
+                consumer,
+                TopicPartition(prefix + WINDOW, self.partition),
+                puts_of=_window_puts,
+                write=self._window.write,
+            )
+            count += recover(
+                self._profiles,
+                consumer,
+                TopicPartition(prefix + PROFILES, self.partition),
+                puts_of=_profile_puts,
+                write=lambda puts, offset, at_s: self._profiles.write(puts, offset),
+            )
             staged = TopicPartition(prefix + STAGED, self.partition)
             self._low, _ = watermarks(consumer, staged)
         finally:
@@ -258,7 +267,7 @@ class OwnedPartition:
         puts = {**changes.window, _POSITION: _change({}, changes.position)}
         self._window.write(puts, changes.window_end.next, now)
         if changes.profiles:
-            self._profiles.write(changes.profiles, changes.profiles_end.next, now)
+            self._profiles.write(changes.profiles, changes.profiles_end.next)
         for key in changes.profiles:
             self._round_runs.pop(key.decode(), None)
         self.position = changes.position

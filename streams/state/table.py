@@ -112,8 +112,8 @@ class Table:
                 raise StateDamaged(f"the state in {self.path} is damaged: {error}") from None
             raise
 
-    def write(self, puts: Puts, offset: int, at_s: float) -> None:
-        """Puts and the changelog offset to go on from, together. Their time does not matter here."""
+    def write(self, puts: Puts, offset: int) -> None:
+        """Puts and the changelog offset to go on from, together."""
         self._put({**puts, _OFFSET: offset.to_bytes(8, "big")})
 
     def _put(self, puts: Puts) -> None:
@@ -227,7 +227,7 @@ class Window:
             newest = now
             self._generations[now] = Table(self.path / str(now), self._cluster, self._filling)
             puts = {**puts, _EARLIER: self._earlier_than(newest)}
-        self._generations[newest].write(puts, offset, at_s)
+        self._generations[newest].write(puts, offset)
         begins = sorted(self._generations)
         over = [begin for begin, end in itertools.pairwise(begins) if end <= now - self._window_s]
         if over:
@@ -242,7 +242,7 @@ class Window:
         dropped = [self._generations.pop(begin) for begin in over]
         newest = max(self._generations)
         table = self._generations[newest]
-        table.write({_EARLIER: self._earlier_than(newest)}, table.offset, 0.0)
+        table.write({_EARLIER: self._earlier_than(newest)}, table.offset)
         table.flush()  # a crash must not find the list naming what is gone
         for each in dropped:
             each.close()
@@ -275,10 +275,6 @@ class Store(Protocol):
         """The changelog offset to go on from."""
         ...
 
-    def write(self, puts: Puts, offset: int, at_s: float) -> None:
-        """Puts and the offset, together."""
-        ...
-
     def reopen(self, filling: bool) -> None:
         """Opens the table again: for many writes (``filling``), or for reads and writes."""
         ...
@@ -295,16 +291,19 @@ def filling(store: Store) -> Iterator[None]:
 def recover(
     table: Store,
     consumer: Consumer,
-    topic: str,
-    partition: int,
+    changelog: TopicPartition,
+    *,
     puts_of: Callable[[bytes | None, bytes], Puts],
+    write: Callable[[Puts, int, float], None],
 ) -> int:
     """Brings ``table`` up to the end of its changelog; returns how many records it read.
 
-    ``puts_of(key, value)`` are the puts of one record. Raises ``StateMismatch`` if the table is
-    ahead of the changelog.
+    ``puts_of(key, value)`` are the puts of one record. ``write(puts, offset, at_s)`` writes them to the
+    table with the offset to go on from, as of a time (seconds, epoch). Raises ``StateMismatch`` if the
+    table is ahead of the changelog.
     """
-    low, high = watermarks(consumer, TopicPartition(topic, partition))
+    topic, partition = changelog.topic, changelog.partition
+    low, high = watermarks(consumer, changelog)
     start = table.offset
     if start > high:
         raise StateMismatch(
@@ -322,7 +321,7 @@ def recover(
             puts: dict[bytes, bytes] = {}
             for record in records:
                 puts |= puts_of(record.key, record.value)
-            table.write(puts, end, records[-1].at_s)
+            write(puts, end, records[-1].at_s)
     consumer.unassign()
     return count
 

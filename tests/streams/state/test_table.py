@@ -15,7 +15,7 @@ def test_a_table_that_is_opened_again_and_compacted_keeps_everything(tmp_path: P
     for n in range(12):  # every fourth flush is compacted
         table = Table(tmp_path, "cluster")
         assert table.offset == n
-        table.write({b"key-%d" % n: b"value-%d" % n, b"shared": b"%d" % n}, n + 1, 0.0)
+        table.write({b"key-%d" % n: b"value-%d" % n, b"shared": b"%d" % n}, n + 1)
         table.close()
     table = Table(tmp_path, "cluster")
     table._db.compact_range(None, None)
@@ -125,7 +125,7 @@ def test_damaged_files_are_noticed_when_opened_or_read_and_from_then_on(
 ) -> None:
     keys = [b"key-%05d" % n for n in range(20_000)]
     table = Table(tmp_path, "cluster")
-    table.write({key: key * 10 for key in keys}, 1, 0.0)
+    table.write({key: key * 10 for key in keys}, 1)
     table.close()
     (file,) = tmp_path.glob("*.sst")
     content = bytearray(file.read_bytes())
@@ -150,7 +150,7 @@ def test_damaged_files_are_noticed_when_opened_or_read_and_from_then_on(
 def test_a_table_that_is_opened_again_has_its_filters_and_the_shared_cache(tmp_path: Path) -> None:
     for number in range(3):
         table = Table(tmp_path, "cluster")
-        table.write({b"%d" % number: b"value"}, number, 0.0)
+        table.write({b"%d" % number: b"value"}, number)
         table.flush()
         options = max(tmp_path.glob("OPTIONS-*")).read_text()
         assert "filter_policy=bloomfilter" in options
