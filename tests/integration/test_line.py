@@ -225,7 +225,7 @@ def test_a_crash_between_commit_and_local_write_is_repaired(
     line.post([bet("b")])
     line.translate(line.raw())
 
-    def crash(self: Table, puts: Mapping[bytes, bytes], offset: int, at_s: float) -> None:
+    def crash(self: Table, puts: Mapping[bytes, bytes], offset: int) -> None:
         raise OSError("killed before the write")
 
     with line.owned() as owned, monkeypatch.context() as patch:
