@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
 
-.PHONY: help demo test check faults soak bench bench-quick bench-long lint up clean
+.PHONY: help demo test check lint-only faults soak bench bench-quick bench-long lint up clean
 
 SEED ?= 1
 ROUNDS ?= 2

@@ -53,7 +53,7 @@ class Stack:
     def __enter__(self) -> Self:
         self.settings.data_dir.mkdir(parents=True, exist_ok=True)
         try:
-            self.take_ports()
+            self._take_ports()
             self._start_broker()
             wait_for_broker(self.settings, READY_WITHIN_S)
             for name in ("sink", "edge"):
@@ -78,7 +78,7 @@ class Stack:
         self.supervisor.stop()
         self._ports.close()
 
-    def take_ports(self) -> None:
+    def _take_ports(self) -> None:
         """Holds the ports of edge and sink. Raises ``PortInUse``."""
         host, edge, sql = self.settings.edge_host, self.settings.edge_port, self.settings.sql_port
         self.settings = self.settings.model_copy(
