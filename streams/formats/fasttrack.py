@@ -287,4 +287,4 @@ KINDS: dict[str, type[Data]] = {
     "realtime-login": Login,
 }
 
-read = bulk_reader(KINDS)
+read = bulk_reader(KINDS, validated_only={"realtime-sports-bet"})

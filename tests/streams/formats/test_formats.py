@@ -9,7 +9,8 @@ import pytest
 
 from streams.core.event import Batch, Kind, decode, encode, to_json
 from streams.formats import READERS, fasttrack, native
-from streams.formats.validation import Invalid
+from streams.formats.bulk_body import bulk_reader
+from streams.formats.validation import Data, Invalid
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 BATCH = Batch("acme", "native", "batch-1", 1_773_500_000_000_000, True, False, None)
@@ -158,3 +159,24 @@ def test_gameball_contact_is_kept_where_channels_are_merged() -> None:
     (_, order), _ = canonical("gameball", "event", merges_channels=True, idempotency_key="k")
     assert (order["email"], order["mobile"]) == ("asa@example.com", "+358401234567")
     assert order["event_id"] == "k|place_order"
+
+
+@pytest.mark.parametrize("form", [native, fasttrack], ids=["native", "fasttrack"])
+def test_all_kinds_but_the_sports_bet_have_the_fast_reading(form: Any) -> None:
+    source = form.__name__.rpartition(".")[2]
+    validated = {
+        kind
+        for kind in form.KINDS
+        for item in form.read((SAMPLES / source / f"{kind}.json").read_bytes(), BATCH, 100)
+        if isinstance(item, Data)
+    }
+    assert validated == ({"realtime-sports-bet"} if form is fasttrack else set())
+
+
+def test_a_field_without_a_fast_reading_is_refused_unless_its_kind_is_only_validated() -> None:
+    class Odd(Data):
+        ratio: float
+
+    with pytest.raises(TypeError, match=r"Odd\.ratio.*validated_only"):
+        bulk_reader({"fine": native.Login, "odd": Odd})
+    bulk_reader({"fine": native.Login, "odd": Odd}, validated_only={"odd"})
