@@ -23,7 +23,6 @@ from typing import Any
 from benchmarks import campaigns
 from benchmarks.contenders import CONTENDERS
 from benchmarks.machine import described, fresh_home, in_own_process, own_peak_mib
-from benchmarks.recovery import merge_files
 from benchmarks.worker import run
 from benchmarks.yardstick import BATCH_ITEMS, bodies
 from connectors.clickhouse.client import connect
@@ -37,8 +36,10 @@ from streams.records.staged_chunk import unpack
 from streams.settings import Settings
 from streams.stages.process import ID_KEY, process
 from streams.stages.translate import translate
-from streams.state.owned_partition import WINDOW_FOLDER, home_of
-from streams.state.table import Window, filling
+from streams.state.owned_partition import window_directory
+from streams.state.recovery import filling
+from streams.state.rocksdb import Memory
+from streams.state.table import Window
 from tests.line import State
 
 FILL_KEYS = 100_000
@@ -52,8 +53,8 @@ def fill(settings: Settings, ids: int) -> None:
     each = ids // settings.partitions
     step = (1 << 8 * ID_BYTES) // each
     for partition in range(settings.partitions):
-        home = home_of(settings, "worker-0", partition) / WINDOW_FOLDER
-        window = Window(home, cluster, settings.window_s)
+        directory = window_directory(settings, "worker-0", partition)
+        window = Window(directory, cluster, settings.window_s, Memory())
         with filling(window):
             for start in range(0, each, FILL_KEYS):
                 numbers = range(start, min(start + FILL_KEYS, each))
@@ -63,7 +64,7 @@ def fill(settings: Settings, ids: int) -> None:
                     for number in spread
                 }
                 window.write(puts, 0, time.time())
-        merge_files(window)  # or the worker would have it to do
+        window.compact()  # or the worker would have it to do
         window.close()
 
 
@@ -127,10 +128,10 @@ def insert_cost(home: Path, events: int) -> dict[str, Any]:
 def insert_costs(rounds: int, events: int) -> dict[str, Any]:
     """:func:`insert_cost` into so many rounds, in a process of its own as chDB wants it."""
     with tempfile.TemporaryDirectory(prefix="roundhouse-bench-") as temporary:
-        home = Path(temporary) / "clickhouse"
+        directory = Path(temporary) / "clickhouse"
         if rounds:
-            campaigns.filled(home, rounds)
-        task = "--insert-into", str(home), "--events", str(events)
+            campaigns.filled(directory, rounds)
+        task = "--insert-into", str(directory), "--events", str(events)
         found = in_own_process("benchmarks.growth", *task)
     return {"rounds": rounds, **json.loads(found)}
 

@@ -19,13 +19,15 @@ from streams.kafka.clients import ensure_topics, idempotent_producer, wait_for_b
 from streams.records.topics import WINDOW
 from streams.settings import Settings
 from streams.stages.process import ID_KEY
+from streams.state.changelog import Position, changelog_records
 from streams.state.owned_partition import (
-    WINDOW_FOLDER,
     OwnedPartition,
-    Position,
-    changelog_records,
-    home_of,
+    Shared,
+    open_partition,
+    state_directory,
+    window_directory,
 )
+from streams.state.rocksdb import Memory
 from streams.state.table import Window
 from streams.wire.avro import SCHEMA_IDS, frame
 
@@ -47,18 +49,11 @@ def fill(settings: Settings, ids: int) -> None:
     producer.flush()
 
 
-def merge_files(window: Window) -> None:
-    """Has RocksDB do what it would do in time."""
-    for table in window._generations.values():
-        table._db.compact_range(None, None)
-
-
 def opened(settings: Settings, cluster: str) -> tuple[float, float, OwnedPartition]:
     """Opens the partition; wall and CPU seconds."""
     wall, cpu = time.perf_counter(), time.process_time()
-    owned = OwnedPartition(
-        settings, 0, worker="bench", frames=FRAMES, cluster=cluster, computing=threading.Lock()
-    )
+    shared = Shared(settings, "bench", FRAMES, cluster, Memory(), threading.Lock())
+    owned = open_partition(shared, 0)
     return time.perf_counter() - wall, time.process_time() - cpu, owned
 
 
@@ -69,17 +64,19 @@ def measure(ids: int) -> dict[str, Any]:
         cluster = wait_for_broker(settings, 60)
         ensure_topics(settings)
         opened(settings, cluster)[2].close()  # or Kafka would make its log of transactions meanwhile
-        shutil.rmtree(home_of(settings, "bench", 0))
+        shutil.rmtree(state_directory(settings, "bench", 0))
         fill(settings, ids)
         wall, cpu, owned = opened(settings, cluster)
-        found = owned.window([ID_KEY + hash_of("acme", "native", "gameround", str(ids - 1))])
+        found = owned.reader.window([ID_KEY + hash_of("acme", "native", "gameround", str(ids - 1))])
         assert found[0] is not None, "the last id was not recovered"
         owned.close()
-        window = home_of(settings, "bench", 0) / WINDOW_FOLDER
+        window = window_directory(settings, "bench", 0)
         left = _bytes(window)
         again, _, owned = opened(settings, cluster)
-        merge_files(owned._window)
         owned.close()
+        merged = Window(window, cluster, settings.window_s, Memory())
+        merged.compact()
+        merged.close()
         return {
             "ids": ids,
             "empty_disk_s": round(wall, 2),

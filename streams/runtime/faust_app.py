@@ -13,6 +13,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,8 @@ from streams.runtime import memory
 from streams.runtime.fail_stop import fail_stop
 from streams.runtime.stages_on_kafka import Incoming, Process, Seek, Translate
 from streams.settings import Settings
-from streams.state.owned_partition import OwnedPartition
+from streams.state.owned_partition import Shared, open_partition
+from streams.state.rocksdb import Memory
 
 BUFFER_MAX = 64
 """Records that Faust holds for an agent: they may be large."""
@@ -79,14 +81,10 @@ def create_app(settings: Settings, worker: str) -> faust.App:
     def committed(partition: int) -> int:
         return committed_offset(settings, app.conf.id, raw_topic, partition)
 
-    def open_partition(partition: int) -> OwnedPartition:
-        return OwnedPartition(
-            settings, partition, worker=worker, frames=names, cluster=cluster, computing=computing
-        )
-
     translate = Translate(settings, names, computing)
     incoming = Incoming(committed, seek(raw_topic))
-    process = Process(open_partition, seek(staged_topic))
+    shared = Shared(settings, worker, names, cluster, Memory(), computing)
+    process = Process(partial(open_partition, shared), seek(staged_topic))
     _connect(app, staged_topic, incoming, process)
     _add_agents(app, settings, incoming, translate, process)
 

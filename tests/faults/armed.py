@@ -42,9 +42,9 @@ POINTS = {
     "between the local write and the acknowledgement": Point(
         "worker", OwnedPartition, "apply", after=True
     ),
-    "while partitions open": Point("worker", OwnedPartition, "_recover", False, opening=True),
+    "while partitions open": Point("worker", owned_partition, "_recover", False, opening=True),
     "between fencing and recovery": Point("worker", owned_partition, "recover", False, opening=True),
-    "after recovery": Point("worker", OwnedPartition, "_read_position", True, opening=True),
+    "after recovery": Point("worker", owned_partition, "_read_position", True, opening=True),
     "before translate sends": Point("worker", stages.Translate, "__call__", after=False),
     "between two sends of translate": Point("worker", stages.Translate, "_send", after=True),
     "between translate's flush and the acknowledgement": Point(

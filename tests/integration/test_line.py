@@ -24,7 +24,8 @@ from streams.records.raw_batch import RawRecord, requests_of
 from streams.records.topics import RAW, STAGED
 from streams.runtime.stages_on_kafka import Process, Translate
 from streams.settings import Settings
-from streams.state.owned_partition import OwnedPartition
+from streams.state.owned_partition import OwnedPartition, Shared, open_partition
+from streams.state.rocksdb import Memory
 from streams.state.table import Table
 from streams.wire.avro import SCHEMA_IDS, codec, frame, unframe
 from tests.line import NATIVE, bet, casino, win
@@ -93,14 +94,8 @@ class Line:
         return [(message.offset() or 0, message.value() or b"") for message in messages]
 
     def opened(self, partition: int = P1, worker: str = "w") -> OwnedPartition:
-        return OwnedPartition(
-            self.settings,
-            partition,
-            worker=worker,
-            frames=FRAMES,
-            cluster=self.cluster,
-            computing=threading.Lock(),
-        )
+        shared = Shared(self.settings, worker, FRAMES, self.cluster, Memory(), threading.Lock())
+        return open_partition(shared, partition)
 
     @contextmanager
     def owned(self, partition: int = P1, worker: str = "w") -> Iterator[OwnedPartition]:
@@ -175,7 +170,7 @@ def test_records_that_come_again_are_skipped_and_a_missing_one_stops(line: Line)
         owned.apply(staged[:1])
         owned.apply(staged[:2])
         assert owned.expected == 2
-        with pytest.raises(InputGap, match="offset 3 came where 2 was due"):
+        with pytest.raises(InputGap, match="offset 3 arrived where 2 was expected"):
             owned.apply([(3, staged[2][1])])
 
 

@@ -6,24 +6,27 @@ from pathlib import Path
 import pytest
 
 from streams.errors import StateDamaged, StateMismatch
-from streams.state.table import Table, Window, filling
+from streams.state.recovery import filling
+from streams.state.rocksdb import Memory
+from streams.state.table import Table, Window
 
 WEEK = 7 * 86_400
+MEMORY = Memory()
 
 
 def test_a_table_that_is_opened_again_and_compacted_keeps_everything(tmp_path: Path) -> None:
     for n in range(12):  # every fourth flush is compacted
-        table = Table(tmp_path, "cluster")
+        table = Table(tmp_path, "cluster", MEMORY)
         assert table.offset == n
         table.write({b"key-%d" % n: b"value-%d" % n, b"shared": b"%d" % n}, n + 1)
         table.close()
-    table = Table(tmp_path, "cluster")
-    table._db.compact_range(None, None)
+    table = Table(tmp_path, "cluster", MEMORY)
+    table.database.compact()
     assert table.get_many([b"key-%d" % n for n in range(12)]) == [b"value-%d" % n for n in range(12)]
     assert table.get_many([b"shared", b"unknown"]) == [b"11", None]
     table.close()
     with pytest.raises(StateMismatch):
-        Table(tmp_path, "another")
+        Table(tmp_path, "another", MEMORY)
 
 
 def test_a_window_remembers_for_at_least_its_length_and_forgets_after_twice_that(
@@ -31,14 +34,14 @@ def test_a_window_remembers_for_at_least_its_length_and_forgets_after_twice_that
 ) -> None:
     #   generation:  |100                |100 + week         |100 + 2 weeks
     #   written:      a             b    c                    d
-    window = Window(tmp_path, "cluster", WEEK)
+    window = Window(tmp_path, "cluster", WEEK, MEMORY)
     window.write({b"a": b"1", b"both": b"1"}, 1, 100)
     window.write({b"b": b"1"}, 2, 99 + WEEK)
     window.write({b"c": b"1", b"both": b"2"}, 3, 100 + WEEK)
     assert window.get_many([b"a", b"b", b"c", b"both", b"d"]) == [b"1", b"1", b"1", b"2", None]
     window.close()
 
-    window = Window(tmp_path, "cluster", WEEK)
+    window = Window(tmp_path, "cluster", WEEK, MEMORY)
     assert (window.get(b"a"), window.offset) == (b"1", 3)
     window.write({b"e": b"1"}, 4, 98 + 2 * WEEK)
     assert window.get(b"b") == b"1"  # a second younger than the window
@@ -50,14 +53,14 @@ def test_a_window_remembers_for_at_least_its_length_and_forgets_after_twice_that
 
 def test_a_longer_or_shorter_window_forgets_nothing_too_early(tmp_path: Path) -> None:
     for days, at_days, known in [(7, 10, []), (35, 20, [b"10"]), (14, 30, [b"20"])]:
-        window = Window(tmp_path, "cluster", days * 86_400)
+        window = Window(tmp_path, "cluster", days * 86_400, MEMORY)
         window.write({b"%d" % at_days: b"x"}, 1, at_days * 86_400)
         assert [window.get(key) for key in known] == [b"x"] * len(known)
         window.close()
 
 
 def test_what_is_filled_in_is_there_afterwards_the_newest_of_each_key(tmp_path: Path) -> None:
-    window = Window(tmp_path / "window", "cluster", WEEK)
+    window = Window(tmp_path / "window", "cluster", WEEK, MEMORY)
     window.write({b"before": b"1", b"both": b"1"}, 1, 100)
     keys = [b"%d" % (n * 7919 % 200_000) for n in range(200_000)]  # not in their order
     with filling(window):
@@ -70,13 +73,13 @@ def test_what_is_filled_in_is_there_afterwards_the_newest_of_each_key(tmp_path: 
         assert (window.get_many(asked), window.offset) == (found, 99)
         window.write({b"after": b"1"}, 99, 300 + WEEK)
         window.close()
-        window = Window(tmp_path / "window", "cluster", WEEK)
+        window = Window(tmp_path / "window", "cluster", WEEK, MEMORY)
     assert window.get(b"after") == b"1"
     window.close()
 
 
 def test_a_clock_that_goes_back_hides_nothing(tmp_path: Path) -> None:
-    window = Window(tmp_path, "cluster", WEEK)
+    window = Window(tmp_path, "cluster", WEEK, MEMORY)
     window.write({b"a": b"new"}, 1, 5 * WEEK)
     window.write({b"a": b"newer"}, 2, 1 * WEEK)
     assert (window.get(b"a"), window.offset) == (b"newer", 2)
@@ -92,11 +95,11 @@ def crash_image(path: Path, to: Path) -> Path:
 def test_a_crash_after_a_new_generation_reached_the_disk_loses_nothing_of_the_one_before(
     tmp_path: Path,
 ) -> None:
-    window = Window(tmp_path / "window", "cluster", WEEK)
+    window = Window(tmp_path / "window", "cluster", WEEK, MEMORY)
     window.write({b"a": b"1"}, 1, 100)
     window.write({b"b": b"1"}, 2, 100 + WEEK)
     window._generations[100 + WEEK].flush()
-    found = Window(crash_image(tmp_path / "window", tmp_path / "crashed"), "cluster", WEEK)
+    found = Window(crash_image(tmp_path / "window", tmp_path / "crashed"), "cluster", WEEK, MEMORY)
     assert (found.offset, found.get_many([b"a", b"b"])) == (2, [b"1", b"1"])
     found.close()
     window.close()
@@ -105,18 +108,18 @@ def test_a_crash_after_a_new_generation_reached_the_disk_loses_nothing_of_the_on
 def test_a_window_that_lost_a_generation_is_damaged_and_one_that_dropped_it_is_not(
     tmp_path: Path,
 ) -> None:
-    window = Window(tmp_path / "window", "cluster", WEEK)
+    window = Window(tmp_path / "window", "cluster", WEEK, MEMORY)
     for n in range(3):
         window.write({b"%d" % n: b"1"}, n, 100 + n * WEEK)
     crashed = crash_image(tmp_path / "window", tmp_path / "crashed")
     window.close()
-    found = Window(crashed, "cluster", WEEK)
+    found = Window(crashed, "cluster", WEEK, MEMORY)
     assert found.get_many([b"0", b"1", b"2"]) in ([None, b"1", b"1"], [None, b"1", None])
     found.close()
 
     shutil.rmtree(tmp_path / "window" / str(100 + WEEK))
     with pytest.raises(StateDamaged, match="is gone"):
-        Window(tmp_path / "window", "cluster", WEEK)
+        Window(tmp_path / "window", "cluster", WEEK, MEMORY)
 
 
 @pytest.mark.parametrize("harm", ["truncated", "flipped", "deleted"])
@@ -124,7 +127,7 @@ def test_damaged_files_are_noticed_when_opened_or_read_and_from_then_on(
     harm: str, tmp_path: Path
 ) -> None:
     keys = [b"key-%05d" % n for n in range(20_000)]
-    table = Table(tmp_path, "cluster")
+    table = Table(tmp_path, "cluster", MEMORY)
     table.write({key: key * 10 for key in keys}, 1)
     table.close()
     (file,) = tmp_path.glob("*.sst")
@@ -135,7 +138,7 @@ def test_damaged_files_are_noticed_when_opened_or_read_and_from_then_on(
         file.write_bytes(content if harm == "flipped" else content[: len(content) // 2])
 
     def read() -> None:
-        table = Table(tmp_path, "cluster")
+        table = Table(tmp_path, "cluster", MEMORY)
         try:
             table.get_many(keys)
         finally:
@@ -144,16 +147,16 @@ def test_damaged_files_are_noticed_when_opened_or_read_and_from_then_on(
     with pytest.raises(StateDamaged):
         read()
     with pytest.raises(StateDamaged):
-        Table(tmp_path, "cluster")
+        Table(tmp_path, "cluster", MEMORY)
 
 
 def test_a_table_that_is_opened_again_has_its_filters_and_the_shared_cache(tmp_path: Path) -> None:
     for number in range(3):
-        table = Table(tmp_path, "cluster")
+        table = Table(tmp_path, "cluster", MEMORY)
         table.write({b"%d" % number: b"value"}, number)
         table.flush()
         options = max(tmp_path.glob("OPTIONS-*")).read_text()
         assert "filter_policy=bloomfilter" in options
         assert "memtable_whole_key_filtering=true" in options
-        assert table._db.property_int_value("rocksdb.block-cache-capacity") == 128 << 20
+        assert table.database._db.property_int_value("rocksdb.block-cache-capacity") == 128 << 20
         table.close()

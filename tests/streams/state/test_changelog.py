@@ -1,10 +1,10 @@
-"""What a owned writes to its changelog."""
+"""What a partition writes to its changelog."""
 
 import os
 
 from streams.kafka.schema_ids import frames
 from streams.settings import Settings
-from streams.state.owned_partition import Position, _window_puts, changelog_records
+from streams.state.changelog import Position, changelog_records, window_puts
 from streams.wire.avro import codec
 
 
@@ -21,7 +21,7 @@ def test_puts_of_a_large_chunk_go_into_several_records_with_the_position_in_the_
     frame = frames(Settings())["window-changes"]
     recovered: dict[bytes, bytes] = {}
     for record in records:
-        recovered |= _window_puts(None, frame + record)
+        recovered |= window_puts(None, frame + record)
     assert {key: value for key, value in recovered.items() if key != b"\x00position"} == puts
 
 

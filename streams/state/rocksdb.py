@@ -1,0 +1,143 @@
+"""The adapter to RocksDB through rocksdict: a database of bytes by bytes with bounded memory.
+
+rocksdict 0.3.29 has three properties that this module works around, each held by a test:
+
+- Errors are plain exceptions; damage is told from a full disk or a held lock by their text.
+- A database that exists is opened with the options in its files for every column family that is not
+  named, also ``default``: filters, cache and write buffers would be lost.
+- A database that is opened ``with_ttl`` a second time loses *all* its entries at the next compaction,
+  so RocksDB's time to live is not used.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from rocksdict import (
+    BlockBasedOptions,
+    Cache,
+    DbClosedError,
+    DBCompactionStyle,
+    DBCompressionType,
+    MemtableFactory,
+    Options,
+    Rdict,
+    WriteBatch,
+    WriteBufferManager,
+    WriteOptions,
+)
+
+from streams.errors import StateDamaged
+
+Puts = Mapping[bytes, bytes]
+
+_CACHE_BYTES = 128 << 20
+_WRITE_BUFFERS_BYTES = 64 << 20
+_WRITE_BUFFER_BYTES = 16 << 20
+_FILLING_BUFFER_BYTES = 4 << 20
+
+
+class Memory:
+    """The block cache and the write buffers that all databases of a process share.
+
+    Write buffers count towards the cache, so one bound holds for both.
+    """
+
+    def __init__(self) -> None:
+        self.cache = Cache(_CACHE_BYTES)
+        self.write_buffers = WriteBufferManager.new_write_buffer_manager_with_cache(
+            _WRITE_BUFFERS_BYTES, False, self.cache
+        )
+
+
+class Database:
+    """A RocksDB database without a write-ahead log: a crash loses what was not flushed.
+
+    Opening and reading raise ``StateDamaged`` if RocksDB finds the files damaged or missing.
+    """
+
+    def __init__(self, path: Path, memory: Memory, filling: bool) -> None:
+        """``filling`` prepares for many writes with hardly a read between them."""
+        self._path = path
+        self._memory = memory
+        self._db = self._opened(filling)
+        self._unlogged = WriteOptions()
+        self._unlogged.disable_wal = True  # type: ignore[method-assign,assignment]  # a property
+
+    def _opened(self, filling: bool) -> Rdict:
+        self._filling = filling
+        options = _options(self._memory, filling)
+        try:
+            return Rdict(str(self._path), options, {"default": options})
+        except Exception as error:  # rocksdict raises nothing narrower
+            raise self._named(error) from None
+
+    def reopen(self, filling: bool) -> None:
+        """Flushes, closes and opens again, for ``filling`` or for reads and writes."""
+        self.flush()  # raises an error that closing might keep to itself
+        self._db.close()
+        self._db = self._opened(filling)
+
+    def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """Values in the order of ``keys``."""
+        try:
+            return list(self._db.get(list(keys)) or ())
+        except Exception as error:
+            raise self._named(error) from None
+
+    def write(self, puts: Puts) -> None:
+        """Writes all puts or none of them."""
+        batch = WriteBatch(raw_mode=True)
+        # a sorted batch is inserted faster into the memtable; the one for filling sorts by itself
+        for key, value in puts.items() if self._filling else sorted(puts.items()):
+            batch.put(key, value)
+        self._db.write(batch, self._unlogged)
+
+    def flush(self) -> None:
+        """Writes the memtables to files."""
+        self._db.flush(True)
+
+    def compact(self) -> None:
+        """Merges all files into one; for measurements, which must not depend on what ran before."""
+        self.flush()
+        self._db.compact_range(None, None)
+
+    def close(self) -> None:
+        """Flushes and closes; again without effect."""
+        with suppress(DbClosedError):
+            self._db.close()
+
+    def _named(self, error: Exception) -> Exception:
+        text = str(error)
+        if "Corruption" in text or "No such file" in text:
+            return StateDamaged(f"the state in {self._path} is damaged: {error}")
+        return error
+
+
+def _options(memory: Memory, filling: bool) -> Options:
+    blocks = BlockBasedOptions()
+    blocks.set_bloom_filter(10, False)
+    blocks.set_block_cache(memory.cache)
+    # Filters stay with their files, 10 bits a key. In the cache, one larger than a shard (2 MB)
+    # finds no place and is read from the file again for every few keys: 10 us a key, not 1.
+    blocks.set_cache_index_and_filter_blocks(False)
+    options = Options(raw_mode=True)
+    options.create_if_missing(True)
+    options.set_block_based_table_factory(blocks)
+    options.set_write_buffer_manager(memory.write_buffers)
+    options.set_compaction_style(DBCompactionStyle.universal())
+    options.set_keep_log_file_num(2)
+    if filling:
+        # writes only append, and RocksDB's threads put them in order; a read would do so every time
+        options.set_memtable_factory(MemtableFactory.vector())
+        options.set_allow_concurrent_memtable_write(False)
+        options.set_write_buffer_size(_FILLING_BUFFER_BYTES)
+        options.set_max_write_buffer_number(_WRITE_BUFFERS_BYTES // _FILLING_BUFFER_BYTES)
+        options.set_max_background_jobs(8)  # a quarter of them may flush
+        options.set_compression_type(DBCompressionType.none())  # merging compresses, later
+        options.set_level_zero_file_num_compaction_trigger(16)
+    else:
+        options.set_write_buffer_size(_WRITE_BUFFER_BYTES)
+        options.set_memtable_whole_key_filtering(True)
+        options.set_memtable_prefix_bloom_ratio(0.1)  # most keys asked for are new
+    return options
