@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from connectors.edge.server import HEADERS_BYTES_MAX
+from connectors.edge.bounded_protocol import HEADERS_BYTES_MAX
 from tests.faults.fuzz import BODY_BYTES_MAX, Target, check_answer, check_kafka, edge_alone, fuzz
 from tests.line import bet
 from tests.waiting import WITHIN_S
