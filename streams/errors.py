@@ -56,3 +56,35 @@ class BrokerUnavailable(RoundhouseError):
 
 class SinkMismatch(RoundhouseError):
     """A record on a canonical topic is not framed as Roundhouse frames it."""
+
+
+class PortInUse(ConfigurationError):
+    """Another process listens on a port that the settings name."""
+
+
+class GaveUp(RoundhouseError):
+    """A process ended too often in a row to be started once more."""
+
+
+class NotRunning(RoundhouseError):
+    """No stack runs on the data directory."""
+
+
+class NotSettled(RoundhouseError):
+    """The accounts of the demo did not balance in time."""
+
+
+class NotReadOnly(RoundhouseError):
+    """A query is not one statement that only reads."""
+
+
+class QueryFailed(RoundhouseError):
+    """ClickHouse refused a query; the message is ClickHouse's own."""
+
+
+class DefinitionError(RoundhouseError):
+    """A campaign's definition is wrong; the message names file and line of each mistake."""
+
+
+class RatesError(RoundhouseError):
+    """A file of rates is wrong; the message has a line for each mistake. Nothing is imported."""

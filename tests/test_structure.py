@@ -108,6 +108,20 @@ def test_files_and_functions_are_short(path: Path) -> None:
             assert length <= LINES_OF_A_FUNCTION_MAX, f"{node.name} has {length} lines"
 
 
+def test_every_error_stands_on_the_page_of_errors() -> None:
+    """An HTTP answer, and a key found twice while JSON is read, never leave the module they are in."""
+    kept = {("problems.py", "Problem"), ("definition.py", "_Twice")}
+    elsewhere = {
+        (path.name, node.name)
+        for path in CODE
+        if path != ROOT / "streams" / "errors.py"
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ClassDef)
+        and any(ast.unparse(base).endswith(("Error", "Exception")) for base in node.bases)
+    }
+    assert elsewhere == kept
+
+
 @pytest.mark.parametrize("path", CORE, ids=name_of)
 def test_the_core_asks_no_clock(path: Path) -> None:
     calls = [n.func.attr for n in ast.walk(ast.parse(path.read_text()))

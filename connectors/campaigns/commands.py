@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from streams.errors import ConfigurationError
+from streams.errors import ConfigurationError, DefinitionError
 from streams.settings import Settings
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def campaign() -> None:
 @click.option("--offline", is_flag=True, help="Only the files; ask ClickHouse nothing.")
 def check(files: tuple[Path, ...], offline: bool) -> None:
     """Check definitions, and whether they fit the stored data."""
-    from connectors.campaigns.definition import DefinitionError, load
+    from connectors.campaigns.definition import load
     from connectors.campaigns.evaluation import problems
 
     wrong = []

@@ -25,7 +25,7 @@ from pydantic import (
     model_validator,
 )
 
-from streams.errors import RoundhouseError
+from streams.errors import DefinitionError
 
 Money = Annotated[Decimal, Field(ge=0, max_digits=38, decimal_places=18)]
 Names = Annotated[list[Annotated[str, Field(min_length=1, max_length=256)]], Field(min_length=1)]
@@ -69,10 +69,6 @@ _ONLY_FOR = {
     "currency": (ROUNDS, DEPOSITS, SPORTS),
     "first": (ROUNDS, DEPOSITS, SPORTS, CUSTOM),
 }
-
-
-class DefinitionError(RoundhouseError):
-    """A definition is wrong; the message has a line for each mistake, with file and line number."""
 
 
 class _Part(BaseModel):
@@ -302,6 +298,8 @@ class _Loader(yaml.SafeLoader):
 
 
 class _Twice(Exception):
+    """A key stands twice in a mapping; :func:`load` makes a ``DefinitionError`` of it."""
+
     def __init__(self, name: str, line: int) -> None:
         super().__init__(name)
         self.line = line

@@ -7,17 +7,13 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
 from connectors.clickhouse.query import insert
-from streams.errors import RoundhouseError
+from streams.errors import RatesError
 from streams.settings import Settings
 
 COLUMNS = ("day", "base", "quote", "rate")
 _CODE = re.compile(r"[A-Z0-9]{3,10}")
 _LARGEST = Decimal(10) ** 20
 _SMALLEST = Decimal(1).scaleb(-18)
-
-
-class RatesError(RoundhouseError):
-    """A file of rates is wrong; the message has a line for each mistake. Nothing is imported."""
 
 
 def read(path: Path, source: str = "") -> list[dict[str, str]]:

@@ -10,13 +10,9 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from connectors.clickhouse.client import connect, is_embedded
 from connectors.clickhouse.service import add_rows, ask, token_path
-from connectors.local.stack import NotRunning, Running
-from streams.errors import ConfigurationError, RoundhouseError
+from connectors.local.stack import Running
+from streams.errors import ConfigurationError, NotRunning, QueryFailed
 from streams.settings import Settings
-
-
-class QueryFailed(RoundhouseError):
-    """ClickHouse refused a query; the message is ClickHouse's own."""
 
 
 def query(settings: Settings, sql: str, form: str = "table") -> str:

@@ -28,7 +28,7 @@ from connectors.clickhouse.client import connect, is_embedded
 from connectors.clickhouse.migrate import migrate
 from connectors.clickhouse.sink import ClickHouseTables, Sink
 from connectors.local.ports import Ports
-from streams.errors import RoundhouseError
+from streams.errors import NotReadOnly
 from streams.kafka.clients import ensure_topics, wait_for_broker
 from streams.runtime.fail_stop import fail_stop
 from streams.settings import Settings
@@ -50,22 +50,18 @@ _QUESTION = re.compile(r"\s*\(*\s*(?:select|with|show|describe|desc|explain|exis
 _WRITES = re.compile(r";|\$|\binto\s+outfile\b|\bformat\b", re.IGNORECASE)
 
 
-class NotAQuestion(RoundhouseError):
-    """A query that is not one statement that only reads."""
-
-
 def ask(client: Client, query: str, form: str) -> str:
     """The answer to a question, in one of :data:`FORMATS`.
 
-    Raises ``ClickHouseError``, or :class:`NotAQuestion` for what could write. ``readonly`` goes into
+    Raises ``ClickHouseError``, or :class:`NotReadOnly` for what could write. ``readonly`` goes into
     the statement because chDB would keep it for the whole process otherwise.
     """
     if form not in FORMATS:
-        raise NotAQuestion(f"format must be one of {', '.join(FORMATS)}")
+        raise NotReadOnly(f"format must be one of {', '.join(FORMATS)}")
     query = query.strip().rstrip(";")
     bare = _QUOTED_OR_COMMENT.sub(" ", query)
     if not _QUESTION.match(bare) or _WRITES.search(bare):
-        raise NotAQuestion(
+        raise NotReadOnly(
             "ask one question (SELECT, WITH, SHOW, DESCRIBE, EXPLAIN or EXISTS); the output format is "
             "chosen outside the query"
         )
@@ -80,7 +76,7 @@ WRITABLE = ("rates", "campaign_runs", "campaign_results")
 def add_rows(client: Client, table: str, lines: bytes) -> str:
     """Inserts rows, a JSON object a line, into one of :data:`WRITABLE`; there is nothing to answer."""
     if table not in WRITABLE:
-        raise NotAQuestion(f"{table} is not one of {', '.join(WRITABLE)}")
+        raise NotReadOnly(f"{table} is not one of {', '.join(WRITABLE)}")
     client.raw_insert(table, insert_block=lines, fmt="JSONEachRow", settings={"async_insert": 0})
     return ""
 
@@ -99,7 +95,7 @@ def create_app(client: Client, sink: Sink, token: str) -> Starlette:
             return PlainTextResponse("wrong token\n", 403)
         try:
             return PlainTextResponse(await asyncio.to_thread(work, await request.body()))
-        except (ClickHouseError, NotAQuestion) as error:
+        except (ClickHouseError, NotReadOnly) as error:
             return PlainTextResponse(f"{error}\n", 400)
 
     async def sql(request: Request) -> Response:

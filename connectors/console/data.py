@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from connectors.campaigns import evaluation
-from connectors.campaigns.definition import Definition, DefinitionError, load
+from connectors.campaigns.definition import Definition, load
 from connectors.clickhouse.literals import quoted
+from streams.errors import DefinitionError
 from streams.kafka.clients import lag
 from streams.settings import Settings
 

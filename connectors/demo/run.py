@@ -21,15 +21,11 @@ from connectors.demo.report import QUESTIONS, show
 from connectors.edge.tenants import Registry
 from connectors.local.kafka import missing_tools
 from connectors.local.stack import Stack, on_any_ports
-from streams.errors import RoundhouseError
+from streams.errors import NotSettled
 from streams.settings import Settings
 
 SETTLED_WITHIN_S = 300.0
 CAMPAIGN = Path(definition.__file__).parent / "examples" / "turnover-race.yaml"
-
-
-class NotSettled(RoundhouseError):
-    """The accounts did not balance in time."""
 
 
 def run_demo(settings: Settings, *, memory: bool, events: int, seed: int, processes: int) -> None:

@@ -8,7 +8,10 @@ from starlette.responses import Response
 
 
 class Problem(Exception):
-    """Ends a request with an error. ``code`` is stable; ``more`` goes into the body."""
+    """Ends a request with an error answer; no error of the process, so not in :mod:`streams.errors`.
+
+    ``code`` is stable; ``more`` goes into the body.
+    """
 
     def __init__(
         self, status: int, code: str, detail: str, headers: dict[str, str] | None = None, **more: Any

@@ -19,14 +19,10 @@ from typing import Self
 
 import psutil
 
-from streams.errors import ConfigurationError
+from streams.errors import ConfigurationError, PortInUse
 
 _OUTSIDE_EPHEMERAL = range(20_000, 32_768)
 _TRIES = 100
-
-
-class PortInUse(ConfigurationError):
-    """Another process listens on a port that the settings name."""
 
 
 class Ports:

@@ -16,7 +16,7 @@ from connectors.local import kafka as local
 from connectors.local import memory_broker as memory
 from connectors.local.ports import Ports
 from connectors.local.supervisor import Supervisor
-from streams.errors import BrokerUnavailable, ConfigurationError, RoundhouseError
+from streams.errors import BrokerUnavailable, ConfigurationError, NotRunning
 from streams.kafka.clients import wait_for_broker
 from streams.settings import Settings
 
@@ -176,10 +176,6 @@ class Running:
             ) from None
         self.edge_url: str = state["edge_url"]
         self.sql_port: int = state["sql_port"]
-
-
-class NotRunning(RoundhouseError):
-    """No stack runs on the data directory."""
 
 
 def on_any_ports(settings: Settings, brokers: int = 1) -> Settings:

@@ -12,7 +12,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from streams.errors import RoundhouseError
+from streams.errors import GaveUp
 
 log = logging.getLogger(__name__)
 
@@ -23,10 +23,6 @@ PAUSE_S = (0.2, 10.0)
 """Before a start after the first end in a row, and at most; it doubles from end to end."""
 STOP_WITHIN_S = 20.0
 _PR_SET_PDEATHSIG = 1
-
-
-class GaveUp(RoundhouseError):
-    """A process ended too often in a row to be started once more."""
 
 
 @dataclass

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from connectors.campaigns.definition import DefinitionError, load
-from connectors.campaigns.rates import RatesError, read
+from connectors.campaigns.definition import load
+from connectors.campaigns.rates import read
+from streams.errors import DefinitionError, RatesError
 
 GOOD = """name: good
 tenant: acme

@@ -10,9 +10,9 @@ from clickhouse_connect.driver.client import Client
 
 from connectors.clickhouse.client import connect
 from connectors.clickhouse.migrate import HERE, migrate, statements
-from connectors.clickhouse.service import NotAQuestion, ask, create_app
+from connectors.clickhouse.service import ask, create_app
 from connectors.clickhouse.sink import Sink, Target
-from streams.errors import ConfigurationError
+from streams.errors import ConfigurationError, NotReadOnly
 from streams.settings import Settings
 
 
@@ -54,7 +54,7 @@ def test_questions_are_answered(client: Client, query: str, answer: str) -> None
     ],
 )
 def test_what_could_write_is_not_a_question(client: Client, query: str) -> None:
-    with pytest.raises(NotAQuestion):
+    with pytest.raises(NotReadOnly):
         ask(client, query, "table")
     assert client.query("SELECT count() FROM t").result_rows == [(0,)]
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from connectors.local.ports import PortInUse, Ports
+from connectors.local.ports import Ports
+from streams.errors import PortInUse
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="ports are held on Linux alone")
 

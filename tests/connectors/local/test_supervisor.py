@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from connectors.local.supervisor import RESTARTS_MAX, GaveUp, Supervisor
+from connectors.local.supervisor import RESTARTS_MAX, Supervisor
+from streams.errors import GaveUp
 from tests.waiting import wait_until
 
 FOREVER = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(600)"]
