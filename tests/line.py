@@ -14,7 +14,7 @@ from streams.core.accounting import encode_outcome, encode_reject
 from streams.core.event import Batch, Kind, to_json
 from streams.core.profile import Profile
 from streams.records.raw_batch import RawRecord, headers_of
-from streams.records.staged_chunk import unpack
+from streams.records.staged_chunk import PackedGroup, unpack
 from streams.records.topics import CONTRACTS
 from streams.stages.process import process
 from streams.stages.translate import translate
@@ -46,7 +46,7 @@ class Line:
     def __init__(self, partitions: int = 2) -> None:
         self.partitions = partitions
         self.states = [State() for _ in range(partitions)]
-        self.staged: dict[int, list[dict[str, Any]]] = defaultdict(list)
+        self.staged: dict[int, list[PackedGroup]] = defaultdict(list)
         self.sent: dict[str, list[dict[str, Any]]] = defaultdict(list)
         self.offset = 0
         self.raw_offset = 0

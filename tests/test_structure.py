@@ -35,7 +35,7 @@ LINES_OF_A_FUNCTION_MAX = 60
 PURE = {
     "annotated_types", "collections", "dataclasses", "datetime", "decimal", "enum", "fastavro",
     "functools", "hashlib", "io", "json", "msgspec", "operator", "pathlib", "pydantic",
-    "pydantic_core", "types", "typing", "zlib",
+    "pydantic_core", "re", "types", "typing", "zlib",
 }  # fmt: skip
 CLOCKS = {"now", "utcnow", "today", "time", "time_ns", "monotonic"}
 AVRO = sorted((ROOT / "avro").glob("*.avsc"))

@@ -4,6 +4,7 @@ The records are of the contract ``staged-chunk``; within it the items are packed
 ``msgspec`` reads and checks in C. A topic of our own: nobody else reads it.
 """
 
+from collections.abc import Iterable
 from typing import Annotated, NamedTuple
 
 import msgspec
@@ -12,7 +13,7 @@ from msgspec import Meta
 from streams.core.event import Batch, Kind, decode_content
 from streams.core.identity import CONTENT_BYTES, ID_BYTES
 from streams.core.round import Transaction
-from streams.wire.avro import Record, codec
+from streams.wire.avro import codec
 
 TELLING = frozenset((Kind.PLAYER, Kind.GAME, Kind.CUSTOM_EVENT))
 """Kinds that say something about a player or a game: process reads their events."""
@@ -39,6 +40,20 @@ class StagedItem(msgspec.Struct, array_like=True, frozen=True, gc=False):
     transactions: list[Transaction]
 
 
+class PackedGroup(NamedTuple):
+    """A group as the contract ``staged-chunk`` has it, its items packed as MessagePack."""
+
+    raw_partition: int
+    raw_offset: int
+    part: int
+    tenant: str
+    source: str
+    batch_id: str
+    received_at: int
+    counts: bool
+    items: bytes
+
+
 class Group(NamedTuple):
     """The items of one request that belong to one staged partition, or a part of them."""
 
@@ -49,10 +64,29 @@ class Group(NamedTuple):
     items: list[StagedItem]
 
 
-pack = msgspec.msgpack.Encoder().encode
-"""Items as the field ``items`` has them."""
+_pack_items = msgspec.msgpack.Encoder().encode
+_unpack_items = msgspec.msgpack.Decoder(list[StagedItem]).decode
 
-_UNPACK = msgspec.msgpack.Decoder(list[StagedItem]).decode
+
+def pack(group: Group) -> PackedGroup:
+    """The group with its items packed."""
+    batch = group.batch
+    return PackedGroup(
+        group.raw_partition,
+        group.raw_offset,
+        group.part,
+        batch.tenant,
+        batch.source,
+        batch.batch_id,
+        batch.received_at,
+        batch.counts,
+        _pack_items(group.items),
+    )
+
+
+def encode_chunk(groups: Iterable[PackedGroup]) -> bytes:
+    """The ``staged-chunk`` datum of ``groups``."""
+    return _STAGED.encode({"groups": [group._asdict() for group in groups]})
 
 
 def groups_of(datum: bytes) -> list[Group]:
@@ -61,26 +95,26 @@ def groups_of(datum: bytes) -> list[Group]:
     Raises ``ValueError`` if translate cannot have written it.
     """
     try:
-        return [unpack(group) for group in _STAGED.decode(datum)["groups"]]
+        return [unpack(PackedGroup(**group)) for group in _STAGED.decode(datum)["groups"]]
     except (EOFError, LookupError, ArithmeticError, TypeError) as error:  # as fastavro has it
         raise ValueError(str(error) or type(error).__name__) from None
 
 
-def unpack(group: Record) -> Group:
+def unpack(group: PackedGroup) -> Group:
     """A group with its items read. Raises ``ValueError`` if translate cannot have written it."""
     batch = Batch(
-        group["tenant"],
-        group["source"],
-        group["batch_id"],
-        group["received_at"],
-        group["counts"],
+        group.tenant,
+        group.source,
+        group.batch_id,
+        group.received_at,
+        group.counts,
         merges_channels=False,
         idempotency_key=None,
     )
-    items = _UNPACK(group["items"])
+    items = _unpack_items(group.items)
     for item in items:
         if (item.kind is Kind.GAME_TRANSACTION) != bool(item.transactions):
             raise ValueError("the group's transactions are not those of its items")
         if item.kind in TELLING:
             decode_content(item.kind, item.contents[0])
-    return Group(group["raw_partition"], group["raw_offset"], group["part"], batch, items)
+    return Group(group.raw_partition, group.raw_offset, group.part, batch, items)

@@ -12,7 +12,7 @@ import ssl
 import threading
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from streams.records.raw_batch import RawRecord
 from streams.records.topics import RAW, STAGED
 from streams.runtime import memory
 from streams.runtime.fail_stop import fail_stop
+from streams.runtime.faust_channel import batches
 from streams.runtime.stages_on_kafka import Incoming, Process, Seek, Translate
 from streams.settings import Settings
 from streams.state.owned_partition import Shared, open_partition
@@ -42,15 +43,9 @@ from streams.state.rocksdb import Memory
 BUFFER_MAX = 64
 """Records that Faust holds for an agent: they may be large."""
 
-TAKE_MAX = 1000
-TAKE_BYTES = 8_000_000
 ENOUGH_RAW_BYTES = 64_000
 ENOUGH_STAGED_BYTES = 500_000
-COMPANY_S = 0.05
-"""How long less than enough waits for more: a transaction costs much the same with one record in it as
-with many, a call of translate with one of 64 KB as with ten."""
-
-LOOKS = 10
+"""At which a batch of a stage waits for no more records."""
 
 FETCH_BYTES = 1 << 20
 """Of a partition at once: small, so that a backlog of one topic does not hold up the other. A larger
@@ -157,7 +152,7 @@ def _add_agents(
     @app.agent(bytes_topic(RAW), name="translate")
     async def translate_agent(stream: StreamT[bytes]) -> None:
         try:
-            async for events in _batches(stream, ENOUGH_RAW_BYTES):
+            async for events in batches(stream, ENOUGH_RAW_BYTES):
                 ready = [
                     event
                     for event in events
@@ -176,7 +171,7 @@ def _add_agents(
     @app.agent(bytes_topic(STAGED), name="process")
     async def process_agent(stream: StreamT[bytes]) -> None:
         try:
-            async for events in _batches(stream, ENOUGH_STAGED_BYTES):
+            async for events in batches(stream, ENOUGH_STAGED_BYTES):
                 by_partition: dict[int, list[EventT[Any]]] = defaultdict(list)
                 for event in events:
                     by_partition[event.message.partition].append(event)
@@ -206,37 +201,6 @@ def _connect(app: faust.App, staged_topic: str, incoming: Incoming, process: Pro
     @app.on_before_shutdown.connect(weak=False)
     async def shutdown(sender: Any, **kwargs: Any) -> None:
         await process.close()
-
-
-async def _batches(stream: StreamT[bytes], enough_bytes: int) -> AsyncIterator[list[EventT[Any]]]:
-    """Events as they come: at least one, and what else is there or comes soon, up to a bound.
-
-    Reads the stream's channel, not the stream: iterating over a stream acknowledges in ``finally``,
-    also what raised, and ``noack_take`` waits its whole time-out if fewer events come than asked for.
-    """
-    channel: Any = aiter(stream.channel)
-    inbound: Any = stream.app.monitor.stream_inbound_time
-    while True:
-        try:
-            events: list[EventT[Any]] = [await channel.queue.get()]
-        except StopAsyncIteration:  # how a channel is told that its stream stops
-            return
-        looks = 0
-        while not _take(channel.queue, events, enough_bytes) and looks < LOOKS:
-            looks += 1  # Faust holds few, so look more than once
-            await asyncio.sleep(COMPANY_S / LOOKS)
-        for event in events:  # for Faust's check that partitions are not stuck, which looks at streams
-            inbound[event.message.tp] = time.monotonic()
-        yield events
-
-
-def _take(queue: Any, events: list[EventT[Any]], enough_bytes: int) -> bool:
-    """Adds what is there to ``events``, up to a bound; returns whether they are enough."""
-    size = sum(len(event.message.value or b"") for event in events)
-    while size < TAKE_BYTES and len(events) < TAKE_MAX and not queue.empty():
-        events.append(queue.get_nowait())
-        size += len(events[-1].message.value or b"")
-    return size >= enough_bytes or len(events) >= TAKE_MAX
 
 
 def _acknowledge(events: Iterable[EventT[Any]]) -> None:

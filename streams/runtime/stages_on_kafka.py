@@ -14,16 +14,15 @@ from streams.core.accounting import encode_outcome, encode_reject
 from streams.errors import DeliveryFailed, InputGap, TooManyRejects
 from streams.kafka.clients import idempotent_producer
 from streams.records.raw_batch import RawRecord
+from streams.records.staged_chunk import PackedGroup, encode_chunk
 from streams.records.topics import OUTCOMES, RAW, RECORD_BYTES, REJECTS, STAGED
 from streams.settings import Settings
 from streams.stages.translate import translate
 from streams.state.owned_partition import OwnedPartition
-from streams.wire.avro import Record, codec
 
 log = logging.getLogger(__name__)
 
 FLUSH_WITHIN_S = 60.0
-_STAGED = codec("staged-chunk")
 
 
 class Translate:
@@ -192,18 +191,18 @@ class _Chunk:
     """Groups on their way into one staged record."""
 
     def __init__(self) -> None:
-        self.groups: list[Record] = []
+        self.groups: list[PackedGroup] = []
         self._bytes = 0
 
-    def add(self, group: Record) -> int:
+    def add(self, group: PackedGroup) -> int:
         """Adds a group and returns the size so far, in bytes."""
         self.groups.append(group)
-        self._bytes += len(group["items"])
+        self._bytes += len(group.items)
         return self._bytes
 
     def take(self) -> bytes:
         """The datum of the groups added since the last call."""
-        datum = _STAGED.encode({"groups": self.groups})
+        datum = encode_chunk(self.groups)
         self.groups, self._bytes = [], 0
         return datum
 

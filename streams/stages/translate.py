@@ -25,13 +25,13 @@ from streams.errors import EnvelopeError
 from streams.formats import READERS
 from streams.formats.validation import Invalid, Item, ItemError
 from streams.records.raw_batch import RawRecord, Request, batch_of, requests_of
-from streams.records.staged_chunk import StagedItem, pack
-from streams.wire.avro import Record
+from streams.records.staged_chunk import Group, PackedGroup, StagedItem, pack
 from streams.wire.json_text import raw_items
 
 PART_ITEMS = 1000
 PART_BYTES = 512 * 1024
-"""Where a raw record is cut into parts. Part of the replay contract: see ``StagedGroup.part``."""
+"""Where a raw record is cut into parts. The cut is part of the replay contract: see ``part`` in
+``avro/staged-chunk.avsc``."""
 
 _UNLIMITED = 1 << 62
 _NOBODY = Batch("", "", "", 0, False, False, None)
@@ -40,11 +40,11 @@ _NOBODY = Batch("", "", "", 0, False, False, None)
 class Translation(NamedTuple):
     """What becomes of a raw record.
 
-    ``groups``: those of the contract ``staged-chunk``, by staged partition, in part order.
+    ``groups``: by staged partition, in part order.
     ``outcomes``: one for each request. ``unexpected``: rejects that the edge did not see.
     """
 
-    groups: dict[int, list[Record]]
+    groups: dict[int, list[PackedGroup]]
     rejects: list[Reject]
     outcomes: list[Outcome]
     unexpected: int
@@ -75,7 +75,7 @@ class _Translating:
     def __init__(self, record: RawRecord, partitions: int) -> None:
         self.record = record
         self.partitions = partitions
-        self.groups: dict[int, list[Record]] = defaultdict(list)
+        self.groups: dict[int, list[PackedGroup]] = defaultdict(list)
         self.rejects: list[Reject] = []
         self.outcomes: list[Outcome] = []
         self.unexpected = 0
@@ -103,19 +103,8 @@ class _Translating:
         """The groups of one request for one staged partition."""
         groups = self.groups[partition]
         for part in _parts(items):
-            groups.append(
-                {
-                    "raw_partition": self.record.partition,
-                    "raw_offset": self.record.offset,
-                    "part": len(groups),
-                    "tenant": batch.tenant,
-                    "source": batch.source,
-                    "batch_id": batch.batch_id,
-                    "received_at": batch.received_at,
-                    "counts": batch.counts,
-                    "items": pack(part),
-                }
-            )
+            group = Group(self.record.partition, self.record.offset, len(groups), batch, part)
+            groups.append(pack(group))
 
     def _rejects(
         self, number: int, batch: Batch, body: bytes, invalid: list[tuple[int, Invalid]]

@@ -5,14 +5,15 @@ refuses is read again with the standard library, which says where exactly it bre
 """
 
 import json
+import re
 from decimal import Decimal, InvalidOperation
-from json.decoder import WHITESPACE, scanstring  # type: ignore[attr-defined]
 from typing import Any, NamedTuple
 
 import msgspec
 
 from streams.errors import EnvelopeError
 
+_WHITE_SPACE = re.compile(r"[ \t\n\r]*")
 _TOO_LARGE = Decimal("Infinity")
 _LONGEST_INT = 64
 
@@ -131,7 +132,7 @@ def members(text: str) -> list[Member]:
     at = _skip(text, 0) + 1
     for name, member in value:
         start = _skip(text, at)
-        _, end = scanstring(text, start + 1, True)
+        _, end = _PAIRS.raw_decode(text, start)
         value_start = _skip(text, _skip(text, end) + 1)
         _, value_end = _PAIRS.raw_decode(text, value_start)
         found.append(Member(name, member, text[value_start:value_end]))
@@ -140,8 +141,7 @@ def members(text: str) -> list[Member]:
 
 
 def _skip(text: str, at: int) -> int:
-    match = WHITESPACE.match(text, at)
-    return int(match.end())
+    return _WHITE_SPACE.match(text, at).end()  # type: ignore[union-attr]  # it matches nothing, too
 
 
 def pointer(*parts: str | int) -> str:

@@ -309,7 +309,7 @@ def check_kafka(target: Target) -> None:
             seen[batch_id] += 1
             assert target.answered[batch_id] == (outcome.tenant, rejected), record
         for groups in translation.groups.values():
-            assert all(group["tenant"] == target.answered[group["batch_id"]][0] for group in groups)
+            assert all(group.tenant == target.answered[group.batch_id][0] for group in groups)
     assert set(seen) == set(target.answered)
     assert set(seen.values()) <= {1}
 

@@ -23,7 +23,7 @@ from streams.errors import EnvelopeError
 from streams.formats import READERS, fasttrack, native
 from streams.formats.validation import Data, Invalid, errors_of
 from streams.records.raw_batch import RawRecord, Request, headers_of, joined, requests_of
-from streams.records.staged_chunk import groups_of, unpack
+from streams.records.staged_chunk import encode_chunk, groups_of, unpack
 from streams.stages.process import process
 from streams.stages.translate import translate
 from streams.wire import avro_encoder, money
@@ -230,7 +230,7 @@ def test_a_staged_record_is_processed_or_refused_whatever_its_bytes(
     source, body = sample
     record = RawRecord(0, 0, headers_of(NATIVE._replace(source=source), invalid=0), body)
     for partition, groups in translate(record, 2).groups.items():
-        datum = codec("staged-chunk").encode({"groups": groups})
+        datum = encode_chunk(groups)
         for at, length, fresh in cuts:
             datum = datum[: at % len(datum)] + fresh + datum[at % len(datum) + length :]
         try:

@@ -97,10 +97,10 @@ def test_requests_that_share_a_record_come_to_the_same_as_alone() -> None:
     ):
         assert len(set(ids)) == len(ids) == 3
     for partition, groups in together.groups.items():
-        assert [group["part"] for group in groups] == list(range(len(groups)))
-        kept = [(group["tenant"], group["batch_id"], group["items"]) for group in groups]
+        assert [group.part for group in groups] == list(range(len(groups)))
+        kept = [(group.tenant, group.batch_id, group.items) for group in groups]
         assert kept == [
-            (group["tenant"], group["batch_id"], group["items"])
+            (group.tenant, group.batch_id, group.items)
             for one in alone
             for group in one.groups.get(partition, [])
         ]
@@ -130,7 +130,7 @@ def test_a_large_record_is_cut_into_the_same_parts_every_time() -> None:
     body = json.dumps([bet(f"b-{n}") for n in range(2 * PART_ITEMS + 1)]).encode()
     groups = translate(record(body), 4).groups[partition_of("acme|p-1", 4)]
     assert [len(unpack(group).items) for group in groups] == [PART_ITEMS, PART_ITEMS, 1]
-    assert [group["part"] for group in groups] == [0, 1, 2]
+    assert [group.part for group in groups] == [0, 1, 2]
     assert translate(record(body), 4).groups[partition_of("acme|p-1", 4)] == groups
 
 

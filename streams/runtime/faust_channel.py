@@ -1,0 +1,56 @@
+"""The adapter to Faust's internals: a channel's queue, and the times that the monitor keeps.
+
+Neither is public. ``pyproject.toml`` pins Faust to the release that was tried, and
+``tests/streams/runtime/test_faust_channel.py`` fails when one of them changes.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+from faust.types import EventT, StreamT
+
+BATCH_RECORDS_MAX = 1000
+BATCH_BYTES_MAX = 8_000_000
+
+LINGER_S = 0.05
+"""How long a batch of less than enough bytes waits for more records. A transaction costs much the same
+with one record in it as with many, and a call of translate with one of 64 KB as with ten."""
+
+LOOKS = 10
+"""How often the queue is read within :data:`LINGER_S`: Faust puts few records into it at once."""
+
+
+async def batches(stream: StreamT[bytes], enough_bytes: int) -> AsyncIterator[list[EventT[Any]]]:
+    """Batches of at least one event, until the stream stops. The caller acknowledges.
+
+    A batch is yielded when it has ``enough_bytes``, has reached a maximum, or waited :data:`LINGER_S`.
+
+    Reads the channel of the stream, not the stream: the iteration over a stream acknowledges in
+    ``finally``, also an event whose processing raised, and ``noack_take`` waits its whole time-out if
+    fewer events arrive than it was asked for.
+    """
+    channel: Any = aiter(stream.channel)
+    inbound: Any = stream.app.monitor.stream_inbound_time
+    while True:
+        try:
+            events: list[EventT[Any]] = [await channel.queue.get()]
+        except StopAsyncIteration:  # Faust throws it into the channel of a stream that stops
+            return
+        looks = 0
+        while not _fill(channel.queue, events, enough_bytes) and looks < LOOKS:
+            looks += 1
+            await asyncio.sleep(LINGER_S / LOOKS)
+        for event in events:  # Faust reports partitions as stuck whose streams read nothing
+            inbound[event.message.tp] = time.monotonic()
+        yield events
+
+
+def _fill(queue: Any, events: list[EventT[Any]], enough_bytes: int) -> bool:
+    """Moves events from the queue to ``events``, up to a maximum; returns whether they are enough."""
+    size = sum(len(event.message.value or b"") for event in events)
+    while size < BATCH_BYTES_MAX and len(events) < BATCH_RECORDS_MAX and not queue.empty():
+        events.append(queue.get_nowait())
+        size += len(events[-1].message.value or b"")
+    return size >= enough_bytes or len(events) >= BATCH_RECORDS_MAX

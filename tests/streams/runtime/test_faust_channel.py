@@ -1,0 +1,108 @@
+"""Batches from a stream's channel, and the internals of Faust that they rest on."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import faust
+import pytest
+from faust.types import TP, Message
+
+from streams.runtime.faust_channel import BATCH_RECORDS_MAX, LINGER_S, batches
+
+ENOUGH_BYTES = 100
+PARTITION = TP("raw", 3)
+
+
+class Fed:
+    """A stream of an app that is not started, whose channel is filled by hand."""
+
+    def __init__(self) -> None:
+        self.app = faust.App("test", broker="kafka://127.0.0.1:1", value_serializer="raw")
+        self.app.flow_control.resume()
+        self.stream = self.app.stream(self.app.channel(value_type=bytes))
+        self.batches = batches(self.stream, ENOUGH_BYTES)
+
+    def put(self, *values: bytes) -> None:
+        """Records on the queue from which the stream's own channel is read."""
+        for offset, value in enumerate(values):
+            message: Any = Message(*PARTITION, offset, 0.0, 0, None, None, value, None, tp=PARTITION)
+            event: Any = self.app.create_event(None, value, None, message)
+            self.stream.channel.queue.put_nowait(event)  # type: ignore[attr-defined]
+
+    async def next(self) -> list[bytes | None]:
+        return [event.message.value for event in await anext(self.batches)]
+
+
+def run(check: Callable[[Fed], Awaitable[None]]) -> None:
+    """Calls ``check`` on an event loop with what is made there."""
+
+    async def made() -> None:
+        await check(Fed())
+
+    asyncio.run(made())
+
+
+def test_records_that_are_enough_are_one_batch_in_order() -> None:
+    async def check(fed: Fed) -> None:
+        fed.put(b"a" * 60, b"b" * 60, b"c")
+        assert await fed.next() == [b"a" * 60, b"b" * 60, b"c"]
+
+    run(check)
+
+
+def test_a_batch_of_too_few_bytes_waits_for_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def check(fed: Fed) -> None:
+        waits: list[float] = []
+
+        async def more(seconds: float) -> None:
+            waits.append(seconds)
+            fed.put(b"b" * 60)
+
+        monkeypatch.setattr(asyncio, "sleep", more)
+        fed.put(b"a" * 60)
+        assert await fed.next() == [b"a" * 60, b"b" * 60]
+        assert len(waits) == 1
+
+    run(check)
+
+
+def test_a_batch_of_too_few_bytes_waits_for_a_bounded_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def check(fed: Fed) -> None:
+        waits: list[float] = []
+
+        async def wait(seconds: float) -> None:
+            waits.append(seconds)
+
+        monkeypatch.setattr(asyncio, "sleep", wait)
+        fed.put(b"a")
+        assert await fed.next() == [b"a"]
+        assert sum(waits) == pytest.approx(LINGER_S)
+
+    run(check)
+
+
+def test_a_batch_has_a_largest_number_of_records() -> None:
+    async def check(fed: Fed) -> None:
+        fed.put(*[b""] * (BATCH_RECORDS_MAX + 1))
+        assert len(await fed.next()) == BATCH_RECORDS_MAX
+
+    run(check)
+
+
+def test_the_monitor_learns_of_a_batch_and_nothing_is_acknowledged() -> None:
+    async def check(fed: Fed) -> None:
+        fed.put(b"a" * ENOUGH_BYTES)
+        [event] = await anext(fed.batches)
+        assert PARTITION in fed.app.monitor.stream_inbound_time
+        assert not event.message.acked
+
+    run(check)
+
+
+def test_a_stream_that_stops_ends_the_batches() -> None:
+    async def check(fed: Fed) -> None:
+        await fed.stream.throw(StopAsyncIteration())
+        assert [batch async for batch in fed.batches] == []
+
+    run(check)
