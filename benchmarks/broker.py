@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from connectors.local import kafka as local
 from connectors.local.ports import Ports
-from streams.kafka.clients import wait_for_broker
+from streams.kafka.admin import wait_for_broker
 from streams.settings import Settings
 
 

@@ -30,7 +30,7 @@ from connectors.clickhouse.migrate import migrate
 from connectors.clickhouse.sink import TARGETS, ClickHouseTables
 from streams.core.event import Batch
 from streams.core.identity import CONTENT_BYTES, ID_BYTES
-from streams.kafka.clients import wait_for_broker
+from streams.kafka.admin import wait_for_broker
 from streams.records.raw_batch import RawRecord, headers_of
 from streams.records.staged_chunk import unpack
 from streams.settings import Settings

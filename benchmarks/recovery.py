@@ -15,7 +15,8 @@ from typing import Any
 from benchmarks.broker import kafka
 from benchmarks.machine import described, fresh_home, own_peak_mib
 from streams.core.identity import content_hash, hash_of
-from streams.kafka.clients import ensure_topics, idempotent_producer, wait_for_broker
+from streams.kafka.admin import ensure_topics, wait_for_broker
+from streams.kafka.clients import idempotent_producer
 from streams.records.topics import WINDOW
 from streams.settings import Settings
 from streams.stages.process import ID_KEY

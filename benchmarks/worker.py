@@ -24,7 +24,8 @@ from benchmarks.machine import cpu_s, described, fresh_home, peak_mib
 from benchmarks.yardstick import BATCH_ITEMS, Summary, bodies
 from connectors.local.stack import Stack
 from streams.core.event import Batch
-from streams.kafka.clients import committed_consumer, ensure_topics
+from streams.kafka.admin import ensure_topics
+from streams.kafka.clients import committed_consumer
 from streams.records.raw_batch import headers_of
 from streams.settings import Settings
 from streams.wire.avro import codec, unframe

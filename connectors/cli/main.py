@@ -171,7 +171,7 @@ def migrate() -> None:
 @main.command()
 def topics() -> None:
     """Create the Kafka topics that are missing and list all."""
-    from streams.kafka.clients import ensure_topics, wait_for_broker
+    from streams.kafka.admin import ensure_topics, wait_for_broker
     from streams.records.topics import TOPICS
 
     settings = Settings.load()

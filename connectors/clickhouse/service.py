@@ -29,7 +29,7 @@ from connectors.clickhouse.migrate import migrate
 from connectors.clickhouse.sink import ClickHouseTables, Sink
 from connectors.local.ports import Ports
 from streams.errors import NotReadOnly
-from streams.kafka.clients import ensure_topics, wait_for_broker
+from streams.kafka.admin import ensure_topics, wait_for_broker
 from streams.runtime.fail_stop import fail_stop
 from streams.settings import Settings
 

@@ -9,7 +9,7 @@ from connectors.campaigns import evaluation
 from connectors.campaigns.definition import Definition, load
 from connectors.clickhouse.literals import quoted
 from streams.errors import DefinitionError
-from streams.kafka.clients import lag
+from streams.kafka.offsets import lag
 from streams.settings import Settings
 
 GRAINS = ("hour", "day", "week", "month")

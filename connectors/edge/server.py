@@ -11,7 +11,7 @@ from connectors.edge.app import create_app
 from connectors.edge.bounded_protocol import BoundedProtocol
 from connectors.edge.writer import KafkaWriter
 from connectors.local.ports import Ports
-from streams.kafka.clients import ensure_topics, wait_for_broker
+from streams.kafka.admin import ensure_topics, wait_for_broker
 from streams.settings import Settings
 
 log = logging.getLogger(__name__)

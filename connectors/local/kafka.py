@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from connectors.local.ports import Ports
 from streams.errors import ConfigurationError
-from streams.kafka.clients import wait_for_broker
+from streams.kafka.admin import wait_for_broker
 from streams.records.topics import MESSAGE_BYTES_MAX
 from streams.settings import Settings
 

@@ -17,7 +17,7 @@ from connectors.local import memory_broker as memory
 from connectors.local.ports import Ports
 from connectors.local.supervisor import Supervisor
 from streams.errors import BrokerUnavailable, ConfigurationError, NotRunning
-from streams.kafka.clients import wait_for_broker
+from streams.kafka.admin import wait_for_broker
 from streams.settings import Settings
 
 READY_WITHIN_S = 90.0

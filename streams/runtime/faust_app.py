@@ -22,20 +22,17 @@ import mode.loop
 from faust.types import TP, EventT, StreamT
 from faust.types.auth import CredentialsT
 
-from streams.kafka.clients import (
-    METADATA_MS,
-    committed_offset,
-    ensure_topics,
-    sasl_login,
-    wait_for_broker,
-)
+from streams.kafka.admin import ensure_topics, wait_for_broker
+from streams.kafka.clients import METADATA_MS, sasl_login
+from streams.kafka.offsets import committed_offset
 from streams.kafka.schema_ids import frames
 from streams.records.raw_batch import RawRecord
 from streams.records.topics import RAW, STAGED
 from streams.runtime import memory
 from streams.runtime.fail_stop import fail_stop
 from streams.runtime.faust_channel import batches
-from streams.runtime.stages_on_kafka import Incoming, Process, Seek, Translate
+from streams.runtime.gaps import Incoming, Seek
+from streams.runtime.stages_on_kafka import Process, Translate
 from streams.settings import Settings
 from streams.state.owned_partition import Shared, open_partition
 from streams.state.rocksdb import Memory
@@ -120,7 +117,7 @@ def _faust_app(settings: Settings, worker: str, folder: Path) -> faust.App:
 
 
 def _credentials(settings: Settings) -> CredentialsT | None:
-    """What :func:`streams.kafka.clients._client` tells librdkafka, for Faust's own client."""
+    """What :func:`streams.kafka.clients.client_config` tells librdkafka, for Faust's own client."""
     context = None
     if settings.kafka_security_protocol.endswith("SSL"):
         ca = settings.kafka_ca_file

@@ -6,16 +6,18 @@ Faust hands records over (:mod:`streams.runtime.faust_app`); nothing here knows 
 import asyncio
 import logging
 import threading
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from confluent_kafka import KafkaError, Message
 
 from streams.core.accounting import encode_outcome, encode_reject
-from streams.errors import DeliveryFailed, InputGap, TooManyRejects
+from streams.errors import DeliveryFailed
 from streams.kafka.clients import idempotent_producer
 from streams.records.raw_batch import RawRecord
 from streams.records.staged_chunk import PackedGroup, encode_chunk
-from streams.records.topics import OUTCOMES, RAW, RECORD_BYTES, REJECTS, STAGED
+from streams.records.topics import OUTCOMES, RECORD_BYTES, REJECTS, STAGED
+from streams.runtime.gaps import Gaps, Seek
+from streams.runtime.reject_limit import RejectLimit
 from streams.settings import Settings
 from streams.stages.translate import translate
 from streams.state.owned_partition import OwnedPartition
@@ -46,7 +48,7 @@ class Translate:
         self.frames = frames
         self._producer = idempotent_producer(settings, **{"message.timeout.ms": 0, "log_level": 3})
         self._failed: KafkaError | None = None
-        self._share = _RejectShare(settings.reject_share_max)
+        self._reject_limit = RejectLimit(settings.reject_share_max)
 
     def __call__(self, records: Iterable[RawRecord]) -> None:
         """Blocking. Raises ``DeliveryFailed`` if Kafka did not take everything.
@@ -63,7 +65,7 @@ class Translate:
         for record in records:
             translation = translate(record, self.settings.partitions)
             received = sum(outcome.received for outcome in translation.outcomes)
-            self._share.add(received, translation.unexpected)
+            self._reject_limit.add(received, translation.unexpected)
             for partition, groups in translation.groups.items():
                 chunk = chunks.setdefault(partition, _Chunk())
                 for group in groups:
@@ -94,97 +96,6 @@ class Translate:
     def _delivered(self, error: KafkaError | None, message: Message) -> None:
         if error is not None:
             self._failed = error
-
-
-Seek = Callable[[int, int], Awaitable[None]]
-
-
-class _Gaps:
-    """Asks for records again where some are missing, once for each gap.
-
-    Around a rebalance Faust 0.15.3 may drop a record and deliver the next: a message that waits while
-    the flow is suspended is let go, its offset counted as read, and what was fetched with it passes
-    when the flow resumes.
-    """
-
-    def __init__(self, topic: str, seek: Seek) -> None:
-        self._topic = topic
-        self._seek = seek
-        self._sought: dict[int, int] = {}
-
-    async def go_back(self, partition: int, due: int, came: int) -> None:
-        """What was under way comes with rising offsets, and is to be dropped too."""
-        sought = self._sought.get(partition)
-        if sought is None:
-            log.warning("%s[%d]: %d came, %d was due; seeking back", self._topic, partition, came, due)
-            self._sought[partition] = came
-            await self._seek(partition, due)
-        elif came <= sought:
-            raise InputGap(
-                f"{self._topic}[{partition}]: {due} was due and does not come even after seeking back "
-                f"to it; {came} came instead. Records were deleted before they were processed."
-            )
-
-    def close(self, partition: int) -> None:
-        """What was due has come, or the partition is somebody else's."""
-        self._sought.pop(partition, None)
-
-
-class Incoming:
-    """Raw records in their order, from where their partition was committed.
-
-    ``committed(partition)`` is that offset, and ``seek(partition, offset)`` asks for records again.
-    """
-
-    def __init__(self, committed: Callable[[int], int], seek: Seek) -> None:
-        self._committed = committed
-        self._gaps = _Gaps(RAW, seek)
-        self._due: dict[int, int] = {}
-
-    def forget(self) -> None:
-        """Forgets what is due: another assignment begins."""
-        for partition in list(self._due):
-            self._gaps.close(partition)
-        self._due.clear()
-
-    async def in_order(self, partition: int, offset: int) -> bool:
-        """Whether the record may be translated; one that may not is to be dropped unacknowledged."""
-        due = self._due.get(partition)
-        if due is None:
-            due = self._due[partition] = await asyncio.to_thread(self._committed, partition)
-        if offset > due:
-            await self._gaps.go_back(partition, due, offset)
-            return False
-        if offset == due:
-            self._due[partition] = due + 1
-            self._gaps.close(partition)
-        return True
-
-
-class _RejectShare:
-    """The share of unexpected rejects among the items of late; older ones count for less and less."""
-
-    ITEMS = 2_000
-
-    def __init__(self, largest: float) -> None:
-        self._largest = largest
-        self._items = 0
-        self._rejects = 0
-
-    def add(self, items: int, rejects: int) -> None:
-        """Raises ``TooManyRejects`` above the limit."""
-        self._items += items
-        self._rejects += rejects
-        if self._items < self.ITEMS:
-            return
-        if self._rejects > self._largest * self._items:
-            raise TooManyRejects(
-                f"{self._rejects} of the last {self._items} items were taken by the edge and are "
-                "refused here: edge and worker do not fit together, or something else writes to "
-                f"{RAW}. Deploy the same version of both; what was refused so far stands in {REJECTS}. "
-                "ROUNDHOUSE_REJECT_SHARE_MAX=1 goes on regardless."
-            )
-        self._items, self._rejects = self._items // 2, self._rejects // 2
 
 
 class _Chunk:
@@ -218,7 +129,7 @@ class Process:
 
     def __init__(self, open_partition: OpenPartition, seek: Seek) -> None:
         self._open_partition = open_partition
-        self._gaps = _Gaps(STAGED, seek)
+        self._gaps = Gaps(STAGED, seek)
         self._opened: dict[int, asyncio.Task[OwnedPartition]] = {}
         self._locks: dict[int, asyncio.Lock] = {}
 

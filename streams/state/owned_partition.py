@@ -31,7 +31,8 @@ from confluent_kafka import KafkaError, Message, Producer, TopicPartition
 from streams.core import profile as profiles
 from streams.core.accounting import Reject, encode_reject
 from streams.errors import DeliveryFailed, InputGap, StateDamaged
-from streams.kafka.clients import committed_consumer, transactional_producer, watermarks
+from streams.kafka.clients import committed_consumer, transactional_producer
+from streams.kafka.offsets import watermarks
 from streams.records.staged_chunk import Group, groups_of
 from streams.records.topics import CONTRACTS, PROFILES, REJECTS, STAGED, WINDOW
 from streams.settings import Settings

@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from streams.errors import StateMismatch
-from streams.kafka.clients import watermarks
+from streams.kafka.offsets import watermarks
 from streams.state.rocksdb import Puts
 
 _RECOVERED_BYTES = 4 << 20

@@ -14,7 +14,7 @@ from connectors.clickhouse.client import connect
 from connectors.clickhouse.migrate import migrate
 from connectors.local import kafka as local
 from connectors.local.ports import Ports
-from streams.kafka.clients import ensure_topics, wait_for_broker
+from streams.kafka.admin import ensure_topics, wait_for_broker
 from streams.settings import Settings
 from tests.waiting import WITHIN_S
 

@@ -8,7 +8,7 @@ from benchmarks import growth, line, worker
 from benchmarks.broker import kafka
 from benchmarks.contenders import CONTENDERS
 from benchmarks.yardstick import BATCH_ITEMS
-from streams.kafka.clients import ensure_topics
+from streams.kafka.admin import ensure_topics
 from streams.settings import Settings
 
 pytestmark = pytest.mark.kafka

@@ -19,7 +19,8 @@ from connectors.clickhouse.sink import ClickHouseTables, Sink, Tables, Target
 from connectors.edge.writer import SMALL_BYTES, KafkaWriter
 from streams.core.identity import partition_of
 from streams.errors import InputGap, StateMismatch
-from streams.kafka.clients import committed_consumer, idempotent_producer, wait_for_broker
+from streams.kafka.admin import wait_for_broker
+from streams.kafka.clients import committed_consumer, idempotent_producer
 from streams.records.raw_batch import RawRecord, requests_of
 from streams.records.topics import RAW, STAGED
 from streams.runtime.stages_on_kafka import Process, Translate

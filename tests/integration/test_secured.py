@@ -36,7 +36,8 @@ from connectors.local.ports import Ports
 from connectors.local.stack import Stack
 from connectors.local.supervisor import Supervisor
 from streams.errors import BrokerUnavailable, ConfigurationError
-from streams.kafka.clients import sasl_login, wait_for_broker
+from streams.kafka.admin import wait_for_broker
+from streams.kafka.clients import sasl_login
 from streams.settings import Settings
 from tests.clickhouse_server import PASSWORD, USER
 from tests.integration.test_stack import complete

@@ -9,10 +9,12 @@ import pytest
 from confluent_kafka import TopicPartition
 
 from streams.errors import InputGap, TooManyRejects
-from streams.kafka.clients import committed_consumer, committed_offset
+from streams.kafka.clients import committed_consumer
+from streams.kafka.offsets import committed_offset
 from streams.records.raw_batch import RawRecord, headers_of
 from streams.records.topics import RAW
-from streams.runtime.stages_on_kafka import Incoming, Translate
+from streams.runtime.gaps import Incoming
+from streams.runtime.stages_on_kafka import Translate
 from streams.settings import Settings
 from streams.wire.avro import SCHEMA_IDS, frame
 from tests.line import NATIVE, bet

@@ -51,7 +51,7 @@ def test_mistakes_get_one_clear_line(run: Run, monkeypatch: pytest.MonkeyPatch) 
 
 def test_no_broker_says_how_to_get_one(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ROUNDHOUSE_KAFKA_BOOTSTRAP", "127.0.0.1:1")
-    monkeypatch.setattr("streams.kafka.clients.BROKER_WITHIN_S", 0.1)
+    monkeypatch.setattr("streams.kafka.admin.BROKER_WITHIN_S", 0.1)
     result = run("topics")
     assert "no Kafka broker at 127.0.0.1:1" in result.output
     assert "roundhouse up" in result.output
