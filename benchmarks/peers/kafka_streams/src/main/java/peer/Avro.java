@@ -9,12 +9,8 @@ import org.apache.avro.io.BinaryDecoder;
 import org.apache.avro.io.BinaryEncoder;
 import org.apache.avro.io.DecoderFactory;
 import org.apache.avro.io.EncoderFactory;
-import org.apache.kafka.common.serialization.Deserializer;
-import org.apache.kafka.common.serialization.Serde;
-import org.apache.kafka.common.serialization.Serdes;
-import org.apache.kafka.common.serialization.Serializer;
 
-/** Serdes of Avro datums behind the five bytes of the Confluent wire format; buffers are reused by thread. */
+/** Avro datums behind the five bytes of the Confluent wire format; buffers are reused by thread. */
 final class Avro {
     interface Write<T> {
         void to(T value, BinaryEncoder out) throws IOException;
@@ -24,23 +20,19 @@ final class Avro {
         T from(BinaryDecoder in) throws IOException;
     }
 
+    static final int FRAME_BYTES = 5;
+    private static final byte[] HEAD = {0, 0, 0, 0};
     private static final ThreadLocal<ByteArrayOutputStream> BYTES =
         ThreadLocal.withInitial(() -> new ByteArrayOutputStream(1024));
     private static final ThreadLocal<BinaryEncoder> ENCODER = new ThreadLocal<>();
     private static final ThreadLocal<BinaryDecoder> DECODER = new ThreadLocal<>();
 
-    static <T> Serde<T> serde(int schemaId, Write<T> write, Read<T> read) {
-        byte[] head = {0, 0, 0, 0, (byte) schemaId};
-        Serializer<T> serializer = (topic, value) -> value == null ? null : bytes(head, value, write);
-        Deserializer<T> deserializer = (topic, data) -> data == null ? null : value(data, head.length, read);
-        return Serdes.serdeFrom(serializer, deserializer);
-    }
-
-    static <T> byte[] bytes(byte[] head, T value, Write<T> write) {
+    static <T> byte[] frame(byte schemaId, T value, Write<T> write) {
         try {
             ByteArrayOutputStream bytes = BYTES.get();
             bytes.reset();
-            bytes.write(head);
+            bytes.write(HEAD);
+            bytes.write(schemaId);
             BinaryEncoder out = EncoderFactory.get().binaryEncoder(bytes, ENCODER.get());
             ENCODER.set(out);
             write.to(value, out);
@@ -51,10 +43,10 @@ final class Avro {
         }
     }
 
-    private static <T> T value(byte[] data, int start, Read<T> read) {
+    static <T> T value(byte[] frame, Read<T> read) {
         try {
-            BinaryDecoder in =
-                DecoderFactory.get().binaryDecoder(data, start, data.length - start, DECODER.get());
+            BinaryDecoder in = DecoderFactory.get()
+                .binaryDecoder(frame, FRAME_BYTES, frame.length - FRAME_BYTES, DECODER.get());
             DECODER.set(in);
             return read.from(in);
         } catch (IOException error) {

@@ -13,9 +13,7 @@ import java.util.concurrent.CountDownLatch;
 import org.apache.kafka.clients.consumer.ConsumerConfig;
 import org.apache.kafka.clients.producer.ProducerConfig;
 import org.apache.kafka.common.header.Headers;
-import org.apache.kafka.common.serialization.Serde;
 import org.apache.kafka.common.serialization.Serdes;
-import org.apache.kafka.common.utils.Utils;
 import org.apache.kafka.streams.KafkaStreams;
 import org.apache.kafka.streams.StreamsConfig;
 import org.apache.kafka.streams.Topology;
@@ -34,14 +32,18 @@ import org.rocksdb.Options;
 
 /** The yardstick job: validate, canonical Avro, by tenant and player, each event once, rounds. */
 public final class Main {
-    /** Bodies of many items in, a valid transaction each out. */
-    static final class Parse implements Processor<byte[], byte[], String, Transaction> {
+    /** The ids that the line's contracts have without a registry. */
+    private static final byte TRANSACTION = 1;
+    private static final byte ROUND = 8;
+
+    /** Bodies of many items in, the Avro frame of each valid transaction out. */
+    static final class Parse implements Processor<byte[], byte[], String, byte[]> {
         private final JsonFactory json =
             JsonFactory.builder().enable(StreamReadFeature.USE_FAST_BIG_NUMBER_PARSER).build();
-        private ProcessorContext<String, Transaction> context;
+        private ProcessorContext<String, byte[]> context;
 
         @Override
-        public void init(ProcessorContext<String, Transaction> context) {
+        public void init(ProcessorContext<String, byte[]> context) {
             this.context = context;
         }
 
@@ -64,7 +66,8 @@ public final class Main {
                     it.batchId = batchId;
                     it.receivedAt = receivedAt;
                     it.position = position;
-                    context.forward(new Record<>(tenant + "|" + it.playerId, it, batch.timestamp()));
+                    byte[] frame = Avro.frame(TRANSACTION, it, Transaction::write);
+                    context.forward(new Record<>(tenant + "|" + it.playerId, frame, batch.timestamp()));
                 }
             } catch (IOException error) {
                 throw new UncheckedIOException(error);
@@ -76,41 +79,39 @@ public final class Main {
         }
     }
 
-    /** Lets each id pass once and folds what passes into its round. */
-    static final class Once implements Processor<String, Transaction, String, Object> {
-        private static final byte[] NO_HEAD = {};
-        private ProcessorContext<String, Object> context;
+    /** Lets each id pass once, as the frame that came, and folds what passes into its round. */
+    static final class Once implements Processor<String, byte[], String, byte[]> {
+        private ProcessorContext<String, byte[]> context;
         private KeyValueStore<String, Long> ids;
-        private KeyValueStore<String, Round> rounds;
+        private KeyValueStore<String, byte[]> rounds;
 
         @Override
-        public void init(ProcessorContext<String, Object> context) {
+        public void init(ProcessorContext<String, byte[]> context) {
             this.context = context;
             this.ids = context.getStateStore("ids");
             this.rounds = context.getStateStore("rounds");
         }
 
         @Override
-        public void process(Record<String, Transaction> record) {
-            Transaction event = record.value();
+        public void process(Record<String, byte[]> record) {
+            byte[] frame = record.value();
+            Transaction event = Avro.value(frame, Transaction::read);
             String id = event.tenant + "|" + event.eventId;
-            byte[] content = Avro.bytes(NO_HEAD, event, Transaction::writeContent);
             if (ids.get(id) != null) {
-                return; // a duplicate or, where the hash differs, a conflict
+                return; // a duplicate or, where the checksum differs, a conflict
             }
             String key = record.key() + "|" + event.roundId;
-            Round round = rounds.get(key);
-            if (round == null) {
-                round = Round.openedBy(event);
-            }
+            byte[] old = rounds.get(key);
+            Round round = old == null ? Round.openedBy(event) : Avro.value(old, Round::read);
             if (!round.takes(event)) {
                 return;
             }
             round.fold(event);
-            ids.put(id, ((long) Utils.murmur2(content) << 32) | content.length);
-            rounds.put(key, round);
-            context.forward(new Record<>(record.key(), event, record.timestamp()), "canonical");
-            context.forward(new Record<>(key, round, record.timestamp()), "rounds");
+            byte[] folded = Avro.frame(ROUND, round, Round::write);
+            ids.put(id, Transaction.contentChecksum(frame));
+            rounds.put(key, folded);
+            context.forward(new Record<>(record.key(), frame, record.timestamp()), "canonical");
+            context.forward(new Record<>(key, folded, record.timestamp()), "rounds");
         }
     }
 
@@ -133,25 +134,23 @@ public final class Main {
     }
 
     static Topology topology(String prefix) {
-        Serde<Transaction> transactions = Avro.serde(1, Transaction::write, Transaction::read);
-        Serde<Round> rounds = Avro.serde(8, Round::write, Round::read);
         var strings = Serdes.String();
         var bytes = Serdes.ByteArray();
         var topology = new Topology();
         topology.addSource("raw", bytes.deserializer(), bytes.deserializer(), prefix + "raw.batches");
         topology.addProcessor("parse", Parse::new, "raw");
         topology.addSink("to-player", prefix + "peer.by-player", strings.serializer(),
-            transactions.serializer(), "parse");
-        topology.addSource("by-player", strings.deserializer(), transactions.deserializer(),
+            bytes.serializer(), "parse");
+        topology.addSource("by-player", strings.deserializer(), bytes.deserializer(),
             prefix + "peer.by-player");
         topology.addProcessor("once", Once::new, "by-player");
         topology.addStateStore(Stores.keyValueStoreBuilder(
-            Stores.persistentKeyValueStore("ids"), strings, Serdes.Long()).withCachingEnabled(), "once");
+            Stores.persistentKeyValueStore("ids"), strings, Serdes.Long()), "once");
         topology.addStateStore(Stores.keyValueStoreBuilder(
-            Stores.persistentKeyValueStore("rounds"), strings, rounds).withCachingEnabled(), "once");
+            Stores.persistentKeyValueStore("rounds"), strings, bytes), "once");
         topology.addSink("canonical", prefix + "canonical.game-transactions", strings.serializer(),
-            transactions.serializer(), "once");
-        topology.addSink("rounds", prefix + "rounds", strings.serializer(), rounds.serializer(), "once");
+            bytes.serializer(), "once");
+        topology.addSink("rounds", prefix + "rounds", strings.serializer(), bytes.serializer(), "once");
         return topology;
     }
 

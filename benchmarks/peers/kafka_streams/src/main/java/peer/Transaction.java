@@ -11,12 +11,14 @@ import java.time.ZoneOffset;
 import java.time.format.DateTimeParseException;
 import java.time.temporal.ChronoUnit;
 import java.time.Instant;
+import java.util.zip.CRC32C;
 import org.apache.avro.io.BinaryDecoder;
 import org.apache.avro.io.BinaryEncoder;
 
 /** A bet or a win: the fields of the contract {@code game-transaction} that the yardstick job fills. */
 final class Transaction {
     static final int SCALE = 18;
+    private static final byte[] ZERO = {0};
     static final BigInteger LIMIT = BigInteger.TEN.pow(38);
 
     String tenant;
@@ -125,8 +127,13 @@ final class Transaction {
         }
     }
 
-    /** All that does not depend on the delivery: what is compared when an id comes again. */
-    void writeContent(BinaryEncoder out) throws IOException {
+    void write(BinaryEncoder out) throws IOException {
+        out.writeString(tenant);
+        out.writeEnum(0);
+        out.writeString(batchId);
+        out.writeLong(receivedAt);
+        out.writeBoolean(true);
+        out.writeInt(position);
         out.writeString("gameround");
         out.writeString(eventId);
         out.writeLong(occurredAt);
@@ -136,20 +143,39 @@ final class Transaction {
         out.writeEnum(win ? 1 : 0);
         byte[] units = amount.toByteArray();
         out.writeBytes(units);
-        out.writeBytes(bonus ? units : new byte[1]);
+        out.writeBytes(bonus ? units : ZERO);
         out.writeString(currency);
         out.writeIndex(0);
         out.writeIndex(0);
     }
 
-    void write(BinaryEncoder out) throws IOException {
-        out.writeString(tenant);
-        out.writeEnum(0);
-        out.writeString(batchId);
-        out.writeLong(receivedAt);
-        out.writeBoolean(true);
-        out.writeInt(position);
-        writeContent(out);
+    /** CRC32C and length of all that does not depend on the delivery, of a frame that {@link #write} made. */
+    static long contentChecksum(byte[] frame) {
+        int at = afterBytes(frame, Avro.FRAME_BYTES); // tenant
+        at = afterBytes(frame, at + 1); // source, batch id
+        at = afterNumber(frame, at); // received at
+        at = afterNumber(frame, at + 1); // whether there is a position, position
+        var checksum = new CRC32C();
+        checksum.update(frame, at, frame.length - at);
+        return checksum.getValue() << 32 | (frame.length - at);
+    }
+
+    private static int afterNumber(byte[] frame, int at) {
+        while (frame[at] < 0) {
+            at++;
+        }
+        return at + 1;
+    }
+
+    private static int afterBytes(byte[] frame, int at) {
+        int length = 0;
+        for (int shift = 0;; shift += 7) {
+            byte next = frame[at++];
+            length |= (next & 0x7f) << shift;
+            if (next >= 0) {
+                return at + (length >>> 1);
+            }
+        }
     }
 
     static Transaction read(BinaryDecoder in) throws IOException {
