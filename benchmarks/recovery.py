@@ -28,6 +28,7 @@ from streams.state.owned_partition import (
     state_directory,
     window_directory,
 )
+from streams.state.recovery import Recoveries
 from streams.state.rocksdb import Memory
 from streams.state.table import Window
 from streams.wire.avro import SCHEMA_IDS, frame
@@ -53,7 +54,7 @@ def fill(settings: Settings, ids: int) -> None:
 def opened(settings: Settings, cluster: str) -> tuple[float, float, OwnedPartition]:
     """Opens the partition; wall and CPU seconds."""
     wall, cpu = time.perf_counter(), time.process_time()
-    shared = Shared(settings, "bench", FRAMES, cluster, Memory(), threading.Lock())
+    shared = Shared(settings, "bench", FRAMES, cluster, Memory(), threading.Lock(), Recoveries())
     owned = open_partition(shared, 0)
     return time.perf_counter() - wall, time.process_time() - cpu, owned
 

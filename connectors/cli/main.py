@@ -201,13 +201,17 @@ def sql(query: str, form: str) -> None:
 @click.option("--max-age-s", default=15.0, show_default=True, help="Oldest sign of life.")
 def health(what: str, name: str, max_age_s: float) -> None:
     """Exit with status 1 unless the service on this machine is alive."""
-    from connectors.local.health import check
+    from connectors.local.health import check, recoveries
 
-    problem = check(Settings.load(), what, name, max_age_s)
+    settings = Settings.load()
+    problem = check(settings, what, name, max_age_s)
     if problem:
         click.echo(problem, err=True)
         sys.exit(1)
     click.echo("ok")
+    if what == "worker":
+        for line in recoveries(settings, name):
+            click.echo(line)
 
 
 @main.group()

@@ -6,6 +6,7 @@ import time
 import httpx
 
 from streams.settings import Settings
+from streams.state.recovery import Progress
 
 
 def check(settings: Settings, what: str, name: str, max_age_s: float) -> str | None:
@@ -30,3 +31,13 @@ def _worker(settings: Settings, name: str, max_age_s: float) -> str | None:
         if age > max_age_s:
             return f"{path.parent.name} gave its last sign of life {age:.0f} s ago"
     return None
+
+
+def recoveries(settings: Settings, name: str) -> list[str]:
+    """What the workers named ``name`` have still to read before they work on a partition."""
+    return [
+        f"{path.parent.name}: {Progress.of(document)}"
+        for path in sorted(settings.state_home.glob(f"{name}-*/alive.json"))
+        for document in json.loads(path.read_text()).get("recoveries", ())
+        if not document["done"]
+    ]

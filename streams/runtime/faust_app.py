@@ -35,6 +35,7 @@ from streams.runtime.gaps import Incoming, Seek
 from streams.runtime.stages_on_kafka import Process, Translate
 from streams.settings import Settings
 from streams.state.owned_partition import Shared, open_partition
+from streams.state.recovery import Recoveries
 from streams.state.rocksdb import Memory
 
 BUFFER_MAX = 64
@@ -75,7 +76,7 @@ def create_app(settings: Settings, worker: str) -> faust.App:
 
     translate = Translate(settings, names, computing)
     incoming = Incoming(committed, seek(raw_topic))
-    shared = Shared(settings, worker, names, cluster, Memory(), computing)
+    shared = Shared(settings, worker, names, cluster, Memory(), computing, Recoveries())
     process = Process(partial(open_partition, shared), seek(staged_topic))
     _connect(app, staged_topic, incoming, process)
     _add_agents(app, settings, incoming, translate, process)
@@ -87,7 +88,7 @@ def create_app(settings: Settings, worker: str) -> faust.App:
                 return
             if tick % int(memory.COLLECT_EVERY_S / ALIVE_EVERY_S) == 0:
                 await asyncio.to_thread(memory.give_back)
-            _write_alive(home / "alive.json", process)
+            _write_alive(home / "alive.json", process, shared.recoveries)
             await app.sleep(ALIVE_EVERY_S)
 
     return app
@@ -211,9 +212,14 @@ def _raw_record(event: EventT[Any]) -> RawRecord:
     return RawRecord(message.partition, message.offset, headers, message.value or b"")
 
 
-def _write_alive(path: Path, process: Process) -> None:
+def _write_alive(path: Path, process: Process, recoveries: Recoveries) -> None:
     fresh = path.with_suffix(".tmp")
-    fresh.write_text(json.dumps({"at": time.time(), "applied": process.positions()}))
+    signs = {
+        "at": time.time(),
+        "applied": process.positions(),
+        "recoveries": [progress.document() for progress in recoveries.now()],
+    }
+    fresh.write_text(json.dumps(signs))
     fresh.replace(path)
 
 

@@ -46,7 +46,7 @@ from streams.state.changelog import (
     stored_position,
     window_puts,
 )
-from streams.state.recovery import recover
+from streams.state.recovery import Changelog, Recoveries, behind, recover
 from streams.state.rocksdb import Memory, Puts
 from streams.state.state_reader import StateReader
 from streams.state.table import Table, Window
@@ -60,6 +60,7 @@ class Shared(NamedTuple):
 
     ``frames``: the Confluent frame of each contract, by its name. ``cluster``: the id of the Kafka
     cluster. ``computing``: held while Python computes and released while Kafka is awaited.
+    ``recoveries``: how far each partition's tables are built.
     """
 
     settings: Settings
@@ -68,6 +69,7 @@ class Shared(NamedTuple):
     cluster: str
     memory: Memory
     computing: threading.Lock
+    recoveries: Recoveries
 
 
 def state_directory(settings: Settings, worker: str, partition: int) -> Path:
@@ -124,7 +126,7 @@ def _open_state(shared: Shared, partition: int) -> State:
     try:
         stored = Table(directory.with_name("profiles"), shared.cluster, shared.memory)
         try:
-            low = _recover(shared.settings, partition, window, stored)
+            low = _recover(shared, partition, window, stored)
             return State(window, stored, _read_position(window, partition, low))
         except BaseException:
             stored.close()
@@ -142,31 +144,29 @@ def _set_aside(directory: Path, error: StateDamaged) -> None:
     directory.rename(aside)
 
 
-def _recover(settings: Settings, partition: int, window: Window, stored: Table) -> int:
+def _recover(shared: Shared, partition: int, window: Window, stored: Table) -> int:
     """Brings both tables to the end of their changelogs; the first offset left in ``staged``."""
-    began = time.monotonic()
-    prefix = settings.topic_prefix
-    consumer = committed_consumer(settings, f"{prefix}recovery")
+    prefix = shared.settings.topic_prefix
+    recovering = shared.recoveries.begin(partition)
+    consumer = committed_consumer(shared.settings, f"{prefix}recovery")
     try:
-        count = recover(
-            window,
-            consumer,
-            TopicPartition(prefix + WINDOW, partition),
-            puts_of=window_puts,
-            write=window.write,
+        changelogs = (
+            Changelog(window, TopicPartition(prefix + WINDOW, partition), window_puts, window.write),
+            Changelog(
+                stored,
+                TopicPartition(prefix + PROFILES, partition),
+                profile_puts,
+                lambda puts, offset, at_s: stored.write(puts, offset),
+            ),
         )
-        count += recover(
-            stored,
-            consumer,
-            TopicPartition(prefix + PROFILES, partition),
-            puts_of=profile_puts,
-            write=lambda puts, offset, at_s: stored.write(puts, offset),
-        )
+        due = [behind(changelog, consumer) for changelog in changelogs]
+        recovering.due(sum(map(len, due)))
+        for changelog, offsets in zip(changelogs, due, strict=True):
+            recover(changelog, offsets, consumer, recovering)
         low, _ = watermarks(consumer, TopicPartition(prefix + STAGED, partition))
     finally:
         consumer.close()
-    seconds = time.monotonic() - began
-    log.info("partition %d open: %d changelog records in %.2f s", partition, count, seconds)
+    log.info("open: %s", recovering.end())
     return low
 
 
@@ -198,6 +198,7 @@ class OwnedPartition:
         self._settings = shared.settings
         self._frames = shared.frames
         self._computing = shared.computing
+        self._recoveries = shared.recoveries
         self._producer = producer
         self._state = state
         self.reader = StateReader(state.window, state.profiles)
@@ -322,6 +323,7 @@ class OwnedPartition:
     def close(self) -> None:
         """Closes the tables; the next owner aborts an unfinished transaction."""
         self._state.close()
+        self._recoveries.forget(self.partition)
 
 
 class _Last:

@@ -1,9 +1,11 @@
-"""Recovery: a table is brought up to the end of its changelog partition."""
+"""Recovery: a table is brought up to the end of its changelog partition, and how far that is."""
 
-from collections.abc import Callable, Iterator
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, Self
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
@@ -11,8 +13,109 @@ from streams.errors import StateMismatch
 from streams.kafka.offsets import watermarks
 from streams.state.rocksdb import Puts
 
+log = logging.getLogger(__name__)
+
 _RECOVERED_BYTES = 4 << 20
 _RECORD_BYTES = 500  # of memory that a record takes beside its value
+_LOG_EVERY_S = 5.0
+
+
+class Progress(NamedTuple):
+    """How far the tables of a partition are built from their changelogs.
+
+    ``offsets`` of ``offsets_due`` are read, and ``entries`` (ids, rounds, profiles, positions) of them
+    written, in ``elapsed_s``. ``offsets_due`` is 0 if the tables on the disk were up to date.
+    """
+
+    partition: int
+    entries: int
+    offsets: int
+    offsets_due: int
+    elapsed_s: float
+    done: bool
+
+    @property
+    def percent(self) -> float:
+        """Of the offsets to read, 0 to 100; 100 only when all are applied."""
+        return 100.0 if self.done else min(99.9, 100.0 * self.offsets / max(1, self.offsets_due))
+
+    @property
+    def left_s(self) -> float | None:
+        """Seconds left at the rate so far; None before the first batch."""
+        if self.done:
+            return 0.0
+        if not self.offsets:
+            return None
+        return self.elapsed_s * max(0, self.offsets_due - self.offsets) / self.offsets
+
+    def document(self) -> dict[str, Any]:
+        """As JSON has it, with ``percent`` and ``left_s``."""
+        return {**self._asdict(), "percent": self.percent, "left_s": self.left_s}
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> Self:
+        """The inverse of :meth:`document`."""
+        return cls(**{name: document[name] for name in cls._fields})
+
+    def __str__(self) -> str:
+        left = "" if self.done or self.left_s is None else f", {self.left_s:.0f} s left"
+        return (
+            f"partition {self.partition}: {self.percent:.1f} % of the changelog read, "
+            f"{self.entries:,} entries applied in {self.elapsed_s:.1f} s{left}"
+        )
+
+
+class Recoveries:
+    """The last known :class:`Progress` of each open or opening partition of a worker.
+
+    Written by the thread that builds a partition's tables, read by any.
+    """
+
+    def __init__(self) -> None:
+        self._progress: dict[int, Progress] = {}
+
+    def now(self) -> list[Progress]:
+        """By rising partition, those that are done too."""
+        return [progress for _, progress in sorted(self._progress.copy().items())]
+
+    def begin(self, partition: int) -> "Recovering":
+        """The recovery of a partition begins."""
+        return Recovering(partition, self._progress)
+
+    def forget(self, partition: int) -> None:
+        """The partition is closed."""
+        self._progress.pop(partition, None)
+
+
+class Recovering:
+    """Counts what one recovery reads and writes, and logs it every few seconds."""
+
+    def __init__(self, partition: int, into: dict[int, Progress]) -> None:
+        self._into = into
+        self._began = self._logged = time.monotonic()
+        self.progress = into[partition] = Progress(partition, 0, 0, 0, 0.0, done=False)
+
+    def due(self, offsets: int) -> None:
+        """So many offsets more are to be read."""
+        self._change(offsets_due=self.progress.offsets_due + offsets)
+
+    def read(self, offsets: int, entries: int) -> None:
+        """So many offsets more are read, and entries written."""
+        self._change(offsets=self.progress.offsets + offsets, entries=self.progress.entries + entries)
+        now = time.monotonic()
+        if now - self._logged > _LOG_EVERY_S:
+            self._logged = now
+            log.info("%s", self.progress)
+
+    def end(self) -> Progress:
+        """All is read and written."""
+        self._change(offsets_due=self.progress.offsets, done=True)
+        return self.progress
+
+    def _change(self, **changed: Any) -> None:
+        elapsed_s = time.monotonic() - self._began
+        self.progress = self.progress._replace(elapsed_s=elapsed_s, **changed)
+        self._into[self.progress.partition] = self.progress
 
 
 class Store(Protocol):
@@ -38,42 +141,55 @@ def filling(store: Store) -> Iterator[None]:
     store.reopen(filling=False)
 
 
-def recover(
-    table: Store,
-    consumer: Consumer,
-    changelog: TopicPartition,
-    *,
-    puts_of: Callable[[bytes | None, bytes], Puts],
-    write: Callable[[Puts, int, float], None],
-) -> int:
-    """Brings ``table`` up to the end of its changelog; returns how many records it read.
+class Changelog(NamedTuple):
+    """A table, the changelog partition that it is a copy of, and how a record comes into it.
 
     ``puts_of(key, value)`` are the puts of one record. ``write(puts, offset, at_s)`` writes them to the
-    table with the offset to go on from, as of a time (seconds, epoch). Raises ``StateMismatch`` if the
-    table is ahead of the changelog.
+    table with the offset to go on from, as of a time (seconds, epoch).
     """
-    topic, partition = changelog.topic, changelog.partition
-    low, high = watermarks(consumer, changelog)
-    start = table.offset
+
+    table: Store
+    place: TopicPartition
+    puts_of: Callable[[bytes | None, bytes], Puts]
+    write: Callable[[Puts, int, float], None]
+
+
+def behind(changelog: Changelog, consumer: Consumer) -> range:
+    """The offsets that the table has not yet, up to the changelog's end.
+
+    Raises ``StateMismatch`` if the table is ahead of the changelog.
+    """
+    topic, partition = changelog.place.topic, changelog.place.partition
+    low, high = watermarks(consumer, changelog.place)
+    start = changelog.table.offset
     if start > high:
         raise StateMismatch(
-            f"the state in {table.path} is ahead of its changelog {topic}[{partition}] "
+            f"the state in {changelog.table.path} is ahead of its changelog {topic}[{partition}] "
             f"({start} > {high}): the changelog was lost or recreated. Move that directory away to "
             "build the state anew from what the changelog still holds."
         )
-    if start >= high:
-        return 0
-    count = 0
-    consumer.assign([TopicPartition(topic, partition, max(start, low))])
-    with filling(table):
+    return range(max(start, low), high)
+
+
+def recover(changelog: Changelog, due: range, consumer: Consumer, recovering: Recovering) -> None:
+    """Brings a table up to the end of its changelog; ``due`` is what :func:`behind` said of it."""
+    if not due:
+        return
+    place = changelog.place
+    consumer.assign([TopicPartition(place.topic, place.partition, due.start)])
+    start = due.start
+    with filling(changelog.table):
         for records, end in _to_the_end(consumer):
-            count += len(records)
             puts: dict[bytes, bytes] = {}
+            entries = 0
             for record in records:
-                puts |= puts_of(record.key, record.value)
-            write(puts, end, records[-1].at_s)
+                found = changelog.puts_of(record.key, record.value)
+                entries += len(found)
+                puts |= found
+            changelog.write(puts, end, records[-1].at_s)
+            recovering.read(end - start, entries)
+            start = end
     consumer.unassign()
-    return count
 
 
 class _Record(NamedTuple):

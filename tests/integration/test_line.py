@@ -26,6 +26,7 @@ from streams.records.topics import RAW, STAGED
 from streams.runtime.stages_on_kafka import Process, Translate
 from streams.settings import Settings
 from streams.state.owned_partition import OwnedPartition, Shared, open_partition
+from streams.state.recovery import Recoveries
 from streams.state.rocksdb import Memory
 from streams.state.table import Table
 from streams.wire.avro import SCHEMA_IDS, codec, frame, unframe
@@ -95,7 +96,8 @@ class Line:
         return [(message.offset() or 0, message.value() or b"") for message in messages]
 
     def opened(self, partition: int = P1, worker: str = "w") -> OwnedPartition:
-        shared = Shared(self.settings, worker, FRAMES, self.cluster, Memory(), threading.Lock())
+        lock, self.recoveries = threading.Lock(), Recoveries()
+        shared = Shared(self.settings, worker, FRAMES, self.cluster, Memory(), lock, self.recoveries)
         return open_partition(shared, partition)
 
     @contextmanager
@@ -191,6 +193,8 @@ def test_state_is_built_again_from_the_changelog_when_its_directory_is_gone(line
     again = Translate(line.settings, FRAMES, threading.Lock())
     line.post([bet("b", 2), win("w", 5)])
     with line.owned() as owned:
+        [progress] = line.recoveries.now()
+        assert (progress.percent, progress.entries) == (100.0, 5)  # 2 ids, round, position; profile
         assert owned.position == position
         again(line.raw())
         owned.apply(line.staged())
