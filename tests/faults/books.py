@@ -47,8 +47,8 @@ class Verdict:
     doubled: Counter[str] = field(default_factory=Counter)
 
 
-def held(settings: Settings) -> Held:
-    """Reads the canonical topics and ``rounds`` (read committed), and ClickHouse."""
+def topics_held(settings: Settings) -> tuple[Counter[Key], dict[Key, Sums]]:
+    """Events with how often each stands in the canonical topics, and the newest of each round."""
     events: Counter[Key] = Counter()
     for kind in Kind:
         topic = settings.topic_prefix + kind.topic
@@ -66,7 +66,12 @@ def held(settings: Settings) -> Held:
         assert record["revision"] == revisions[key] + 1, f"a revision of {key} was lost or doubled"
         revisions[key] = record["revision"]
         rounds[key] = tuple(record[column] for column in _COLUMNS)
+    return events, rounds
 
+
+def held(settings: Settings) -> Held:
+    """Reads the canonical topics and ``rounds`` (read committed), and ClickHouse."""
+    events, rounds = topics_held(settings)
     texts = ", ".join(f"toString({column})" for column in _COLUMNS)
     rows = query(settings, f"SELECT tenant, player_id, round_id, {texts} FROM rounds", "json")
     stored: dict[Key, Sums] = {}

@@ -1,0 +1,228 @@
+"""State and topics of a released version: captured once, loaded by the tests of every later version.
+
+``python -m tests.released VERSION`` captures a small line of the present code, with work in flight,
+into ``tests/integration/released-VERSION.tar.xz``. It is run at the release, before anything that a
+line writes changes; a file that exists is never made again.
+"""
+
+import io
+import shutil
+import sys
+import tarfile
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+from confluent_kafka import Producer, TopicPartition
+
+from connectors.demo.day import FASTTRACK, GAMEBALL, NATIVE, TENANTS, Post, day
+from streams.core.event import Batch
+from streams.kafka.admin import ensure_topics, wait_for_broker
+from streams.kafka.clients import committed_consumer, idempotent_producer, transactional_producer
+from streams.kafka.offsets import watermarks
+from streams.records.raw_batch import Headers, headers_of, joined
+from streams.records.topics import RAW, TOPICS
+from streams.settings import Settings
+from tests.integration.test_line import Line, headers_of_message, read
+
+HOME = Path(__file__).parent / "integration"
+PARTITIONS = 4
+BEHIND = 3
+"""A partition whose RocksDB lacks its last transaction, as after a crash between commit and write."""
+
+_SOURCES = {NATIVE: "native", FASTTRACK: "fasttrack", GAMEBALL: "gameball"}
+
+
+class Kept(msgspec.Struct, array_like=True):
+    """A record of a topic."""
+
+    offset: int
+    key: bytes | None
+    value: bytes
+    headers: list[tuple[str, bytes]]
+
+
+class Log(msgspec.Struct, array_like=True):
+    """A partition of a topic; ``end`` is its end offset. Transaction markers take offsets too."""
+
+    records: list[Kept]
+    end: int
+
+    def runs(self) -> Iterator[tuple[list[Kept], bool]]:
+        """Records without a gap between them, and whether a transaction marker stands after them."""
+        run: list[Kept] = []
+        for record in self.records:
+            if run and record.offset > run[-1].offset + 1:
+                yield run, True
+                run = []
+            run.append(record)
+        if run:
+            yield run, self.end > run[-1].offset + 1
+
+
+class Captured(msgspec.Struct):
+    """A line at rest with work in flight.
+
+    ``posts``: all that it was sent. ``topics``: partitions by topic. ``translated``: by raw partition,
+    how many records have been translated. RocksDB lies beside it, in ``state``.
+    """
+
+    cluster: str
+    posts: list[Post]
+    topics: dict[str, list[Log]]
+    translated: list[int]
+
+
+def archive(version: str) -> Path:
+    """Where a released version's line is kept."""
+    return HOME / f"released-{version}.tar.xz"
+
+
+def unpacked(version: str, state: Path) -> Captured:
+    """The line of a version; its RocksDB directories are written to ``state``, which must not exist."""
+    with tarfile.open(archive(version)) as tar:
+        lines = tar.extractfile("line.msgpack")
+        assert lines is not None
+        members = [member for member in tar if member.name.startswith("state/")]
+        tar.extractall(state.parent, members, filter="data")
+        (state.parent / "state").rename(state)
+        return msgspec.msgpack.decode(lines.read(), type=Captured)
+
+
+def load(captured: Captured, settings: Settings) -> None:
+    """Writes the records to topics that exist and are empty, each at the offset that it had."""
+    plain = idempotent_producer(settings)
+    marking = transactional_producer(settings, f"{settings.topic_prefix}load")
+    marking.init_transactions()
+    for topic, logs in captured.topics.items():
+        for partition, log in enumerate(logs):
+            place = TopicPartition(settings.topic_prefix + topic, partition)
+            for run, marked in log.runs():
+                if marked:
+                    marking.begin_transaction()
+                    _produce(marking, place, run)
+                    marking.commit_transaction()
+                else:
+                    _produce(plain, place, run)
+
+
+def _produce(producer: Producer, place: TopicPartition, records: Sequence[Kept]) -> None:
+    placed = []
+    for record in records:
+        producer.produce(
+            place.topic,
+            record.value,
+            record.key,
+            partition=place.partition,
+            headers=record.headers,  # type: ignore[arg-type]  # a list of wider pairs, they say
+            on_delivery=lambda error, message: placed.append(message.offset()),
+        )
+    assert producer.flush(60) == 0
+    assert placed == [record.offset for record in records]
+
+
+def raw_records(posts: Sequence[Post], name: str) -> Iterator[tuple[list[tuple[str, bytes]], bytes]]:
+    """What an edge makes of posts: every third shares its raw record with the next."""
+    waiting: list[tuple[Headers, bytes]] = []
+    for number, post in enumerate(posts):
+        batch = Batch(
+            post.tenant,
+            _SOURCES[post.path],
+            f"{name}-{number}",
+            1_773_500_000_000_000 + number,
+            True,
+            next(tenant.channel_merging for tenant in TENANTS if tenant.name == post.tenant),
+            post.idempotency_key,
+        )
+        waiting.append((headers_of(batch, post.invalid), post.body))
+        if number % 3:
+            yield joined(waiting)
+            waiting = []
+    if waiting:
+        yield joined(waiting)
+
+
+def capture(version: str) -> None:
+    """Runs a line in this process on the in-memory broker and keeps what it leaves."""
+    posts = day(seed=41, events=700)
+    broker = Producer({"test.mock.num.brokers": 1, "log_level": 0})
+    addresses = broker.list_topics(timeout=10).brokers.values()
+    with tempfile.TemporaryDirectory() as temporary:
+        settings = Settings(
+            data_dir=Path(temporary),
+            kafka_bootstrap=",".join(f"{address.host}:{address.port}" for address in addresses),
+        )
+        ensure_topics(settings)
+        line = Line(settings)
+        producer = idempotent_producer(settings)
+        for number, (headers, body) in enumerate(raw_records(posts, "batch")):
+            producer.produce(
+                settings.topic_prefix + RAW,
+                body,
+                dict(headers)["batch-id"],
+                partition=number % PARTITIONS,
+                headers=headers,  # type: ignore[arg-type]
+            )
+        producer.flush()
+        raw = line.raw()
+        translated = [sum(r.partition == p for r in raw) - 1 for p in range(PARTITIONS)]
+        for record in raw:
+            if record.offset < translated[record.partition]:
+                line.translate([record])
+        for partition in range(PARTITIONS):
+            _process(line, partition)
+        topics = {
+            topic.name: [_log(settings, topic.name, partition) for partition in range(PARTITIONS)]
+            for topic in TOPICS
+        }
+        captured = Captured(wait_for_broker(settings), posts, topics, translated)
+        _pack(captured, settings.state_home / "w", archive(version))
+
+
+def _log(settings: Settings, topic: str, partition: int) -> Log:
+    consumer = committed_consumer(settings, "capture")
+    _, end = watermarks(consumer, TopicPartition(settings.topic_prefix + topic, partition))
+    consumer.close()
+    records = [
+        Kept(message.offset() or 0, message.key(), message.value() or b"", headers_of_message(message))
+        for message in read(settings, topic, partition)
+    ]
+    return Log(records, end)
+
+
+def _process(line: Line, partition: int) -> None:
+    """All but the last staged record, in several transactions."""
+    *early, last, _ = line.staged(partition)
+    with line.owned(partition) as owned:
+        for start in range(0, len(early), 3):
+            owned.apply(early[start : start + 3])
+    home = line.settings.state_home / "w" / f"partition-{partition}"
+    if partition == BEHIND:
+        shutil.copytree(home, home.with_name("copy"))
+    with line.owned(partition) as owned:
+        owned.apply([last])
+    if partition == BEHIND:
+        shutil.rmtree(home)
+        home.with_name("copy").rename(home)
+
+
+def _pack(captured: Captured, state: Path, target: Path) -> None:
+    with tarfile.open(target, "x:xz", preset=9) as tar:
+        data = msgspec.msgpack.encode(captured)
+        entry = tarfile.TarInfo("line.msgpack")
+        entry.size = len(data)
+        tar.addfile(entry, io.BytesIO(data))
+        for path in sorted(state.rglob("*")):
+            if path.is_file() and not path.name.startswith("LOG"):
+                tar.add(path, f"state/{path.relative_to(state)}", filter=_anonymous)
+
+
+def _anonymous(entry: tarfile.TarInfo) -> tarfile.TarInfo:
+    entry.uid = entry.gid = 0
+    entry.uname = entry.gname = ""
+    return entry
+
+
+if __name__ == "__main__":
+    capture(sys.argv[1])
