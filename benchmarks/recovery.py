@@ -31,7 +31,8 @@ from streams.state.owned_partition import (
 from streams.state.recovery import Recoveries
 from streams.state.rocksdb import Memory
 from streams.state.table import Window
-from streams.wire.avro import SCHEMA_IDS, frame
+from streams.wire.avro import frame
+from streams.wire.contracts import SCHEMA_IDS
 
 FRAMES = {name: frame(number) for name, number in SCHEMA_IDS.items()}
 IDS_A_RECORD = 2_000

@@ -19,6 +19,7 @@ from connectors.cli.main import main
 from streams.records.topics import MESSAGE_BYTES_MAX
 from streams.settings import Settings
 from streams.wire import avro_encoder
+from streams.wire.contracts import published
 
 ROOT = Path(__file__).parent.parent
 
@@ -123,9 +124,11 @@ def test_the_wheel_holds_contracts_migrations_and_runs_without_the_checkout(
     assert not (home / "tests").exists()
     assert wheel.name.endswith("-py3-none-any.whl") != compiler
     script = (
-        "from streams.wire.avro import SCHEMA_IDS, codec; import streams.wire.avro, pathlib\n"
+        "import streams.wire.avro, pathlib; from streams.wire.avro import codec\n"
+        "from streams.wire.contracts import SCHEMA_IDS, published\n"
         "assert pathlib.Path(streams.wire.avro.__file__).is_relative_to(pathlib.Path.cwd())\n"
         "[codec(name) for name in SCHEMA_IDS]\n"
+        f"assert len(published()) == {len(published())}\n"
         f"from streams.wire.avro_encoder import compiled; assert (compiled is not None) is {compiler}\n"
         "from connectors.clickhouse.migrate import HERE; print(len(list(HERE.glob('*.sql'))))\n"
         "from connectors.local.kafka import POM; assert POM.exists()\n"

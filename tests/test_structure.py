@@ -20,7 +20,7 @@ from connectors.edge.app import ROUTES
 from streams.core.event import Kind
 from streams.records.topics import TOPICS
 from streams.settings import Settings
-from streams.wire.avro import SCHEMA_IDS
+from streams.wire.contracts import SCHEMA_IDS
 
 ROOT = Path(__file__).parent.parent
 FLOORS = ("wire", "core", "records", "formats", "stages", "kafka", "state", "runtime")

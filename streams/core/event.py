@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from streams.wire.avro import Codec, Record, schema
+from streams.wire.avro import Codec, Record
 from streams.wire.avro_encoder import joined
+from streams.wire.contracts import schema
 from streams.wire.money import from_bytes, to_decimal
 
 SOURCES = ("native", "fasttrack", "gameball")

@@ -7,7 +7,8 @@ from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 
 from streams.records.topics import TOPICS
 from streams.settings import Settings
-from streams.wire.avro import SCHEMA_IDS, frame, schema
+from streams.wire.avro import frame
+from streams.wire.contracts import SCHEMA_IDS, schema
 
 
 def frames(settings: Settings) -> Mapping[str, bytes]:

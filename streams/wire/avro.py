@@ -9,51 +9,18 @@ import json
 from collections.abc import Iterable
 from functools import cache
 from io import BytesIO
-from pathlib import Path
 from typing import Any, cast
 
 from fastavro import parse_schema, schemaless_reader
 
 from streams.wire.avro_encoder import encoder, zigzag_varint
+from streams.wire.contracts import schema
 
 Record = dict[str, Any]
 
 MAGIC = b"\x00"
 FRAME_BYTES = 5
 _SYNC = b"roundhouse-sync!"
-
-_HERE = Path(__file__).resolve().parent
-_HOMES = (_HERE / "_avro", _HERE.parent.parent / "avro")
-
-SCHEMA_IDS = {
-    name: number
-    for number, name in enumerate(
-        (
-            "game-transaction",
-            "payment",
-            "player",
-            "game",
-            "login",
-            "sports-bet",
-            "custom-event",
-            "round",
-            "reject",
-            "outcome",
-            "staged-chunk",
-            "window-changes",
-            "profile",
-        ),
-        start=1,
-    )
-}
-"""Schema ids written into frames where no schema registry is configured."""
-
-
-@cache
-def schema(name: str) -> Record:
-    """The contract ``avro/<name>.avsc`` as JSON. Raises ``FileNotFoundError`` if there is none."""
-    home = next((home for home in _HOMES if home.is_dir()), _HOMES[-1])
-    return cast(Record, json.loads((home / f"{name}.avsc").read_text(encoding="utf-8")))
 
 
 def _without_logical_types(node: Any) -> Any:

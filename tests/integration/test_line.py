@@ -29,7 +29,8 @@ from streams.state.owned_partition import OwnedPartition, Shared, open_partition
 from streams.state.recovery import Recoveries
 from streams.state.rocksdb import Memory
 from streams.state.table import Table
-from streams.wire.avro import SCHEMA_IDS, codec, frame, unframe
+from streams.wire.avro import codec, frame, unframe
+from streams.wire.contracts import SCHEMA_IDS
 from tests.line import NATIVE, bet, casino, win
 from tests.waiting import WITHIN_S, wait_until
 

@@ -27,8 +27,9 @@ from streams.records.staged_chunk import encode_chunk, groups_of, unpack
 from streams.stages.process import process
 from streams.stages.translate import translate
 from streams.wire import avro_encoder, money
-from streams.wire.avro import SCHEMA_IDS, codec, container, frame, schema, unframe
+from streams.wire.avro import codec, container, frame, unframe
 from streams.wire.avro_encoder import Encoder
+from streams.wire.contracts import SCHEMA_IDS, schema
 from streams.wire.json_text import decode, members
 from tests.contracts import TEXT, records
 from tests.line import NATIVE, Line, State

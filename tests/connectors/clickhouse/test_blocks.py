@@ -14,7 +14,8 @@ from connectors.clickhouse.sink import TARGETS, Target
 from streams.errors import SinkMismatch
 from streams.settings import Settings
 from streams.wire import money
-from streams.wire.avro import codec, container, schema
+from streams.wire.avro import codec, container
+from streams.wire.contracts import schema
 from tests.contracts import records
 
 LOGICAL = {  # what the line can write

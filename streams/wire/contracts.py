@@ -1,0 +1,85 @@
+"""The contracts under ``avro/``: what is written today, and every version ever published. Pure.
+
+``avro/<contract>.avsc`` is the present schema. ``avro/published/<contract>/<n>.avsc`` is its version n
+and is never changed; ``avro/published/ids.json`` gives each version the schema id that stands in frames
+where no schema registry is configured. The present schema is the newest version but for its docs.
+"""
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+Schema = dict[str, Any]
+"""An Avro record schema as JSON."""
+
+_HERE = Path(__file__).resolve().parent
+_HOMES = (_HERE / "_avro", _HERE.parent.parent / "avro")  # in a wheel, in a checkout
+
+
+class Version(NamedTuple):
+    """A published version of a contract.
+
+    ``schema_id`` is its built-in id, ``number`` counts the versions of the contract from 1, and
+    ``release`` is the first that wrote it.
+    """
+
+    schema_id: int
+    contract: str
+    number: int
+    release: str
+    schema: Schema
+
+
+def home() -> Path:
+    """The folder ``avro/``, in a checkout or in a wheel."""
+    return next((path for path in _HOMES if path.is_dir()), _HOMES[-1])
+
+
+@cache
+def schema(contract: str) -> Schema:
+    """The present schema. Raises ``FileNotFoundError`` if there is no such contract."""
+    return _read(home() / f"{contract}.avsc")
+
+
+@cache
+def published() -> tuple[Version, ...]:
+    """Every published version of every contract, by rising schema id."""
+    return published_in(home())
+
+
+def published_in(avro: Path) -> tuple[Version, ...]:
+    """The same of another folder laid out like ``avro/``."""
+    folder = avro / "published"
+    listed = json.loads((folder / "ids.json").read_text(encoding="utf-8"))
+    found = [
+        Version(
+            entry["id"],
+            entry["contract"],
+            entry["version"],
+            entry["release"],
+            _read(folder / entry["contract"] / f"{entry['version']}.avsc"),
+        )
+        for entry in listed
+    ]
+    return tuple(sorted(found, key=lambda version: version.schema_id))
+
+
+@cache
+def versions(contract: str) -> tuple[Version, ...]:
+    """The published versions of a contract, the oldest first; none if there is no such contract."""
+    return tuple(version for version in published() if version.contract == contract)
+
+
+@cache
+def version_of(schema_id: int) -> Version | None:
+    """The published version that has a built-in id."""
+    return next((version for version in published() if version.schema_id == schema_id), None)
+
+
+def _read(path: Path) -> Schema:
+    return cast(Schema, json.loads(path.read_text(encoding="utf-8")))
+
+
+SCHEMA_IDS = {version.contract: version.schema_id for version in published()}
+"""The schema id written into frames today where no registry is configured, by contract."""
