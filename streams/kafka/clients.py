@@ -1,5 +1,6 @@
 """Kafka clients, configured once: every producer and consumer of Roundhouse is made here."""
 
+import ssl
 from typing import NamedTuple
 
 from confluent_kafka import Consumer, Producer
@@ -47,6 +48,17 @@ def sasl_login(settings: Settings) -> Login | None:
             "ROUNDHOUSE_KAFKA_SASL_USERNAME and ROUNDHOUSE_KAFKA_SASL_PASSWORD too"
         )
     return Login(settings.kafka_sasl_mechanism, username, password.get_secret_value())
+
+
+def ssl_context(settings: Settings) -> ssl.SSLContext | None:
+    """For clients that are not librdkafka's. None without TLS."""
+    if not settings.kafka_security_protocol.endswith("SSL"):
+        return None
+    ca = settings.kafka_ca_file
+    context = ssl.create_default_context(cafile=str(ca) if ca else None)
+    if settings.kafka_certificate_file:
+        context.load_cert_chain(settings.kafka_certificate_file, settings.kafka_key_file)
+    return context
 
 
 def idempotent_producer(settings: Settings, **more: str | int | bool) -> Producer:

@@ -8,7 +8,6 @@ import asyncio
 import itertools
 import json
 import socket
-import ssl
 import threading
 import time
 from collections import defaultdict
@@ -23,7 +22,7 @@ from faust.types import TP, EventT, StreamT
 from faust.types.auth import CredentialsT
 
 from streams.kafka.admin import ensure_topics, wait_for_broker
-from streams.kafka.clients import METADATA_MS, sasl_login
+from streams.kafka.clients import METADATA_MS, sasl_login, ssl_context
 from streams.kafka.offsets import committed_offset
 from streams.kafka.schema_ids import frames
 from streams.records.raw_batch import RawRecord
@@ -119,12 +118,7 @@ def _faust_app(settings: Settings, worker: str, folder: Path) -> faust.App:
 
 def _credentials(settings: Settings) -> CredentialsT | None:
     """What :func:`streams.kafka.clients.client_config` tells librdkafka, for Faust's own client."""
-    context = None
-    if settings.kafka_security_protocol.endswith("SSL"):
-        ca = settings.kafka_ca_file
-        context = ssl.create_default_context(cafile=str(ca) if ca else None)
-        if settings.kafka_certificate_file:
-            context.load_cert_chain(settings.kafka_certificate_file, settings.kafka_key_file)
+    context = ssl_context(settings)
     if login := sasl_login(settings):
         return faust.SASLCredentials(
             username=login.username,

@@ -29,6 +29,8 @@ from connectors.clickhouse.query import query
 from connectors.demo.day import day
 from connectors.demo.feed import feed
 from connectors.demo.run import demo_keys
+from connectors.doctor.findings import Severity
+from connectors.doctor.run import examine
 from connectors.edge.tenants import Registry
 from connectors.local import kafka as local
 from connectors.local.health import check
@@ -157,6 +159,8 @@ def _run_secured(tmp_path: Path, certificates: Certificates, ports: Ports) -> No
                 return complete(settings, expected)
 
             wait_until(stored, f"the day in ClickHouse; logs in {tmp_path / 'logs'}")
+            findings = {each.severity for each in examine(settings)}
+            assert Severity.ERROR not in findings
             assert int(query(settings, "SELECT count() FROM rounds", "tsv").splitlines()[1]) > 100
         finally:
             supervisor.stop()

@@ -1,0 +1,87 @@
+"""Checks of the machine: the disk, file descriptors, the tenants file."""
+
+import resource
+import stat
+from collections.abc import Iterator
+
+import psutil
+
+from connectors.doctor.findings import Finding, error, ok, warning
+from connectors.edge.tenants import Registry
+from streams.errors import ConfigurationError
+from streams.settings import Settings
+
+FREE_BYTES_MIN = 5 << 30
+FREE_SHARE_MIN = 0.1
+
+FILES_BASE = 512
+FILES_A_PARTITION = 128
+"""Of RocksDB's two tables of a partition, the segments of the window, and its producer's sockets."""
+
+
+def check_disk(settings: Settings, free_bytes_min: int = FREE_BYTES_MIN) -> Iterator[Finding]:
+    """Whether the directories of this machine exist, and have room."""
+    for name, path in (
+        ("ROUNDHOUSE_DATA_DIR", settings.data_dir),
+        ("ROUNDHOUSE_STATE_DIR", settings.state_home),
+    ):
+        whole = path.resolve()
+        existing = next(folder for folder in (whole, *whole.parents) if folder.exists())
+        usage = psutil.disk_usage(str(existing))
+        left = f"{usage.free / (1 << 30):.1f} GiB of {usage.total / (1 << 30):.0f} are free at {path}"
+        mend = f"Free some space, enlarge the volume, or point {name} to another."
+        if usage.free < free_bytes_min:
+            yield error("disk", left, mend)
+        elif usage.free < FREE_SHARE_MIN * usage.total:
+            yield warning("disk", left, mend)
+        else:
+            yield ok("disk", left)
+
+
+def check_file_descriptors(settings: Settings) -> Iterator[Finding]:
+    """Whether a process may open the files that a worker with all partitions needs."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = FILES_BASE + FILES_A_PARTITION * settings.partitions
+    found = (
+        f"a process may open {soft} files; a worker of {settings.partitions} partitions needs {needed}"
+    )
+    if soft < needed:
+        yield error(
+            "file_descriptors",
+            found,
+            f"Raise the limit for this service: `ulimit -n {needed}`, or LimitNOFILE= in its unit.",
+        )
+    else:
+        yield ok("file_descriptors", found)
+
+
+def check_tenants(settings: Settings) -> Iterator[Finding]:
+    """Whether the tenants file can be read, by its owner alone, and holds a key."""
+    path = settings.tenants_home
+    if not path.exists():
+        yield error(
+            "tenants",
+            f"there is no tenants file at {path}: the edge refuses every request",
+            "`roundhouse tenant add NAME` makes it, or set ROUNDHOUSE_TENANTS_FILE.",
+        )
+        return
+    try:
+        tenants = Registry(path).all()
+    except (ConfigurationError, OSError) as problem:
+        yield error("tenants", str(problem), "Restore the file from a copy, or mend it.")
+        return
+    if not any(tenant.keys for tenant in tenants.values()):
+        yield error(
+            "tenants",
+            f"no tenant in {path} has a key: the edge refuses every request",
+            "`roundhouse tenant add NAME`, or `roundhouse tenant rotate NAME` for one that exists.",
+        )
+        return
+    if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        yield warning(
+            "tenants",
+            f"{path} can be read by others than its owner",
+            f"`chmod 600 {path}`: it holds hashes of keys, no keys, but nobody else needs it.",
+        )
+        return
+    yield ok("tenants", f"{len(tenants)} tenants in {path}")

@@ -1,0 +1,47 @@
+"""All checks, one after another, and how their findings are shown."""
+
+import json
+from collections.abc import Collection, Iterator, Sequence
+
+from connectors.clickhouse.query import query
+from connectors.doctor.clickhouse import check_clickhouse
+from connectors.doctor.findings import Finding, Severity
+from connectors.doctor.kafka import RIGHTS, check_kafka, check_registry
+from connectors.doctor.machine import check_disk, check_file_descriptors, check_tenants
+from streams.settings import Settings
+
+ROLES = tuple(RIGHTS)
+
+
+def examine(settings: Settings, roles: Collection[str] = ROLES) -> Iterator[Finding]:
+    """The findings for a machine that runs services of these ``roles``; writes nothing anywhere."""
+    yield from check_disk(settings)
+    yield from check_file_descriptors(settings)
+    if "edge" in roles:
+        yield from check_tenants(settings)
+    yield from check_kafka(settings, roles)
+    yield from check_registry(settings)
+    if "sink" in roles:
+        yield from check_clickhouse(
+            settings.clickhouse_database, lambda sql: query(settings, sql, "json")
+        )
+
+
+def as_text(findings: Sequence[Finding]) -> str:
+    """A line a finding, and a line below it that says how to mend it."""
+    lines = []
+    for finding in findings:
+        lines.append(f"{finding.severity.upper():7}  {finding.check}: {finding.found}")
+        if finding.mend:
+            lines.append(f"{'':7}  → {finding.mend}")
+    return "\n".join(lines)
+
+
+def as_json(findings: Sequence[Finding]) -> str:
+    """A list of objects with the fields of :class:`connectors.doctor.findings.Finding`."""
+    return json.dumps([finding._asdict() for finding in findings], indent=2)
+
+
+def has_error(findings: Sequence[Finding]) -> bool:
+    """Whether one of them keeps the line from working."""
+    return any(finding.severity is Severity.ERROR for finding in findings)
