@@ -66,4 +66,4 @@ lint: $(VENV)/ready ## Lint and format in place.
 	$(BIN)/ruff format .
 
 clean: ## Remove what the targets above made, data included.
-	rm -rf $(VENV) .kafka data
+	rm -rf $(VENV) .kafka .jvm data

@@ -15,14 +15,14 @@ def frames(settings: Settings) -> Mapping[str, bytes]:
     """The five bytes before a datum, by contract; registers ``<topic>-value`` where needed."""
     if settings.schema_registry_url is None:
         return {name: frame(number) for name, number in SCHEMA_IDS.items()}
-    registry = SchemaRegistryClient({"url": settings.schema_registry_url})
-    return {
-        topic.contract: frame(
-            registry.register_schema(
-                f"{settings.topic_prefix}{topic.name}-value",
-                Schema(json.dumps(schema(topic.contract)), "AVRO"),
+    with SchemaRegistryClient({"url": settings.schema_registry_url}) as registry:
+        return {
+            topic.contract: frame(
+                registry.register_schema(
+                    f"{settings.topic_prefix}{topic.name}-value",
+                    Schema(json.dumps(schema(topic.contract)), "AVRO"),
+                )
             )
-        )
-        for topic in TOPICS
-        if topic.contract is not None
-    }
+            for topic in TOPICS
+            if topic.contract is not None
+        }

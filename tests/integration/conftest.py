@@ -16,10 +16,17 @@ from connectors.local import kafka as local
 from connectors.local.ports import Ports
 from streams.kafka.admin import ensure_topics, wait_for_broker
 from streams.settings import Settings
+from tests.schema_registry import fetch_jvm, running_registry
 from tests.waiting import WITHIN_S
 
 ROOT = Path(__file__).parent.parent.parent
 _numbers = itertools.count(1)
+
+
+def _need_java_and_maven(what: str) -> None:
+    missing = local.missing_tools()
+    if missing:
+        pytest.skip(f"{what} needs {' and '.join(missing)}, not found on the PATH")
 
 
 @pytest.fixture(scope="session")
@@ -35,9 +42,7 @@ def memory_broker() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def real_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a real Kafka node that lives as long as the session."""
-    missing = local.missing_tools()
-    if missing:
-        pytest.skip(f"a real Kafka needs {' and '.join(missing)}, not found on the PATH")
+    _need_java_and_maven("a real Kafka")
     home = tmp_path_factory.mktemp("kafka")
     with Ports() as ports, open(home / "out.log", "wb") as out:
         nodes = local.nodes_of("127.0.0.1:0", ports)
@@ -51,6 +56,20 @@ def real_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
                 gc.collect()  # clients that are alive would complain about the end of their broker
                 process.terminate()
                 process.wait(WITHIN_S)
+
+
+@pytest.fixture(scope="session")
+def jvm() -> Path:
+    """The folder of what the tests run on a JVM beside Kafka."""
+    _need_java_and_maven("a schema registry")
+    return fetch_jvm()
+
+
+@pytest.fixture(scope="session")
+def schema_registry(jvm: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a real schema registry that lives as long as the session."""
+    with running_registry(jvm, tmp_path_factory.mktemp("registry") / "out.log") as url:
+        yield url
 
 
 @pytest.fixture(params=["memory", pytest.param("real", marks=pytest.mark.kafka)])

@@ -71,10 +71,11 @@ def decoded(settings: Settings, topic: str, contract: str, partition: int = P1) 
 class Line:
     """The steps of the line, to be called one by one."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, frames: Mapping[str, bytes] = FRAMES) -> None:
         self.settings = settings
+        self.frames = frames
         self.cluster = wait_for_broker(settings)
-        self.translate = Translate(settings, FRAMES, threading.Lock())
+        self.translate = Translate(settings, frames, threading.Lock())
 
     def post(self, items: list[Any], **batch: Any) -> None:
         writer = KafkaWriter(self.settings)
@@ -98,7 +99,9 @@ class Line:
 
     def opened(self, partition: int = P1, worker: str = "w") -> OwnedPartition:
         lock, self.recoveries = threading.Lock(), Recoveries()
-        shared = Shared(self.settings, worker, FRAMES, self.cluster, Memory(), lock, self.recoveries)
+        shared = Shared(
+            self.settings, worker, self.frames, self.cluster, Memory(), lock, self.recoveries
+        )
         return open_partition(shared, partition)
 
     @contextmanager

@@ -1,0 +1,167 @@
+"""Stock deserializers of other teams read every topic with a real schema registry."""
+
+import json
+import subprocess
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
+from confluent_kafka.schema_registry.avro import AvroDeserializer
+from confluent_kafka.serialization import MessageField, SerializationContext
+
+from streams.core.event import to_json
+from streams.kafka.admin import ensure_topics
+from streams.kafka.clients import idempotent_producer
+from streams.kafka.schema_ids import frames
+from streams.records.raw_batch import RawRecord
+from streams.records.topics import CONTRACTS
+from streams.settings import Settings
+from streams.wire.avro import codec, frame, schema, unframe
+from tests.integration.test_golden import requests
+from tests.integration.test_line import Line, read
+from tests.schema_registry import JVM, consumer_command
+from tests.waiting import WITHIN_S
+
+pytestmark = pytest.mark.kafka
+
+PARTITIONS = range(4)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+ADDED = {"name": "added_later", "type": ["null", "string"], "default": None, "doc": "A new field."}
+ABSENT, PRESENT = b"\x00", b"\x02\x06new"
+"""The added field as Avro: its default, and the text ``new``."""
+
+
+class Found(NamedTuple):
+    """A record as it stands in its topic."""
+
+    partition: int
+    offset: int
+    value: bytes
+
+    @property
+    def datum(self) -> bytes:
+        """What the record holds beside the added field."""
+        return unframe(self.value).removesuffix(PRESENT) if self.is_new else unframe(self.value)
+
+    @property
+    def is_new(self) -> bool:
+        """Whether it was written with the added field."""
+        return self.value.endswith(PRESENT)
+
+
+class Mixed(NamedTuple):
+    """Topics in which records of a contract's present and next version alternate."""
+
+    settings: Settings
+    client: SchemaRegistryClient
+    found: dict[str, list[Found]]
+
+    def name(self, topic: str) -> str:
+        return f"{self.settings.topic_prefix}{topic}"
+
+
+def next_version(contract: str) -> dict[str, Any]:
+    present = schema(contract)
+    return present | {"fields": [*present["fields"], ADDED]}
+
+
+@pytest.fixture(scope="module")
+def mixed(
+    real_broker: str, schema_registry: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Mixed]:
+    """What both stages write for every kind of every format, and each record as the next version."""
+    settings = Settings(
+        data_dir=tmp_path_factory.mktemp("mixed"),
+        kafka_bootstrap=real_broker,
+        topic_prefix="mixed.",
+        schema_registry_url=schema_registry,
+    )
+    ensure_topics(settings)
+    line = Line(settings, frames(settings))
+    for number, (headers, body) in enumerate(requests()):
+        line.translate([RawRecord(number % 4, number // 4, headers, body)])
+    for partition in PARTITIONS:
+        with line.owned(partition) as owned:
+            owned.apply(line.staged(partition))
+    producer = idempotent_producer(settings)
+    with SchemaRegistryClient({"url": schema_registry}) as client:
+        for topic, contract in CONTRACTS.items():
+            name = f"{settings.topic_prefix}{topic}"
+            new = Schema(json.dumps(next_version(contract)), "AVRO")
+            number = client.register_schema(f"{name}-value", new)
+            for message in read(settings, topic, *PARTITIONS):
+                value = frame(number) + unframe(message.value() or b"") + PRESENT
+                producer.produce(name, value, message.key(), partition=message.partition() or 0)
+        assert producer.flush(WITHIN_S) == 0
+        yield Mixed(settings, client, {topic: _found(settings, topic) for topic in CONTRACTS})
+
+
+def _found(settings: Settings, topic: str) -> list[Found]:
+    return [
+        Found(message.partition() or 0, message.offset() or 0, message.value() or b"")
+        for message in read(settings, topic, *PARTITIONS)
+    ]
+
+
+def plain(value: Any) -> Any:
+    """A value of the Python deserializer in the terms of :func:`to_json`."""
+    if isinstance(value, dict):
+        return {key: plain(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [plain(entry) for entry in value]
+    if isinstance(value, Decimal):
+        return format(value, "f")
+    if isinstance(value, datetime):
+        return (value - EPOCH) // timedelta(microseconds=1)
+    return value.hex() if isinstance(value, bytes) else value
+
+
+@pytest.mark.parametrize("topic", CONTRACTS)
+@pytest.mark.parametrize("reader", ["the writer's", "present", "next"])
+def test_pythons_avro_deserializer_reads_old_and_new_records_of(
+    topic: str, reader: str, mixed: Mixed
+) -> None:
+    contract = CONTRACTS[topic]
+    into = {"the writer's": None, "present": schema(contract), "next": next_version(contract)}[reader]
+    deserialize = AvroDeserializer(mixed.client, into and json.dumps(into))
+    context = SerializationContext(mixed.name(topic), MessageField.VALUE)
+    found = mixed.found[topic]
+    assert len(found) > 1
+    for record in found:
+        read_as = plain(deserialize(record.value, context))
+        if reader == "next" or (reader == "the writer's" and record.is_new):
+            assert read_as.pop("added_later") == ("new" if record.is_new else None)
+        assert read_as == json.loads(to_json(contract, codec(contract).decode(record.datum)))
+
+
+def test_javas_avro_deserializer_reads_old_and_new_records_of_every_topic(
+    mixed: Mixed, jvm: Path, tmp_path: Path
+) -> None:
+    arguments = [mixed.settings.kafka_bootstrap, mixed.settings.schema_registry_url or ""]
+    for topic, contract in CONTRACTS.items():
+        for version, into in ("present", schema(contract)), ("next", next_version(contract)):
+            path = tmp_path / f"{contract}-{version}.avsc"
+            path.write_text(json.dumps(into))
+            arguments += [mixed.name(topic), str(path)]
+    command = consumer_command(jvm, JVM / "ReadTopics.java", *arguments)
+    result = subprocess.run(command, capture_output=True, text=True, timeout=WITHIN_S, check=False)
+    assert result.returncode == 0, result.stderr
+    found = {}
+    for line in result.stdout.splitlines():
+        name, reader, partition, offset, datum = line.split()
+        found[name, reader, int(partition), int(offset)] = bytes.fromhex(datum)
+    for topic, contract in CONTRACTS.items():
+        decode = codec(contract).decode
+        for record in mixed.found[topic]:
+            at = record.partition, record.offset
+            added = PRESENT if record.is_new else ABSENT
+            as_present = found.pop((mixed.name(topic), f"{contract}-present.avsc", *at))
+            as_next = found.pop((mixed.name(topic), f"{contract}-next.avsc", *at))
+            assert decode(as_present) == decode(record.datum)
+            assert as_next.endswith(added)
+            assert decode(as_next.removesuffix(added)) == decode(record.datum)
+    assert not found
