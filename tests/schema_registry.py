@@ -1,6 +1,7 @@
 """A schema registry for the tests: Apicurio's, from Maven, with its Confluent-compatible API.
 
-Nothing in it is kept. Beside it are the classes of a consumer on a JVM; both are listed in ``tests/jvm/``.
+Nothing in it is kept. Beside it are the classes of a consumer on a JVM.
+``tests/jvm/pom.xml`` lists both.
 """
 
 import fcntl

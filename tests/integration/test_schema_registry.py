@@ -20,7 +20,8 @@ from streams.kafka.schema_ids import frames
 from streams.records.raw_batch import RawRecord
 from streams.records.topics import CONTRACTS
 from streams.settings import Settings
-from streams.wire.avro import codec, frame, schema, unframe
+from streams.wire.avro import codec, frame, unframe
+from streams.wire.contracts import schema
 from tests.integration.test_golden import requests
 from tests.integration.test_line import Line, read
 from tests.schema_registry import JVM, consumer_command
