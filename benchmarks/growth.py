@@ -40,7 +40,7 @@ from streams.state.owned_partition import window_directory
 from streams.state.recovery import filling
 from streams.state.rocksdb import Memory
 from streams.state.table import Window
-from tests.line import State
+from tests.standins import MemoryState
 
 FILL_KEYS = 100_000
 BLOCK_EVENTS = 10_000
@@ -91,7 +91,7 @@ def worker_cost(
 def blocks(events: int) -> list[dict[str, list[bytes]]]:
     """What ``events`` lead to, by topic, in blocks as the sink would take them."""
     made: list[dict[str, list[bytes]]] = []
-    state = State()
+    state = MemoryState()
     for number, (tenant, body, after) in enumerate(bodies(events)):
         batch = Batch(tenant, "native", f"b-{number}", 1_773_500_000_000_000, True, False, None)
         if after.received > len(made) * BLOCK_EVENTS:
@@ -99,7 +99,7 @@ def blocks(events: int) -> list[dict[str, list[bytes]]]:
         translation = translate(RawRecord(0, number, headers_of(batch, 0), body), 1)
         groups = [unpack(group) for group in translation.groups[0]]
         effects = process(groups, state, 0, number)
-        state.values |= effects.window
+        state.store(effects)
         for topic, records in effects.outputs.items():
             made[-1][topic] += [datum for _, datum in records]
     return made

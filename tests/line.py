@@ -5,39 +5,19 @@ State and outputs are plain dicts and lists, so that a test can say what it expe
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Sequence
 from typing import Any
 
-from streams.core import profile as profiles
-from streams.core import round as rounds
 from streams.core.accounting import encode_outcome, encode_reject
-from streams.core.event import Batch, Kind, to_json
-from streams.core.profile import Profile
+from streams.core.event import Batch, to_json
 from streams.records.raw_batch import RawRecord, headers_of
 from streams.records.staged_chunk import PackedGroup, unpack
 from streams.records.topics import CONTRACTS
 from streams.stages.process import process
 from streams.stages.translate import translate
 from streams.wire.avro import codec
+from tests.standins import MemoryState
 
 NATIVE = Batch("acme", "native", "batch", 1_773_500_000_000_000, True, False, None)
-
-
-class State:
-    """One partition's state, as :class:`streams.stages.process.Lookup` reads it."""
-
-    def __init__(self) -> None:
-        self.values: dict[bytes, bytes] = {}
-        self.known: dict[str, bytes] = {}
-
-    def window(self, keys: Sequence[bytes]) -> list[bytes | None]:
-        return [self.values.get(key) for key in keys]
-
-    def profiles(self, keys: Sequence[str]) -> list[Profile | None]:
-        return [profiles.decode(self.known[key]) if key in self.known else None for key in keys]
-
-    def round_runs(self, kind: Kind, keys: Sequence[str]) -> list[bytes]:
-        return [rounds.encode_profile(kind, profile) for profile in self.profiles(keys)]
 
 
 class Line:
@@ -45,7 +25,7 @@ class Line:
 
     def __init__(self, partitions: int = 2) -> None:
         self.partitions = partitions
-        self.states = [State() for _ in range(partitions)]
+        self.states = [MemoryState() for _ in range(partitions)]
         self.staged: dict[int, list[PackedGroup]] = defaultdict(list)
         self.sent: dict[str, list[dict[str, Any]]] = defaultdict(list)
         self.offset = 0
@@ -74,9 +54,7 @@ class Line:
             for topic, records in effects.outputs.items():
                 for _, datum in records:
                     self._keep(topic, datum)
-            state.values |= effects.window
-            for key, put in effects.profiles.items():
-                state.known[key] = profiles.encode(put.kind, put.tenant, put.identity, put.profile)
+            state.store(effects)
 
     def run(self, body: Any, batch: Batch = NATIVE) -> None:
         """Posts and settles."""

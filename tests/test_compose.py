@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import zipfile
@@ -20,6 +19,7 @@ from streams.records.topics import MESSAGE_BYTES_MAX
 from streams.settings import Settings
 from streams.wire import avro_encoder
 from streams.wire.contracts import published
+from tests.docker import has_docker_engine
 
 ROOT = Path(__file__).parent.parent
 
@@ -82,14 +82,8 @@ def test_the_image_copies_what_the_package_needs() -> None:
     assert copied == {"avro", "streams", "connectors"}
 
 
-def _docker_engine() -> bool:
-    if shutil.which("docker") is None:
-        return False
-    return subprocess.run(["docker", "info"], capture_output=True, check=False).returncode == 0
-
-
 @pytest.mark.docker
-@pytest.mark.skipif(not _docker_engine(), reason="no Docker engine answers")
+@pytest.mark.skipif(not has_docker_engine(), reason="no Docker engine answers")
 def test_the_compose_stack_becomes_healthy() -> None:
     from testcontainers.compose import DockerCompose
 

@@ -32,7 +32,8 @@ from streams.wire.avro_encoder import Encoder
 from streams.wire.contracts import SCHEMA_IDS, schema
 from streams.wire.json_text import decode, members
 from tests.contracts import TEXT, records
-from tests.line import NATIVE, Line, State
+from tests.line import NATIVE, Line
+from tests.standins import MemoryState
 
 UNITS = st.integers(-money.LIMIT + 1, money.LIMIT - 1)
 
@@ -238,7 +239,7 @@ def test_a_staged_record_is_processed_or_refused_whatever_its_bytes(
             found = groups_of(datum)
         except ValueError:
             continue
-        process(found, State(), partition, 0)
+        process(found, MemoryState(), partition, 0)
 
 
 @given(st.dictionaries(TEXT, JSON, max_size=5))

@@ -15,29 +15,12 @@ from connectors.edge.tenants import Registry
 from connectors.edge.writer import KafkaWriter
 from streams.core.event import Batch
 from streams.errors import DeliveryFailed
+from streams.records.raw_batch import batch_of
 from streams.settings import Settings
 from tests.line import bet
+from tests.standins import MemoryWriter
 
 NOW = 1_773_500_000_000_000
-
-
-class Remembered:
-    """A :class:`connectors.edge.writer.Writer` without Kafka."""
-
-    def __init__(self) -> None:
-        self.written: list[tuple[Batch, bytes]] = []
-        self.fails = False
-
-    async def write(self, batch: Batch, body: bytes, invalid: int) -> None:
-        if self.fails:
-            raise DeliveryFailed("no broker")
-        self.written.append((batch, body))
-
-    async def ready(self) -> bool:
-        return not self.fails
-
-    def close(self) -> None:
-        pass
 
 
 class Edge:
@@ -47,7 +30,7 @@ class Edge:
         self.settings = Settings(data_dir=home, body_bytes_max=20_000, items_max=20)
         self.registry = Registry(self.settings.tenants_home)
         self.key = self.registry.add("acme", channel_merging=False, campaigns_enabled=True)
-        self.writer = Remembered()
+        self.writer = MemoryWriter()
         self.app = create_app(self.settings, self.writer, lambda: NOW)
 
     def post(self, body: Any, path: str = "/api/v1/events", **headers: str | None) -> httpx.Response:
@@ -84,9 +67,11 @@ def test_a_valid_batch_is_written_byte_for_byte_and_answered_with_204(edge: Edge
     body = json.dumps({"items": [bet("b")]}, indent=3)
     answer = edge.post(body)
     assert (answer.status_code, answer.content) == (204, b"")
-    [(batch, written)] = edge.writer.written
-    assert written == body.encode()
-    assert batch == Batch("acme", "native", answer.headers["x-batch-id"], NOW, True, False, None)
+    [written] = edge.writer.written
+    assert written.body == body.encode()
+    assert batch_of(written.headers) == Batch(
+        "acme", "native", answer.headers["x-batch-id"], NOW, True, False, None
+    )
 
 
 def test_some_invalid_items_are_listed_and_the_batch_is_stored(edge: Edge) -> None:
@@ -99,7 +84,8 @@ def test_some_invalid_items_are_listed_and_the_batch_is_stored(edge: Edge) -> No
         (2, "unknown_event", "/2/event"),
     ]
     assert body["batch_id"] == answer.headers["x-batch-id"]
-    assert len(edge.writer.written) == 1
+    [written] = edge.writer.written
+    assert written.headers["invalid"] == b"2"
 
 
 @pytest.mark.parametrize(
@@ -147,7 +133,7 @@ def test_gzip_is_written_inflated(edge: Edge) -> None:
     two_members = gzip.compress(body[:10]) + gzip.compress(body[10:])
     for packed in (gzip.compress(body), two_members):
         assert edge.post(packed, content_encoding="gzip").status_code == 204
-    assert [written for _, written in edge.writer.written] == [body, body]
+    assert [written.body for written in edge.writer.written] == [body, body]
 
 
 def test_a_gzip_bomb_and_a_cut_gzip_are_refused(edge: Edge) -> None:
@@ -189,7 +175,8 @@ def test_gameball_takes_its_own_key_header_and_an_idempotency_key(edge: Edge) ->
         GAMEBALL, "/integrations/event", x_api_key=None, APIKey=edge.key, idempotency_key="order-7"
     )
     assert answer.status_code == 204
-    [(batch, _)] = edge.writer.written
+    [written] = edge.writer.written
+    batch = batch_of(written.headers)
     assert (batch.source, batch.idempotency_key) == ("gameball", "order-7")
     assert (batch.merges_channels, batch.counts) == (True, False)
 
@@ -205,7 +192,7 @@ def test_fasttrack_is_posted_to_its_own_path(edge: Edge) -> None:
     login = {"user_id": "p", "timestamp": "2026-03-14T12:00:00Z", "unique_id": "u"}
     body = [{"event": "realtime-login", "data": login}]
     assert edge.post(body, "/api/v1/integrations/fasttrack/bulk").status_code == 204
-    assert edge.writer.written[0][0].source == "fasttrack"
+    assert edge.writer.written[0].headers["source"] == b"fasttrack"
 
 
 def test_no_key_of_any_kind_stands_in_an_answer(edge: Edge) -> None:
