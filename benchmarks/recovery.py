@@ -12,6 +12,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from prometheus_client import CollectorRegistry
+
 from benchmarks.broker import kafka
 from benchmarks.machine import described, fresh_home, own_peak_mib
 from streams.core.identity import content_hash, hash_of
@@ -31,6 +33,7 @@ from streams.state.owned_partition import (
 from streams.state.recovery import Recoveries
 from streams.state.rocksdb import Memory
 from streams.state.table import Window
+from streams.telemetry.worker_metrics import WorkerMetrics
 from streams.wire.avro import frame
 from streams.wire.contracts import SCHEMA_IDS
 
@@ -55,7 +58,10 @@ def fill(settings: Settings, ids: int) -> None:
 def opened(settings: Settings, cluster: str) -> tuple[float, float, OwnedPartition]:
     """Opens the partition; wall and CPU seconds."""
     wall, cpu = time.perf_counter(), time.process_time()
-    shared = Shared(settings, "bench", FRAMES, cluster, Memory(), threading.Lock(), Recoveries())
+    metrics = WorkerMetrics(CollectorRegistry())
+    shared = Shared(
+        settings, "bench", FRAMES, cluster, Memory(), threading.Lock(), Recoveries(), metrics
+    )
     owned = open_partition(shared, 0)
     return time.perf_counter() - wall, time.process_time() - cpu, owned
 

@@ -106,6 +106,16 @@ class Settings(BaseSettings):
         8124, ge=0, le=65535, description="Loopback port of the sink's read-only SQL and health."
     )
 
+    status_host: str = Field(
+        "127.0.0.1", description="Address on which each process serves its metrics."
+    )
+    status_port: int = Field(
+        0,
+        ge=0,
+        le=65535,
+        description="Port of the metrics: the first free one from here on; 0 takes any.",
+    )
+
     console_host: str = Field("127.0.0.1", description="Address the console listens on.")
     console_port: int = Field(8090, ge=0, le=65535, description="Port the console listens on.")
 

@@ -23,10 +23,10 @@ from streams.settings import Settings
 from streams.wire.contracts import SCHEMA_IDS
 
 ROOT = Path(__file__).parent.parent
-FLOORS = ("wire", "core", "records", "formats", "stages", "kafka", "state", "runtime")
+FLOORS = ("wire", "core", "records", "formats", "stages", "telemetry", "kafka", "state", "runtime")
 """The folders of ``streams``, lowest first: each imports only from itself and from those before it."""
 
-PURE_FLOORS = FLOORS[: FLOORS.index("kafka")]
+PURE_FLOORS = FLOORS[: FLOORS.index("telemetry")]
 FILES = sorted((ROOT / "streams").rglob("*.py"))
 CORE = [path for path in FILES if path.parent.name in PURE_FLOORS]
 CODE = [*FILES, *sorted((ROOT / "connectors").rglob("*.py"))]

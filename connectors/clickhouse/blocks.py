@@ -24,6 +24,16 @@ class Block(NamedTuple):
     data: bytes
 
 
+def received_at(outcomes: list[bytes]) -> list[int]:
+    """When the edge received the requests of outcomes of the stage process (µs, epoch)."""
+    file = BytesIO(container("outcome", outcomes))
+    frame = polars.read_avro(file, columns=["received_at", "stage"])
+    received: list[int] = (
+        frame.filter(polars.col("stage") == "process")["received_at"].dt.timestamp("us").to_list()
+    )
+    return received
+
+
 def block(contract: str, rows: list[bytes]) -> Block:
     """Of Avro datums of ``contract``. Raises ``SinkMismatch`` if Polars cannot read them as such."""
     file = container(contract, rows)

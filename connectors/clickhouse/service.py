@@ -19,12 +19,14 @@ from pathlib import Path
 import uvicorn
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
+from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from connectors.clickhouse.client import connect, is_embedded
+from connectors.clickhouse.metrics import SinkMetrics
 from connectors.clickhouse.migrate import migrate
 from connectors.clickhouse.sink import ClickHouseTables, Sink
 from connectors.local.ports import Ports
@@ -32,6 +34,8 @@ from streams.errors import NotReadOnly
 from streams.kafka.admin import ensure_topics, wait_for_broker
 from streams.runtime.fail_stop import fail_stop
 from streams.settings import Settings
+from streams.telemetry.process_metrics import process_registry
+from streams.telemetry.status_server import serving
 
 log = logging.getLogger(__name__)
 
@@ -124,15 +128,17 @@ def run_sink(settings: Settings) -> None:
     """Migrates, then sinks and answers until told to stop; ends the process if the sink fails."""
     with Ports() as ports:
         port = ports.hold("ROUNDHOUSE_SQL_PORT", port=settings.sql_port)
-        _run_sink(settings, port)
+        registry = process_registry(settings.data_dir)
+        with serving(settings, "sink", registry, "sink"):
+            _run_sink(settings, port, registry)
 
 
-def _run_sink(settings: Settings, port: int) -> None:
+def _run_sink(settings: Settings, port: int, registry: CollectorRegistry) -> None:
     wait_for_broker(settings)
     ensure_topics(settings)
     client = connect(settings)
     log.info("migrations applied: %s", migrate(client, settings.clickhouse_database) or "none")
-    sink = Sink(settings, ClickHouseTables(_reconnecting(settings, client)))
+    sink = Sink(settings, ClickHouseTables(_reconnecting(settings, client)), SinkMetrics(registry))
     thread = threading.Thread(target=_run_or_die, args=(sink,), name="sink")
     thread.start()
     path = token_path(settings)

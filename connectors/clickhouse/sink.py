@@ -17,16 +17,17 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from connectors.clickhouse.blocks import block
+from connectors.clickhouse.blocks import block, received_at
+from connectors.clickhouse.metrics import SinkMetrics
 from streams.core.event import Kind
 from streams.errors import SinkMismatch
-from streams.kafka.clients import METADATA_MS, committed_consumer
+from streams.kafka.clients import METADATA_MS, committed_consumer, reporting
 from streams.records.topics import OUTCOMES, REJECTS, ROUNDS
 from streams.settings import Settings
 from streams.wire.avro import unframe
@@ -113,8 +114,9 @@ class _Pending:
 class Sink:
     """Reads all target topics and flushes in time; :meth:`run` returns after :meth:`stop`."""
 
-    def __init__(self, settings: Settings, tables: Tables) -> None:
+    def __init__(self, settings: Settings, tables: Tables, metrics: SinkMetrics) -> None:
         self.settings = settings
+        self._metrics = metrics
         self._tables = tables
         self._stopping = threading.Event()
         self._pending: defaultdict[str, _Pending] = defaultdict(_Pending)
@@ -126,7 +128,8 @@ class Sink:
     def run(self) -> None:
         """Until stopped. Raises on anything but ClickHouse being away."""
         prefix = self.settings.topic_prefix
-        limits: dict[str, str | int | bool] = {
+        limits: dict[str, Any] = {
+            **reporting(self._metrics.clients.of("sink")),
             "max.poll.interval.ms": 86_400_000,  # ClickHouse may be away for hours
             "session.timeout.ms": int(self.settings.session_timeout_s * 1000),
             # one sink a machine: started again, it goes on at once and need not wait for its own ghost
@@ -151,6 +154,7 @@ class Sink:
                         self._take(message)
                     elif error.code() != KafkaError.UNKNOWN_TOPIC_OR_PART and not error.retriable():
                         raise KafkaException(error)
+                self._metrics.pending.set(self._count)
                 if self._due(time.monotonic()):
                     self._flush(consumer)
             self._flush(consumer)
@@ -188,6 +192,8 @@ class Sink:
             if not self._insert(TARGETS[name], pending.rows, pending.token(name)):
                 return  # told to stop while ClickHouse was away: nothing is committed
             self.rows_inserted += len(pending.rows)
+        if outcomes := self._pending.get(prefix + OUTCOMES):
+            self._metrics.arrived(received_at(outcomes.rows))
         offsets = [
             TopicPartition(topic, partition, last + 1)
             for topic, pending in self._pending.items()
@@ -205,15 +211,21 @@ class Sink:
 
     def _insert(self, target: Target, rows: list[bytes], token: str) -> bool:
         pause, longest = PAUSE_S
+        metrics = self._metrics
         while True:
+            began = time.monotonic()
             try:
                 self._tables.insert(target, rows, token)
             except _AWAY as error:
+                metrics.failed(target.table, time.monotonic() - began, error)
                 self.away_since = self.away_since or time.time()
+                metrics.away_since.set(self.away_since)
                 log.error("ClickHouse, %s: %s; again in %.1f s", target.table, error, pause)
                 if self._stopping.wait(pause):
                     return False
                 pause = min(2 * pause, longest)
             else:
                 self.away_since = None
+                metrics.away_since.set(0)
+                metrics.inserted(target.table, len(rows), time.monotonic() - began)
                 return True

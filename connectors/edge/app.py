@@ -22,6 +22,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from connectors.edge.body import RETRY_AFTER_S, Room, Share, read_body
+from connectors.edge.metrics import NOBODY, EdgeMetrics
 from connectors.edge.problems import Problem
 from connectors.edge.tenants import Registry, Tenant
 from connectors.edge.writer import Writer
@@ -57,26 +58,44 @@ class Edge:
     """Answers posts. ``now`` gives microseconds since the epoch."""
 
     def __init__(
-        self, settings: Settings, registry: Registry, writer: Writer, now: Callable[[], int]
+        self,
+        settings: Settings,
+        registry: Registry,
+        writer: Writer,
+        metrics: EdgeMetrics,
+        now: Callable[[], int],
     ) -> None:
         self.settings = settings
+        self.metrics = metrics
         self.registry = registry
         self.writer = writer
         self.now = now
         self.room = Room(settings.held_bytes_max)
+        metrics.watch(self.room)
 
     async def post(self, route: _Route, request: Request) -> Response:
+        began = time.monotonic()
         batch_id = str(uuid.uuid4())
+        name, code = NOBODY, ""
         try:
-            response = await self._take(route, request, batch_id)
+            name, tenant = self._authenticate(route, request)
+            response = await self._take(route, request, batch_id, name, tenant)
         except Problem as problem:
             problem.body["batch_id"] = batch_id
             response = problem.response()
+            code = problem.code
+        except Exception:
+            self.metrics.requests.add(1, name, "500", "bug")
+            raise
         response.headers["x-batch-id"] = batch_id
+        status = str(response.status_code)
+        self.metrics.requests.add(1, name, status, code)
+        self.metrics.durations.observe(time.monotonic() - began, route.path, status)
         return response
 
-    async def _take(self, route: _Route, request: Request, batch_id: str) -> Response:
-        name, tenant = self._authenticate(route, request)
+    async def _take(
+        self, route: _Route, request: Request, batch_id: str, name: str, tenant: Tenant
+    ) -> Response:
         if not _JSON.fullmatch(request.headers.get("content-type", "")):
             raise Problem(415, "unsupported_media_type", "Send Content-Type: application/json.")
         batch = Batch(
@@ -104,6 +123,8 @@ class Edge:
         except EnvelopeError as error:
             raise Problem(400, error.code, error.message, pointer=error.pointer) from None
         received = len(items)
+        self.metrics.body_bytes.observe(len(body), route.path)
+        self.metrics.batch_items.observe(received, route.path)
         invalid = [(i, item) for i, item in enumerate(items) if isinstance(item, Invalid)]
         del items  # many requests wait at once for Kafka; their bodies are enough to hold
         try:
@@ -165,10 +186,13 @@ def _some_invalid(received: int, invalid: list[tuple[int, Invalid]]) -> Problem:
 
 
 def create_app(
-    settings: Settings, writer: Writer, now: Callable[[], int] = lambda: time.time_ns() // 1000
+    settings: Settings,
+    writer: Writer,
+    metrics: EdgeMetrics,
+    now: Callable[[], int] = lambda: time.time_ns() // 1000,
 ) -> Starlette:
     """The ASGI app; ``writer`` is closed with it."""
-    edge = Edge(settings, Registry(settings.tenants_home), writer, now)
+    edge = Edge(settings, Registry(settings.tenants_home), writer, metrics, now)
 
     def endpoint(route: _Route) -> Callable[[Request], object]:
         async def post(request: Request) -> Response:

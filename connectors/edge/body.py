@@ -20,6 +20,7 @@ class Room:
     def __init__(self, bytes_max: int) -> None:
         self.bytes_max = bytes_max
         self.held = 0
+        self.requests = 0
 
     def share(self) -> "Share":
         """What one request takes of it; nothing yet."""
@@ -46,9 +47,11 @@ class Share:
         self._bytes += size
 
     def __enter__(self) -> "Share":
+        self._room.requests += 1
         return self
 
     def __exit__(self, *raised: object) -> None:
+        self._room.requests -= 1
         self._room.held -= self._bytes
 
 

@@ -18,6 +18,7 @@ class Problem(Exception):
     ) -> None:
         super().__init__(detail)
         self.status = status
+        self.code = code
         self.headers = headers or {}
         self.body = {
             "type": f"urn:roundhouse:problem:{code}",

@@ -1,7 +1,9 @@
 """The edge as a process: uvicorn with one or more serving processes on one port."""
 
+import contextlib
 import logging
 import resource
+from collections.abc import AsyncIterator
 from functools import partial
 
 import uvicorn
@@ -9,10 +11,13 @@ from starlette.applications import Starlette
 
 from connectors.edge.app import create_app
 from connectors.edge.bounded_protocol import BoundedProtocol
+from connectors.edge.metrics import EdgeMetrics
 from connectors.edge.writer import KafkaWriter
 from connectors.local.ports import Ports
 from streams.kafka.admin import ensure_topics, wait_for_broker
 from streams.settings import Settings
+from streams.telemetry.process_metrics import process_registry
+from streams.telemetry.status_server import serving
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +27,19 @@ def from_environment() -> Starlette:
     settings = Settings.load()
     wait_for_broker(settings)
     ensure_topics(settings)
-    return create_app(settings, KafkaWriter(settings))
+    registry = process_registry(settings.data_dir)
+    metrics = EdgeMetrics(registry)
+    app = create_app(settings, KafkaWriter(settings, metrics), metrics)
+    inner = app.router.lifespan_context
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        with serving(settings, "edge", registry):
+            async with inner(app):
+                yield
+
+    app.router.lifespan_context = lifespan
+    return app
 
 
 def serve(settings: Settings, processes: int) -> None:

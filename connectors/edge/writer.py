@@ -2,13 +2,15 @@
 
 import asyncio
 import threading
+import time
 from typing import NamedTuple, Protocol
 
 from confluent_kafka import KafkaError, KafkaException, Message
 
+from connectors.edge.metrics import EdgeMetrics
 from streams.core.event import Batch
 from streams.errors import DeliveryFailed
-from streams.kafka.clients import idempotent_producer
+from streams.kafka.clients import idempotent_producer, reporting
 from streams.records.raw_batch import Headers, headers_of, joined
 from streams.records.topics import RAW
 from streams.runtime.fail_stop import fail_stop
@@ -57,13 +59,15 @@ class KafkaWriter:
     recognised by its event ids.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, metrics: EdgeMetrics) -> None:
+        self._metrics = metrics
         self._topic = settings.topic_prefix + RAW
         self._timeout_s = settings.ack_timeout_s
         self._together: list[_Post] = []
         self._together_bytes = 0
         self._producer = idempotent_producer(
             settings,
+            **reporting(metrics.clients.of("edge")),
             **{
                 "message.timeout.ms": int(settings.ack_timeout_s * 1000),
                 "enable.gapless.guarantee": False,  # requests do not depend on each other
@@ -101,8 +105,11 @@ class KafkaWriter:
     def _send(self, posts: list[_Post]) -> None:
         """One record; librdkafka reports of each, in time, whether it was acknowledged."""
         loop = asyncio.get_running_loop()
+        began = time.monotonic()
 
         def finish(error: Exception | None) -> None:
+            failed = "" if error is None else type(error).__name__
+            self._metrics.acknowledged.observe(time.monotonic() - began, "send", RAW, failed)
             for post in posts:
                 if post.written.done():  # its client is gone
                     continue

@@ -1,13 +1,14 @@
 """Kafka clients, configured once: every producer and consumer of Roundhouse is made here."""
 
 import ssl
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from confluent_kafka import Consumer, Producer
 
 from streams.errors import ConfigurationError
 from streams.records.topics import MESSAGE_BYTES_MAX
 from streams.settings import Settings
+from streams.telemetry.client_statistics import EVERY_MS, OnStatistics
 
 
 def client_config(settings: Settings) -> dict[str, str | int | float | bool]:
@@ -61,7 +62,12 @@ def ssl_context(settings: Settings) -> ssl.SSLContext | None:
     return context
 
 
-def idempotent_producer(settings: Settings, **more: str | int | bool) -> Producer:
+def reporting(on_statistics: OnStatistics) -> dict[str, Any]:
+    """More configuration, of a client that reports. It must be polled also while it has no work."""
+    return {"statistics.interval.ms": EVERY_MS, "stats_cb": on_statistics}
+
+
+def idempotent_producer(settings: Settings, **more: Any) -> Producer:
     """A producer that writes each record once and in order, or fails.
 
     Gapless: once a record of a partition has failed, none after it may pass.
@@ -81,7 +87,7 @@ def idempotent_producer(settings: Settings, **more: str | int | bool) -> Produce
     )
 
 
-def transactional_producer(settings: Settings, transactional_id: str) -> Producer:
+def transactional_producer(settings: Settings, transactional_id: str, **more: Any) -> Producer:
     """A producer whose records count together or not at all."""
     return Producer(
         client_config(settings)
@@ -93,10 +99,11 @@ def transactional_producer(settings: Settings, transactional_id: str) -> Produce
             "linger.ms": 5,
             "compression.type": "lz4",
         }
+        | more
     )
 
 
-def committed_consumer(settings: Settings, group: str, **more: str | int | bool) -> Consumer:
+def committed_consumer(settings: Settings, group: str, **more: Any) -> Consumer:
     """A consumer that sees only what was committed, and commits no offset by itself."""
     return Consumer(
         client_config(settings)

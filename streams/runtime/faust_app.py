@@ -36,6 +36,9 @@ from streams.settings import Settings
 from streams.state.owned_partition import Shared, open_partition
 from streams.state.recovery import Recoveries
 from streams.state.rocksdb import Memory
+from streams.telemetry.process_metrics import process_registry
+from streams.telemetry.status_server import serving
+from streams.telemetry.worker_metrics import WorkerMetrics
 
 BUFFER_MAX = 64
 """Records that Faust holds for an agent: they may be large."""
@@ -49,9 +52,11 @@ FETCH_BYTES = 1 << 20
 record comes all the same."""
 
 ALIVE_EVERY_S = 1.0
+SAMPLE_EVERY_S = 10.0
+"""How often tables are measured and the reports of idle clients taken."""
 
 
-def create_app(settings: Settings, worker: str) -> faust.App:
+def create_app(settings: Settings, worker: str, metrics: WorkerMetrics) -> faust.App:
     """The app of one worker process; ``worker`` names it on this host, stably across restarts."""
     cluster = wait_for_broker(settings)
     ensure_topics(settings)
@@ -73,12 +78,13 @@ def create_app(settings: Settings, worker: str) -> faust.App:
     def committed(partition: int) -> int:
         return committed_offset(settings, app.conf.id, raw_topic, partition)
 
-    translate = Translate(settings, names, computing)
+    translate = Translate(settings, names, computing, metrics)
     incoming = Incoming(committed, seek(raw_topic))
-    shared = Shared(settings, worker, names, cluster, Memory(), computing, Recoveries())
+    shared = Shared(settings, worker, names, cluster, Memory(), computing, Recoveries(), metrics)
     process = Process(partial(open_partition, shared), seek(staged_topic))
     _connect(app, staged_topic, incoming, process)
-    _add_agents(app, settings, incoming, translate, process)
+    _add_agents(app, settings, incoming, translate, process, metrics)
+    metrics.partitions.configured.set(settings.partitions)
 
     @app.task  # type: ignore[untyped-decorator]
     async def report_alive() -> None:
@@ -88,6 +94,11 @@ def create_app(settings: Settings, worker: str) -> faust.App:
             if tick % int(memory.COLLECT_EVERY_S / ALIVE_EVERY_S) == 0:
                 await asyncio.to_thread(memory.give_back)
             _write_alive(home / "alive.json", process, shared.recoveries)
+            recovered = {now.partition: now.percent / 100 for now in shared.recoveries.now()}
+            metrics.partitions.assigned(process.opened(), recovered)
+            if tick % int(SAMPLE_EVERY_S / ALIVE_EVERY_S) == 0:
+                translate.poll()
+                await process.sample()
             await app.sleep(ALIVE_EVERY_S)
 
     return app
@@ -130,7 +141,12 @@ def _credentials(settings: Settings) -> CredentialsT | None:
 
 
 def _add_agents(
-    app: faust.App, settings: Settings, incoming: Incoming, translate: Translate, process: Process
+    app: faust.App,
+    settings: Settings,
+    incoming: Incoming,
+    translate: Translate,
+    process: Process,
+    metrics: WorkerMetrics,
 ) -> None:
     def bytes_topic(name: str) -> Any:
         return app.topic(
@@ -150,6 +166,7 @@ def _add_agents(
                     for event in events
                     if await incoming.in_order(event.message.partition, event.message.offset)
                 ]
+                metrics.stages.took(RAW, (event.message.timestamp for event in ready))
                 await asyncio.to_thread(translate, [_raw_record(event) for event in ready])
                 _acknowledge(ready)
         except Exception as error:
@@ -164,6 +181,7 @@ def _add_agents(
     async def process_agent(stream: StreamT[bytes]) -> None:
         try:
             async for events in batches(stream, ENOUGH_STAGED_BYTES):
+                metrics.stages.took(STAGED, (event.message.timestamp for event in events))
                 by_partition: dict[int, list[EventT[Any]]] = defaultdict(list)
                 for event in events:
                     by_partition[event.message.partition].append(event)
@@ -221,10 +239,12 @@ def run_worker(settings: Settings, worker: str, loglevel: str = "INFO") -> None:
     """Runs a worker until it is told to stop (SIGINT, SIGTERM) or must stop (:func:`fail_stop`)."""
     memory.tune()
     mode.loop.use("uvloop")
+    registry = process_registry(settings.data_dir)
     try:
-        app = create_app(settings, worker)
-        faust.Worker(
-            app, loglevel=loglevel, redirect_stdouts=False, quiet=True
-        ).execute_from_commandline()
+        with serving(settings, "worker", registry, worker):
+            app = create_app(settings, worker, WorkerMetrics(registry))
+            faust.Worker(
+                app, loglevel=loglevel, redirect_stdouts=False, quiet=True
+            ).execute_from_commandline()
     except Exception as error:
         fail_stop(error)

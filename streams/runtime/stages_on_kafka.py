@@ -6,13 +6,14 @@ Faust hands records over (:mod:`streams.runtime.faust_app`); nothing here knows 
 import asyncio
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from confluent_kafka import KafkaError, Message
 
 from streams.core.accounting import encode_outcome, encode_reject
 from streams.errors import DeliveryFailed
-from streams.kafka.clients import idempotent_producer
+from streams.kafka.clients import idempotent_producer, reporting
 from streams.records.raw_batch import RawRecord
 from streams.records.staged_chunk import PackedGroup, encode_chunk
 from streams.records.topics import OUTCOMES, RECORD_BYTES, REJECTS, STAGED
@@ -21,6 +22,7 @@ from streams.runtime.reject_limit import RejectLimit
 from streams.settings import Settings
 from streams.stages.translate import translate
 from streams.state.owned_partition import OwnedPartition
+from streams.telemetry.worker_metrics import Work, WorkerMetrics
 
 log = logging.getLogger(__name__)
 
@@ -40,37 +42,57 @@ class Translate:
     """
 
     def __init__(
-        self, settings: Settings, frames: Mapping[str, bytes], computing: threading.Lock
+        self,
+        settings: Settings,
+        frames: Mapping[str, bytes],
+        computing: threading.Lock,
+        metrics: WorkerMetrics,
     ) -> None:
         """``computing`` is held while Python computes and released while Kafka is awaited."""
         self.settings = settings
         self._computing = computing
         self.frames = frames
-        self._producer = idempotent_producer(settings, **{"message.timeout.ms": 0, "log_level": 3})
+        self._metrics = metrics
+        self._producer = idempotent_producer(
+            settings,
+            **reporting(metrics.clients.of("translate")),
+            **{"message.timeout.ms": 0, "log_level": 3},
+        )
         self._failed: KafkaError | None = None
         self._reject_limit = RejectLimit(settings.reject_share_max)
 
-    def __call__(self, records: Iterable[RawRecord]) -> None:
+    def __call__(self, records: Sequence[RawRecord]) -> None:
         """Blocking. Raises ``DeliveryFailed`` if Kafka did not take everything.
 
         Raises ``TooManyRejects`` before a record that brings the share of rejects above its limit.
         """
+        began = time.monotonic()
         with self._computing:
-            self._translate(records)
+            work = self._translate(records)
         if self._producer.flush(FLUSH_WITHIN_S) or self._failed:
             raise DeliveryFailed(f"translate: {self._failed or 'no acknowledgement in time'}")
+        self._metrics.stages.translated(len(records), work, time.monotonic() - began)
 
-    def _translate(self, records: Iterable[RawRecord]) -> None:
+    def poll(self) -> None:
+        """Takes the client's statistics; :meth:`__call__` does it while there is work."""
+        self._producer.poll(0)
+
+    def _translate(self, records: Iterable[RawRecord]) -> Work:
         chunks: dict[int, _Chunk] = {}
+        work = Work()
         for record in records:
             translation = translate(record, self.settings.partitions)
             received = sum(outcome.received for outcome in translation.outcomes)
             self._reject_limit.add(received, translation.unexpected)
+            work.unexpected += translation.unexpected
+            work.outcomes += translation.outcomes
+            work.refused.update(reject.code for reject in translation.rejects)
             for partition, groups in translation.groups.items():
                 chunk = chunks.setdefault(partition, _Chunk())
                 for group in groups:
                     if chunk.add(group) > RECORD_BYTES:
                         self._send(STAGED, "staged-chunk", partition, None, chunk.take())
+                        work.sent[STAGED] += 1
             home = record.partition % self.settings.partitions
             for reject in translation.rejects:
                 key = reject.tenant.encode()
@@ -81,6 +103,9 @@ class Translate:
         for partition, chunk in chunks.items():
             if chunk.groups:
                 self._send(STAGED, "staged-chunk", partition, None, chunk.take())
+                work.sent[STAGED] += 1
+        work.sent[REJECTS], work.sent[OUTCOMES] = work.refused.total(), len(work.outcomes)
+        return work
 
     def _send(self, topic: str, contract: str, partition: int, key: bytes | None, datum: bytes) -> None:
         name, value = self.settings.topic_prefix + topic, self.frames[contract] + datum
@@ -153,6 +178,18 @@ class Process:
     async def close(self) -> None:
         """Closes all partitions."""
         await self.revoke(list(self._opened))
+
+    def opened(self) -> dict[int, bool]:
+        """The partitions that are assigned, and whether each is open."""
+        return {partition: task.done() for partition, task in self._opened.items()}
+
+    async def sample(self) -> None:
+        """Measures the tables of each open partition, between its transactions."""
+        for partition, task in list(self._opened.items()):
+            if task.done():
+                async with self._lock(partition):
+                    if self._opened.get(partition) is task:
+                        await asyncio.to_thread(task.result().sample)
 
     def positions(self) -> dict[int, int]:
         """By open partition: the last staged offset applied."""

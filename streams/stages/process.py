@@ -4,7 +4,7 @@ Pure: state comes in through a :class:`Lookup`, effects go out as a value. The s
 (:mod:`streams.state.owned_partition`) writes the effects in one transaction.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
@@ -73,12 +73,15 @@ class Effects:
     """All that processing some groups leads to.
 
     ``outputs``: (key, datum) by topic without the prefix, the datum of the topic's contract.
-    ``window`` and ``profiles`` are puts by key.
+    ``window`` and ``profiles`` are puts by key. ``outcomes`` are those among the outputs, and
+    ``refused`` counts the rejects among them by their code.
     """
 
     outputs: dict[str, list[tuple[str, bytes]]] = field(default_factory=lambda: defaultdict(list))
     window: dict[bytes, bytes] = field(default_factory=dict)
     profiles: dict[str, ProfilePut] = field(default_factory=dict)
+    outcomes: list[Outcome] = field(default_factory=list)
+    refused: Counter[str] = field(default_factory=Counter)
 
 
 def process(groups: Iterable[Group], lookup: Lookup, partition: int, offset: int) -> Effects:
@@ -218,6 +221,7 @@ class _Processing:
     def _refuse(self, item: _Item, code: str, message: str) -> None:
         source, staged = item.source, item.staged
         source.tally["conflict"] += 1
+        self.effects.refused[code] += 1
         errors = [{"code": code, "pointer": "", "message": message}]
         payload = b"\n".join(
             to_json(staged.kind.contract, decode(staged.kind, datum))
@@ -289,6 +293,7 @@ class _Processing:
         for source in self.sources:
             if any(source.tally.values()):
                 counted = Outcome.of(self._counted_at(source.group), source.batch, **source.tally)
+                self.effects.outcomes.append(counted)
                 self.effects.outputs[OUTCOMES].append((source.batch.tenant, encode_outcome(counted)))
 
     def _counted_at(self, group: Group) -> CountedAt:

@@ -22,6 +22,7 @@ import logging
 import shutil
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -31,7 +32,7 @@ from confluent_kafka import KafkaError, Message, Producer, TopicPartition
 from streams.core import profile as profiles
 from streams.core.accounting import Reject, encode_reject
 from streams.errors import DeliveryFailed, InputGap, StateDamaged
-from streams.kafka.clients import committed_consumer, transactional_producer
+from streams.kafka.clients import committed_consumer, reporting, transactional_producer
 from streams.kafka.offsets import watermarks
 from streams.records.staged_chunk import Group, groups_of
 from streams.records.topics import CONTRACTS, PROFILES, REJECTS, STAGED, WINDOW
@@ -50,6 +51,7 @@ from streams.state.recovery import Changelog, Recoveries, behind, recover
 from streams.state.rocksdb import Memory, Puts
 from streams.state.state_reader import StateReader
 from streams.state.table import Table, Window
+from streams.telemetry.worker_metrics import Work, WorkerMetrics
 from streams.wire.avro import unframe
 
 log = logging.getLogger(__name__)
@@ -70,6 +72,7 @@ class Shared(NamedTuple):
     memory: Memory
     computing: threading.Lock
     recoveries: Recoveries
+    metrics: WorkerMetrics
 
 
 def state_directory(settings: Settings, worker: str, partition: int) -> Path:
@@ -92,7 +95,7 @@ def open_partition(shared: Shared, partition: int) -> "OwnedPartition":
     state is of another cluster or ahead of its changelog, and ``InputGap`` if input was deleted before
     it was processed.
     """
-    producer = _fencing_producer(shared.settings, partition)
+    producer = _fencing_producer(shared, partition)
     try:
         state = _open_state(shared, partition)
     except StateDamaged as error:
@@ -114,8 +117,12 @@ class State(NamedTuple):
         self.window.close()
 
 
-def _fencing_producer(settings: Settings, partition: int) -> Producer:
-    producer = transactional_producer(settings, f"{settings.topic_prefix}process-{partition}")
+def _fencing_producer(shared: Shared, partition: int) -> Producer:
+    producer = transactional_producer(
+        shared.settings,
+        f"{shared.settings.topic_prefix}process-{partition}",
+        **reporting(shared.metrics.clients.of(f"process-{partition}")),
+    )
     producer.init_transactions()
     return producer
 
@@ -201,6 +208,7 @@ class OwnedPartition:
         self._recoveries = shared.recoveries
         self._producer = producer
         self._state = state
+        self._metrics = shared.metrics
         self.reader = StateReader(state.window, state.profiles)
 
     @property
@@ -216,11 +224,28 @@ class OwnedPartition:
         fresh = [record for record in records if record[0] >= self.expected]
         if not fresh:
             return
+        began = time.monotonic()
         with self._computing:
-            changes = self._send_effects(*self._decide(fresh))
+            effects, position = self._decide(fresh)
+            changes = self._send_effects(effects, position)
+        committing = time.monotonic()
         self._producer.commit_transaction()
+        committed = time.monotonic()
         with self._computing:
             self._store(changes)
+        sent = Counter({topic: len(outputs) for topic, outputs in effects.outputs.items()})
+        self._metrics.stages.applied(
+            len(fresh),
+            Work(effects.outcomes, sent, effects.refused),
+            committed - began,
+            committed - committing,
+        )
+
+    def sample(self) -> None:
+        """Measures the tables, and takes the producer's statistics while there is no work."""
+        self._producer.poll(0)
+        self._metrics.partitions.measure(self.partition, "window", self._state.window.size())
+        self._metrics.partitions.measure(self.partition, "profiles", self._state.profiles.size())
 
     def _decide(self, fresh: Sequence[tuple[int, bytes]]) -> tuple[Effects, Position]:
         refused: list[tuple[str, bytes]] = []
@@ -243,6 +268,7 @@ class OwnedPartition:
                     groups.append(group)
         effects = process(groups, self.reader, self.partition, fresh[0][0])
         effects.outputs[REJECTS] += refused
+        effects.refused["not_staged"] += len(refused)
         return effects, Position(fresh[-1][0], raw)
 
     def _read(self, value: bytes) -> list[Group]:
@@ -324,6 +350,8 @@ class OwnedPartition:
         """Closes the tables; the next owner aborts an unfinished transaction."""
         self._state.close()
         self._recoveries.forget(self.partition)
+        self._metrics.partitions.closed(self.partition)
+        self._metrics.clients.forget(f"process-{self.partition}")
 
 
 class _Last:

@@ -28,8 +28,16 @@ from rocksdict import (
 )
 
 from streams.errors import StateDamaged
+from streams.telemetry.worker_metrics import TableSize
 
 Puts = Mapping[bytes, bytes]
+
+_SIZES = (
+    "rocksdb.estimate-num-keys",
+    "rocksdb.total-sst-files-size",
+    "rocksdb.estimate-table-readers-mem",
+)
+"""RocksDB's properties in the order of the fields of ``TableSize``."""
 
 _CACHE_BYTES = 128 << 20
 _WRITE_BUFFERS_BYTES = 64 << 20
@@ -92,6 +100,10 @@ class Database:
         for key, value in puts.items() if self._filling else sorted(puts.items()):
             batch.put(key, value)
         self._db.write(batch, self._unlogged)
+
+    def size(self) -> TableSize:
+        """How much is in the database."""
+        return TableSize(*(self._db.property_int_value(name) or 0 for name in _SIZES))
 
     def flush(self) -> None:
         """Writes the memtables to files."""

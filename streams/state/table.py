@@ -14,6 +14,7 @@ from pathlib import Path
 
 from streams.errors import StateDamaged, StateMismatch
 from streams.state.rocksdb import Database, Memory, Puts
+from streams.telemetry.worker_metrics import TableSize
 
 _OFFSET = b"\x00offset"
 _CLUSTER = b"\x00cluster"
@@ -64,6 +65,10 @@ class Table:
     def write(self, puts: Puts, offset: int) -> None:
         """Puts and the changelog offset to go on from, together."""
         self.database.write({**puts, _OFFSET: offset.to_bytes(8, "big")})
+
+    def size(self) -> TableSize:
+        """How much is in the table."""
+        return self.database.size()
 
     def flush(self) -> None:
         """Writes to disk what has been put."""
@@ -141,6 +146,11 @@ class Window:
         over = [begin for begin, end in itertools.pairwise(begins) if end <= now - self._window_s]
         if over:
             self._drop(over)
+
+    def size(self) -> TableSize:
+        """How much is in all generations together."""
+        sizes = [table.size() for table in self._generations.values()]
+        return TableSize(*map(sum, zip(*sizes, strict=True))) if sizes else TableSize(0, 0, 0)
 
     def reopen(self, filling: bool) -> None:
         """Opens all generations again, for ``filling`` or for reads and writes."""

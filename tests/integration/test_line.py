@@ -32,6 +32,7 @@ from streams.state.table import Table
 from streams.wire.avro import codec, frame, unframe
 from streams.wire.contracts import SCHEMA_IDS
 from tests.line import NATIVE, bet, casino, win
+from tests.metrics import edge_metrics, sink_metrics, worker_metrics
 from tests.waiting import WITHIN_S, wait_until
 
 FRAMES = {name: frame(number) for name, number in SCHEMA_IDS.items()}
@@ -75,10 +76,10 @@ class Line:
         self.settings = settings
         self.frames = frames
         self.cluster = wait_for_broker(settings)
-        self.translate = Translate(settings, frames, threading.Lock())
+        self.translate = Translate(settings, frames, threading.Lock(), worker_metrics())
 
     def post(self, items: list[Any], **batch: Any) -> None:
-        writer = KafkaWriter(self.settings)
+        writer = KafkaWriter(self.settings, edge_metrics())
         asyncio.run(writer.write(NATIVE._replace(**batch), json.dumps(items).encode(), 0))
         writer.close()
 
@@ -99,8 +100,9 @@ class Line:
 
     def opened(self, partition: int = P1, worker: str = "w") -> OwnedPartition:
         lock, self.recoveries = threading.Lock(), Recoveries()
+        metrics, memory = worker_metrics(), Memory()
         shared = Shared(
-            self.settings, worker, self.frames, self.cluster, Memory(), lock, self.recoveries
+            self.settings, worker, self.frames, self.cluster, memory, lock, self.recoveries, metrics
         )
         return open_partition(shared, partition)
 
@@ -132,7 +134,7 @@ def test_small_requests_of_the_same_moment_share_a_record(line: Line) -> None:
     large = json.dumps([bet("large", comment="x" * SMALL_BYTES)]).encode()
 
     async def post() -> None:
-        writer = KafkaWriter(line.settings)
+        writer = KafkaWriter(line.settings, edge_metrics())
         writes = [
             writer.write(NATIVE._replace(batch_id=body.hex()), body, 0) for body in (*small, large)
         ]
@@ -156,7 +158,7 @@ def test_a_replay_by_translate_is_skipped_without_being_counted(line: Line, sett
     line.translate(first)
     for n in range(3):
         line.post([bet(f"b{n}"), win(f"w{n}")])
-    Translate(settings, FRAMES, threading.Lock())(line.raw())
+    Translate(settings, FRAMES, threading.Lock(), worker_metrics())(line.raw())
     with line.owned() as owned:
         owned.apply(line.staged())
     outcomes = [o for o in decoded(settings, "outcomes", "outcome") if o["stage"] == "process"]
@@ -169,7 +171,7 @@ def test_records_that_come_again_are_skipped_and_a_missing_one_stops(line: Line)
     for n in range(3):
         line.post([bet(f"b{n}")])
         line.translate(line.raw()[-1:]) if n == 0 else Translate(
-            line.settings, FRAMES, threading.Lock()
+            line.settings, FRAMES, threading.Lock(), worker_metrics()
         )(line.raw())
     staged = line.staged()
     assert len(staged) == 3
@@ -194,7 +196,7 @@ def test_state_is_built_again_from_the_changelog_when_its_directory_is_gone(line
         owned.apply(line.staged())
         position = owned.position
     shutil.rmtree(line.settings.state_home)
-    again = Translate(line.settings, FRAMES, threading.Lock())
+    again = Translate(line.settings, FRAMES, threading.Lock(), worker_metrics())
     line.post([bet("b", 2), win("w", 5)])
     with line.owned() as owned:
         [progress] = line.recoveries.now()
@@ -307,7 +309,7 @@ def test_a_staged_record_that_translate_did_not_write_is_refused_and_the_line_go
 def test_a_gap_is_asked_for_again_once_and_then_stops(line: Line) -> None:
     for n in range(3):
         line.post([bet(f"b{n}")])
-        Translate(line.settings, FRAMES, threading.Lock())(line.raw()[n:])
+        Translate(line.settings, FRAMES, threading.Lock(), worker_metrics())(line.raw()[n:])
     staged = line.staged()
     sought = []
 
@@ -402,7 +404,7 @@ def test_what_was_posted_can_be_asked_for_in_sql(
     line: Line, settings: Settings, clickhouse: Client
 ) -> None:
     fill(line)
-    with running(Sink(settings, tables(clickhouse))):
+    with running(Sink(settings, tables(clickhouse), sink_metrics())):
         wait_until(lambda: question(clickhouse, settings, "SELECT count() FROM rounds") == [(2,)])
         wait_until(
             lambda: (
@@ -444,7 +446,7 @@ def test_clickhouse_away_or_too_late_loses_and_doubles_nothing(
     monkeypatch.setattr("connectors.clickhouse.sink.PAUSE_S", (0.01, 0.05))
     fill(line)
     flaky = Flaky(tables(clickhouse), **{fault: 4})
-    with running(Sink(settings, flaky)):
+    with running(Sink(settings, flaky, sink_metrics())):
         wait_until(
             lambda: question(clickhouse, settings, "SELECT count() FROM game_transactions") == [(4,)]
         )
@@ -463,7 +465,7 @@ def test_offsets_do_not_move_while_clickhouse_is_away(
 ) -> None:
     fill(line)
     away = Flaky(tables(clickhouse), before=1_000_000)
-    sink = Sink(settings, away)
+    sink = Sink(settings, away, sink_metrics())
     with running(sink):
         wait_until(lambda: away.attempts > 0)
         assert sink.away_since is not None
@@ -479,14 +481,14 @@ def test_a_sink_that_dies_before_its_commit_doubles_nothing(
     fill(line)
     with monkeypatch.context() as patch:
         patch.setattr("connectors.clickhouse.sink.TopicPartition", _raise)
-        sink = Sink(settings, tables(clickhouse))
+        sink = Sink(settings, tables(clickhouse), sink_metrics())
         with pytest.raises(OSError, match="killed"), running(sink):
             wait_until(lambda: sink.rows_inserted > 0)
     line.post([bet("e", 1, round_id="r-3")])
-    Translate(settings, FRAMES, threading.Lock())(line.raw())
+    Translate(settings, FRAMES, threading.Lock(), worker_metrics())(line.raw())
     with line.owned() as owned:
         owned.apply(line.staged())
-    with running(Sink(settings, tables(clickhouse))):
+    with running(Sink(settings, tables(clickhouse), sink_metrics())):
         wait_until(lambda: question(clickhouse, settings, "SELECT count() FROM rounds") == [(3,)])
         wait_until(
             lambda: question(clickhouse, settings, "SELECT count() FROM game_transactions") == [(5,)]
@@ -513,7 +515,7 @@ def test_an_id_counts_once_within_the_window_and_again_after_twice_its_length(
         clock.now = begun + moment
         with line.owned() as owned:  # opened anew each time, as after a restart
             line.post([bet("again"), bet(f"other {number}", round_id=f"r{number}")])
-            Translate(line.settings, FRAMES, threading.Lock())(line.raw())
+            Translate(line.settings, FRAMES, threading.Lock(), worker_metrics())(line.raw())
             owned.apply(line.staged())
     counted = [o for o in decoded(line.settings, "outcomes", "outcome") if o["stage"] == "process"]
     assert [o["accepted"] for o in counted] == [2, 1, 1, 1, 1, 2]
@@ -529,7 +531,7 @@ def test_state_that_was_damaged_is_kept_aside_and_built_again(line: Line) -> Non
     for current in home.rglob("CURRENT"):
         current.write_text("")
     line.post([bet("b", 2), win("w", 5)])
-    Translate(line.settings, FRAMES, threading.Lock())(line.raw())
+    Translate(line.settings, FRAMES, threading.Lock(), worker_metrics())(line.raw())
     with line.owned() as owned:
         owned.apply(line.staged())
     newest = decoded(line.settings, "rounds", "round")[-1]

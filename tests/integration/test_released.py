@@ -77,7 +77,7 @@ def go_on(line: Line, captured: Captured) -> None:
     def due(record: RawRecord) -> bool:
         return record.offset >= captured.translated[record.partition] - 1
 
-    line.translate(filter(due, line.raw()))
+    line.translate(list(filter(due, line.raw())))
     line.cluster = captured.cluster
     for partition in range(PARTITIONS):
         staged = line.staged(partition)

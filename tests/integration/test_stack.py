@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -27,6 +28,7 @@ from connectors.local.stack import Stack, on_any_ports
 from streams.settings import Settings
 from tests.clickhouse_server import PASSWORD, USER
 from tests.oracle import Expected, expect
+from tests.scrapes import documented, scrape, targets, total
 from tests.waiting import WITHIN_S, wait_until
 
 ROOT = Path(__file__).parent.parent.parent
@@ -107,9 +109,33 @@ def test_the_line_into_clickhouse_over_http(tmp_path: Path, clickhouse_dsn: str)
         asyncio.run(feed(stack.edge_url, keys, posts))
         wait_until(lambda: complete(stack.settings, expected), "the day in ClickHouse")
         found = query(stack.settings, "SELECT sum(stake), sum(payout) FROM rounds", "tsv")
+        tell_what_they_did(stack.settings, expected)
     stake = sum(round_.bets - round_.bets_back for round_ in expected.rounds.values())
     payout = sum(round_.wins for round_ in expected.rounds.values())
     assert list(map(Decimal, found.splitlines()[1].split("\t"))) == [stake, payout]
+
+
+def tell_what_they_did(settings: Settings, expected: Expected) -> None:
+    """Edge, worker and sink serve the metrics of docs/metrics.md and no others, and have counted."""
+    names = documented(ROOT / "docs" / "metrics.md")
+    served = {target.job: scrape(target) for target in targets(settings)}
+    assert set(served) == {"edge", "worker", "sink"}
+    for job, families in served.items():
+        assert set(families) == {name for name, row in names.items() if job in row.jobs}, job
+        for name, family in families.items():
+            assert (family.type, family.documentation) == (names[name].type, names[name].meaning)
+            for sample in family.samples:
+                assert set(sample.labels) - {"le"} == names[name].labels, sample
+    edge, worker, sink = served["edge"], served["worker"], served["sink"]
+    for tenant in TENANTS:
+        counted = partial(total, worker, "roundhouse_items", tenant=tenant.name)
+        assert counted(outcome="received") == expected.received[tenant.name]
+        assert counted() == 2 * expected.received[tenant.name]
+    answered = total(edge, "roundhouse_edge_requests", error_type="")
+    assert answered > 0
+    assert total(edge, "http_server_request_duration_seconds") >= answered
+    assert total(worker, "roundhouse_edge_to_committed_seconds") >= answered
+    assert total(sink, "roundhouse_edge_to_clickhouse_seconds") >= answered
 
 
 def test_up_prints_a_curl_that_works_stops_on_ctrl_c_and_keeps_its_data(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from streams.settings import Settings
 from streams.wire.avro import frame
 from streams.wire.contracts import SCHEMA_IDS
 from tests.line import NATIVE, bet
+from tests.metrics import worker_metrics
 
 FRAMES = {name: frame(number) for name, number in SCHEMA_IDS.items()}
 
@@ -29,7 +30,12 @@ def bodies(good: int, bad: int) -> bytes:
 
 @pytest.fixture
 def stage(tmp_path: Path, memory_broker: str) -> Translate:
-    return Translate(Settings(data_dir=tmp_path, kafka_bootstrap=memory_broker), FRAMES, Lock())
+    return Translate(
+        Settings(data_dir=tmp_path, kafka_bootstrap=memory_broker),
+        FRAMES,
+        Lock(),
+        worker_metrics(),
+    )
 
 
 def records(body: bytes, invalid: int, count: int) -> list[RawRecord]:

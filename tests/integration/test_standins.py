@@ -40,6 +40,7 @@ from tests.clickhouse_server import PASSWORD, USER
 from tests.docker import has_docker_engine
 from tests.integration.test_line import headers_of_message, read
 from tests.line import NATIVE
+from tests.metrics import edge_metrics
 from tests.standins import MemoryState, MemoryWriter
 
 ROOT = Path(__file__).parent.parent.parent
@@ -65,7 +66,7 @@ def written(request: pytest.FixtureRequest) -> Iterator[Written]:
     settings = request.getfixturevalue("line_settings")(
         request.getfixturevalue(f"{request.param}_broker")
     )
-    kafka = KafkaWriter(settings)
+    kafka = KafkaWriter(settings, edge_metrics())
 
     def requests() -> list[Request]:
         return [
@@ -115,7 +116,8 @@ def without_broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[W
         writer.fails = True
         yield writer
         return
-    kafka = KafkaWriter(Settings(data_dir=tmp_path, kafka_bootstrap="127.0.0.1:1", ack_timeout_s=0.2))
+    settings = Settings(data_dir=tmp_path, kafka_bootstrap="127.0.0.1:1", ack_timeout_s=0.2)
+    kafka = KafkaWriter(settings, edge_metrics())
     yield kafka
     kafka.close()
 

@@ -14,6 +14,7 @@ from connectors.clickhouse.service import ask, create_app
 from connectors.clickhouse.sink import Sink, Target
 from streams.errors import ConfigurationError, NotReadOnly
 from streams.settings import Settings
+from tests.metrics import sink_metrics
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +72,7 @@ class Nowhere:
 
 
 def test_the_door_asks_for_its_token(client: Client, tmp_path: Path) -> None:
-    app = create_app(client, Sink(Settings(data_dir=tmp_path), Nowhere()), "secret")
+    app = create_app(client, Sink(Settings(data_dir=tmp_path), Nowhere(), sink_metrics()), "secret")
 
     async def post(token: str, query: str, form: str = "csv") -> httpx.Response:
         transport = httpx.ASGITransport(app)

@@ -18,6 +18,7 @@ from streams.errors import DeliveryFailed
 from streams.records.raw_batch import batch_of
 from streams.settings import Settings
 from tests.line import bet
+from tests.metrics import edge_metrics
 from tests.standins import MemoryWriter
 
 NOW = 1_773_500_000_000_000
@@ -31,7 +32,7 @@ class Edge:
         self.registry = Registry(self.settings.tenants_home)
         self.key = self.registry.add("acme", channel_merging=False, campaigns_enabled=True)
         self.writer = MemoryWriter()
-        self.app = create_app(self.settings, self.writer, lambda: NOW)
+        self.app = create_app(self.settings, self.writer, edge_metrics(), lambda: NOW)
 
     def post(self, body: Any, path: str = "/api/v1/events", **headers: str | None) -> httpx.Response:
         sent: dict[str, str | None] = {"x-api-key": self.key, "content-type": "application/json"}
@@ -215,7 +216,7 @@ def test_a_bug_is_answered_as_a_problem_and_is_not_hidden(
 
 def test_without_a_broker_a_write_fails_in_time(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path, kafka_bootstrap="127.0.0.1:1", ack_timeout_s=0.2)
-    writer = KafkaWriter(settings)
+    writer = KafkaWriter(settings, edge_metrics())
     batch = Batch("acme", "native", "b", NOW, True, False, None)
     with pytest.raises(DeliveryFailed):
         asyncio.run(writer.write(batch, b"[]", 0))
@@ -229,7 +230,7 @@ def test_a_bug_while_requests_are_sent_together_is_raised_in_each(
         raise ZeroDivisionError
 
     monkeypatch.setattr("connectors.edge.writer.joined", broken)
-    writer = KafkaWriter(Settings(data_dir=tmp_path, kafka_bootstrap="127.0.0.1:1"))
+    writer = KafkaWriter(Settings(data_dir=tmp_path, kafka_bootstrap="127.0.0.1:1"), edge_metrics())
     batch = Batch("acme", "native", "b", NOW, True, False, None)
 
     async def write() -> list[object]:
