@@ -17,6 +17,7 @@ from connectors.campaigns.definition import MEASURES, Campaign, Counts, Eligible
 from connectors.cli.main import main
 from connectors.clickhouse.sink import TARGETS
 from connectors.edge.app import ROUTES
+from connectors.edge.schemas import Schemas
 from streams.core.event import Kind
 from streams.records.topics import TOPICS
 from streams.settings import Settings
@@ -209,6 +210,11 @@ def test_every_route_and_error_code_is_documented() -> None:
         assert route.path in text
     for code in _codes():
         assert f"`{code}`" in text, f"error code {code} is not in docs/operators.md"
+
+
+def test_every_route_of_schemas_is_documented() -> None:
+    for path in Schemas("", (), timeout_s=1).reads:
+        assert f"`{path}`" in doc("data-platform"), path
 
 
 def _codes() -> set[str]:

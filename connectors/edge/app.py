@@ -24,6 +24,7 @@ from starlette.routing import Route
 from connectors.edge.body import RETRY_AFTER_S, Room, Share, read_body
 from connectors.edge.metrics import NOBODY, EdgeMetrics
 from connectors.edge.problems import Problem
+from connectors.edge.schemas import schema_routes
 from connectors.edge.tenants import Registry, Tenant
 from connectors.edge.writer import Writer
 from streams.core.event import Batch
@@ -224,6 +225,7 @@ def create_app(
             *(Route(route.path, endpoint(route), methods=["POST"]) for route in ROUTES),
             Route("/healthz/live", live),
             Route("/healthz/ready", edge.ready),
+            *schema_routes(settings),
         ],
         exception_handlers={HTTPException: http_error, Exception: bug},
         lifespan=lifespan,

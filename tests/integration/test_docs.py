@@ -23,6 +23,7 @@ from connectors.local.kafka import missing_tools
 from connectors.local.stack import Stack, on_any_ports
 from streams.settings import Settings
 from tests.integration.cookbook import answers
+from tests.schema_registry import consumer_command
 from tests.waiting import WITHIN_S, wait_until
 
 ROOT = Path(__file__).parent.parent.parent
@@ -132,19 +133,27 @@ def test_the_campaign_in_python_prints_standings(running: Running) -> None:
     assert [line.split()[0] for line in result.stdout.splitlines()] == ["1", "2", "3"]
 
 
-def test_the_python_example_prints_rounds(running: Running) -> None:
-    [example] = blocks(ROOT / "docs" / "data-platform.md", "python")
+def on_this_stack(example: str, running: Running) -> str:
+    """An example of a consumer with the addresses of the stack."""
     example = example.replace("127.0.0.1:9092", running.stack.settings.kafka_bootstrap)
-    result = subprocess.run(
-        [sys.executable, "-c", example],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=WITHIN_S,
-        check=True,
-    )
+    return example.replace("http://127.0.0.1:8080", running.stack.edge_url)
+
+
+def test_the_consumer_in_python_prints_rounds(running: Running) -> None:
+    [example] = blocks(ROOT / "docs" / "data-platform.md", "python")
+    command = [sys.executable, "-c", on_this_stack(example, running)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=WITHIN_S, check=True)
     assert result.stdout.count("'round_id'") == 10
     assert "Decimal(" in result.stdout
+
+
+def test_the_consumer_in_java_prints_rounds(running: Running, jvm: Path, tmp_path: Path) -> None:
+    [example] = blocks(ROOT / "docs" / "data-platform.md", "java")
+    program = tmp_path / "Rounds.java"
+    program.write_text(on_this_stack(example, running))
+    command = consumer_command(jvm, program)
+    result = subprocess.run(command, capture_output=True, text=True, timeout=WITHIN_S, check=True)
+    assert result.stdout.count('"round_id"') >= 10
 
 
 def test_the_stack_of_this_page_is_supervised(running: Running) -> None:

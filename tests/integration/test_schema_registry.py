@@ -1,18 +1,24 @@
-"""Stock deserializers of other teams read every topic with a real schema registry."""
+"""Stock deserializers read every topic: with a real schema registry, and with the edge as one."""
 
 import json
+import socket
 import subprocess
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+import uvicorn
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 from confluent_kafka.schema_registry.avro import AvroDeserializer
 from confluent_kafka.serialization import MessageField, SerializationContext
+from starlette.applications import Starlette
 
+from connectors.edge.schemas import Schemas
 from streams.core.event import to_json
 from streams.kafka.admin import ensure_topics
 from streams.kafka.clients import idempotent_producer
@@ -21,7 +27,7 @@ from streams.records.raw_batch import RawRecord
 from streams.records.topics import CONTRACTS
 from streams.settings import Settings
 from streams.wire.avro import codec, frame, unframe
-from streams.wire.contracts import schema
+from streams.wire.contracts import SCHEMA_IDS, Version, published, schema, versions
 from tests.integration.test_golden import requests
 from tests.integration.test_line import Line, read
 from tests.schema_registry import JVM, consumer_command
@@ -30,6 +36,9 @@ from tests.waiting import WITHIN_S
 pytestmark = pytest.mark.kafka
 
 PARTITIONS = range(4)
+SMALL_BYTES = 50_000
+"""Above it are requests of many like events: they add time here, and no kind of record."""
+
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 ADDED = {"name": "added_later", "type": ["null", "string"], "default": None, "doc": "A new field."}
 ABSENT, PRESENT = b"\x00", b"\x02\x06new"
@@ -58,7 +67,7 @@ class Mixed(NamedTuple):
     """Topics in which records of a contract's present and next version alternate."""
 
     settings: Settings
-    client: SchemaRegistryClient
+    registry: str
     found: dict[str, list[Found]]
 
     def name(self, topic: str) -> str:
@@ -70,35 +79,73 @@ def next_version(contract: str) -> dict[str, Any]:
     return present | {"fields": [*present["fields"], ADDED]}
 
 
-@pytest.fixture(scope="module")
+@contextmanager
+def edge(topic_prefix: str) -> Iterator[str]:
+    """The edge's schemas as a server, the next version of each contract among them."""
+    nexts = [
+        Version(
+            version.schema_id + 100, version.contract, version.number + 1, "next", next_version(name)
+        )
+        for name in SCHEMA_IDS
+        for version in versions(name)[-1:]
+    ]
+    schemas = Schemas(topic_prefix, [*published(), *nexts], timeout_s=WITHIN_S)
+    server = uvicorn.Server(uvicorn.Config(Starlette(routes=schemas.routes()), log_level="warning"))
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=server.run, args=([listening],))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+@pytest.fixture(scope="module", params=["registry", "edge"])
 def mixed(
-    real_broker: str, schema_registry: str, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, real_broker: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Mixed]:
     """What both stages write for every kind of every format, and each record as the next version."""
     settings = Settings(
         data_dir=tmp_path_factory.mktemp("mixed"),
         kafka_bootstrap=real_broker,
-        topic_prefix="mixed.",
-        schema_registry_url=schema_registry,
+        topic_prefix=f"mixed-{request.param}.",
     )
+    if request.param == "edge":
+        with edge(settings.topic_prefix) as url:
+            yield write(settings, url)
+    else:
+        url = request.getfixturevalue("schema_registry")
+        settings = settings.model_copy(update={"schema_registry_url": url})
+        with SchemaRegistryClient({"url": url}) as client:
+            frames(settings)  # registers the present versions
+            for topic, contract in CONTRACTS.items():
+                new = Schema(json.dumps(next_version(contract)), "AVRO")
+                client.register_schema(f"{settings.topic_prefix}{topic}-value", new)
+        yield write(settings, url)
+
+
+def write(settings: Settings, registry: str) -> Mixed:
+    """Runs the stages, and writes each record that they wrote once more as the next version."""
     ensure_topics(settings)
     line = Line(settings, frames(settings))
-    for number, (headers, body) in enumerate(requests()):
+    small = [request for request in requests() if len(request[1]) < SMALL_BYTES]
+    for number, (headers, body) in enumerate(small):
         line.translate([RawRecord(number % 4, number // 4, headers, body)])
     for partition in PARTITIONS:
         with line.owned(partition) as owned:
             owned.apply(line.staged(partition))
     producer = idempotent_producer(settings)
-    with SchemaRegistryClient({"url": schema_registry}) as client:
-        for topic, contract in CONTRACTS.items():
+    with SchemaRegistryClient({"url": registry}) as client:
+        for topic in CONTRACTS:
             name = f"{settings.topic_prefix}{topic}"
-            new = Schema(json.dumps(next_version(contract)), "AVRO")
-            number = client.register_schema(f"{name}-value", new)
+            newest = client.get_latest_version(f"{name}-value").schema_id
+            assert newest is not None
             for message in read(settings, topic, *PARTITIONS):
-                value = frame(number) + unframe(message.value() or b"") + PRESENT
+                value = frame(newest) + unframe(message.value() or b"") + PRESENT
                 producer.produce(name, value, message.key(), partition=message.partition() or 0)
-        assert producer.flush(WITHIN_S) == 0
-        yield Mixed(settings, client, {topic: _found(settings, topic) for topic in CONTRACTS})
+    assert producer.flush(WITHIN_S) == 0
+    return Mixed(settings, registry, {topic: _found(settings, topic) for topic in CONTRACTS})
 
 
 def _found(settings: Settings, topic: str) -> list[Found]:
@@ -122,27 +169,30 @@ def plain(value: Any) -> Any:
 
 
 @pytest.mark.parametrize("topic", CONTRACTS)
-@pytest.mark.parametrize("reader", ["the writer's", "present", "next"])
+@pytest.mark.parametrize("reader", ["the writer's", "present", "next", "latest"])
 def test_pythons_avro_deserializer_reads_old_and_new_records_of(
     topic: str, reader: str, mixed: Mixed
 ) -> None:
     contract = CONTRACTS[topic]
-    into = {"the writer's": None, "present": schema(contract), "next": next_version(contract)}[reader]
-    deserialize = AvroDeserializer(mixed.client, into and json.dumps(into))
+    into = {"present": schema(contract), "next": next_version(contract)}.get(reader)
     context = SerializationContext(mixed.name(topic), MessageField.VALUE)
     found = mixed.found[topic]
     assert len(found) > 1
-    for record in found:
-        read_as = plain(deserialize(record.value, context))
-        if reader == "next" or (reader == "the writer's" and record.is_new):
-            assert read_as.pop("added_later") == ("new" if record.is_new else None)
-        assert read_as == json.loads(to_json(contract, codec(contract).decode(record.datum)))
+    with SchemaRegistryClient({"url": mixed.registry}) as client:
+        deserialize = AvroDeserializer(
+            client, into and json.dumps(into), conf={"use.latest.version": reader == "latest"}
+        )
+        for record in found:
+            read_as = plain(deserialize(record.value, context))
+            if reader in ("next", "latest") or (reader == "the writer's" and record.is_new):
+                assert read_as.pop("added_later") == ("new" if record.is_new else None)
+            assert read_as == json.loads(to_json(contract, codec(contract).decode(record.datum)))
 
 
 def test_javas_avro_deserializer_reads_old_and_new_records_of_every_topic(
     mixed: Mixed, jvm: Path, tmp_path: Path
 ) -> None:
-    arguments = [mixed.settings.kafka_bootstrap, mixed.settings.schema_registry_url or ""]
+    arguments = [mixed.settings.kafka_bootstrap, mixed.registry]
     for topic, contract in CONTRACTS.items():
         for version, into in ("present", schema(contract)), ("next", next_version(contract)):
             path = tmp_path / f"{contract}-{version}.avsc"

@@ -1,0 +1,236 @@
+"""The published schemas over HTTP, read-only, as Confluent's schema registry serves them.
+
+With this a stock Avro deserializer works where no schema registry is configured: its registry is the
+edge. No key is needed: schemas are the same for all tenants and hold nothing of any. Where a registry
+is configured, ids on topics are that registry's, and the edge serves none.
+
+Paths, bodies and error codes are those of the reference of Confluent's Schema Registry API, as far as
+its clients read.
+"""
+
+import json
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import msgspec
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from connectors.edge.body import Room, read_body
+from connectors.edge.problems import Problem
+from streams.records.topics import CONTRACTS
+from streams.settings import Settings
+from streams.wire.contracts import Version, published
+
+MEDIA_TYPE = "application/vnd.schemaregistry.v1+json"
+COMPATIBILITY = "BACKWARD_TRANSITIVE"
+"""What a new version of every contract is held to, in the registry's terms."""
+
+LOOKUP_BYTES_MAX = 262_144
+"""Of a schema that is asked for by its text; the largest published one has 7 KB."""
+
+_LOOKUPS_BYTES_MAX = 16 * LOOKUP_BYTES_MAX
+_ROOTS = ("schemas", "subjects", "config", "mode")
+_METHODS = ("GET", "POST", "PUT", "DELETE", "PATCH")
+_VERSION_MAX = 2**31 - 1
+_DIGITS = re.compile(r"[0-9]{1,10}")
+
+_NO_SUBJECT, _NO_VERSION, _NO_SCHEMA = 40401, 40402, 40403
+_BAD_SCHEMA, _BAD_VERSION, _READ_ONLY = 42201, 42202, 42205
+
+Answer = Callable[[Request], Awaitable[Response]]
+
+
+def schema_routes(settings: Settings) -> list[Route]:
+    """The routes that the edge has for schemas."""
+    if settings.schema_registry_url is not None:
+        return _rest(_elsewhere)
+    return Schemas(settings.topic_prefix, published(), settings.request_timeout_s).routes()
+
+
+class Schemas:
+    """The published ``versions`` under the subjects of a line's topics."""
+
+    def __init__(self, topic_prefix: str, versions: Sequence[Version], timeout_s: float) -> None:
+        self._by_id = {version.schema_id: version for version in versions}
+        self._by_subject = {
+            f"{topic_prefix}{topic}-value": {v.number: v for v in versions if v.contract == contract}
+            for topic, contract in CONTRACTS.items()
+        }
+        self._timeout_s = timeout_s
+        self._room = Room(_LOOKUPS_BYTES_MAX)
+        self.reads: dict[str, Answer] = {
+            "/schemas/types": self.types,
+            "/schemas/ids/{id}": self.by_id,
+            "/schemas/ids/{id}/schema": self.text_by_id,
+            "/schemas/ids/{id}/subjects": self.subjects_by_id,
+            "/schemas/ids/{id}/versions": self.versions_by_id,
+            "/subjects": self.subjects,
+            "/subjects/{subject}/versions": self.versions,
+            "/subjects/{subject}/versions/{version}": self.version,
+            "/subjects/{subject}/versions/{version}/schema": self.text,
+            "/config": self.config,
+            "/config/{subject}": self.config,
+            "/mode": self.mode,
+            "/mode/{subject}": self.mode,
+        }
+        """What is answered to GET, by path."""
+
+    def routes(self) -> list[Route]:
+        """Every path of a registry: answered, or refused in the registry's terms."""
+        return [
+            *(Route(path, answer) for path, answer in self.reads.items()),
+            Route("/subjects/{subject}", self.lookup, methods=["POST"]),
+            *_rest(_unknown),
+        ]
+
+    async def types(self, request: Request) -> Response:
+        return _json(["AVRO"])
+
+    async def by_id(self, request: Request) -> Response:
+        found = self._of_id(request)
+        return found if isinstance(found, Response) else _json({"schema": _text(found)})
+
+    async def text_by_id(self, request: Request) -> Response:
+        found = self._of_id(request)
+        return found if isinstance(found, Response) else _json(found.schema)
+
+    async def subjects_by_id(self, request: Request) -> Response:
+        found = self._of_id(request)
+        return found if isinstance(found, Response) else _page(request, self._subjects_of(found))
+
+    async def versions_by_id(self, request: Request) -> Response:
+        found = self._of_id(request)
+        if isinstance(found, Response):
+            return found
+        subjects = self._subjects_of(found)
+        return _page(request, [{"subject": name, "version": found.number} for name in subjects])
+
+    async def subjects(self, request: Request) -> Response:
+        prefix = request.query_params.get("subjectPrefix", "")
+        return _page(request, [name for name in self._by_subject if name.startswith(prefix)])
+
+    async def versions(self, request: Request) -> Response:
+        found = self._of_subject(request)
+        return found if isinstance(found, Response) else _page(request, list(found))
+
+    async def version(self, request: Request) -> Response:
+        found = self._of_version(request)
+        return found if isinstance(found, Response) else _registered(request, found)
+
+    async def text(self, request: Request) -> Response:
+        found = self._of_version(request)
+        return found if isinstance(found, Response) else _json(found.schema)
+
+    async def config(self, request: Request) -> Response:
+        return self._setting(request, {"compatibilityLevel": COMPATIBILITY})
+
+    async def mode(self, request: Request) -> Response:
+        return self._setting(request, {"mode": "READONLY"})
+
+    async def lookup(self, request: Request) -> Response:
+        """The version of a subject that has the schema of the body."""
+        found = self._of_subject(request)
+        if isinstance(found, Response):
+            return found
+        try:
+            with self._room.share() as share:
+                body = await read_body(request, LOOKUP_BYTES_MAX, share, self._timeout_s)
+        except Problem as problem:
+            return _error(problem.status, problem.status, str(problem))
+        except ClientDisconnect:
+            return _error(400, 400, "The connection ended before the body.")
+        try:
+            wanted = json.loads(json.loads(body)["schema"])
+        except (ValueError, KeyError, TypeError, RecursionError):
+            return _error(422, _BAD_SCHEMA, 'The body is not {"schema": "<an Avro schema as text>"}.')
+        for version in found.values():
+            if version.schema == wanted:
+                return _registered(request, version)
+        return _error(404, _NO_SCHEMA, "Schema not found")
+
+    def _of_id(self, request: Request) -> Version | Response:
+        number = request.path_params["id"]
+        return self._by_id.get(_number(number)) or _error(404, _NO_SCHEMA, f"Schema {number} not found")
+
+    def _of_subject(self, request: Request) -> dict[int, Version] | Response:
+        subject = request.path_params["subject"]
+        found = self._by_subject.get(subject)
+        return found or _error(404, _NO_SUBJECT, f"Subject '{subject}' not found.")
+
+    def _of_version(self, request: Request) -> Version | Response:
+        versions = self._of_subject(request)
+        if isinstance(versions, Response):
+            return versions
+        wanted = request.path_params["version"]
+        if wanted in ("latest", "-1"):
+            return versions[max(versions)]
+        if not 1 <= _number(wanted) <= _VERSION_MAX:
+            return _error(
+                422,
+                _BAD_VERSION,
+                f"The specified version '{wanted}' is not a valid version id. Allowed values are "
+                f'between [1, {_VERSION_MAX}] and the string "latest".',
+            )
+        return versions.get(_number(wanted)) or _error(404, _NO_VERSION, f"Version {wanted} not found.")
+
+    def _subjects_of(self, version: Version) -> list[str]:
+        return [name for name, found in self._by_subject.items() if version in found.values()]
+
+    def _setting(self, request: Request, value: dict[str, str]) -> Response:
+        found = self._of_subject(request) if "subject" in request.path_params else {}
+        return found if isinstance(found, Response) else _json(value)
+
+
+async def _unknown(request: Request) -> Response:
+    if request.method not in ("GET", "HEAD"):
+        return _error(422, _READ_ONLY, "This registry is read-only: the edge serves published schemas.")
+    return _error(404, 404, "HTTP 404 Not Found")
+
+
+async def _elsewhere(request: Request) -> Response:
+    return _error(404, 404, "The edge serves no schemas here: a schema registry is configured. Ask it.")
+
+
+def _rest(answer: Answer) -> list[Route]:
+    """Every path below the registry's, so that what is not found there has the registry's shape too."""
+    paths = [path for root in _ROOTS for path in (f"/{root}", f"/{root}/{{rest:path}}")]
+    return [Route(path, answer, methods=_METHODS) for path in paths]
+
+
+def _registered(request: Request, version: Version) -> Response:
+    return _json(
+        {
+            "subject": request.path_params["subject"],
+            "version": version.number,
+            "id": version.schema_id,
+            "schema": _text(version),
+        }
+    )
+
+
+def _text(version: Version) -> str:
+    return json.dumps(version.schema, ensure_ascii=False, separators=(",", ":"))
+
+
+def _page(request: Request, entries: Sequence[Any]) -> Response:
+    """The part of a list that the query asks for with ``offset`` and ``limit``; below 0 is no limit."""
+    offset = _number(request.query_params.get("offset", "0"))
+    limit = _number(request.query_params.get("limit", ""))
+    after = entries[max(0, offset) :]
+    return _json(after if limit < 0 else after[:limit])
+
+
+def _number(text: str) -> int:
+    """A number of up to ten digits; -1 for anything else."""
+    return int(text) if _DIGITS.fullmatch(text) else -1
+
+
+def _error(status: int, code: int, message: str) -> Response:
+    return _json({"error_code": code, "message": message}, status)
+
+
+def _json(body: Any, status: int = 200) -> Response:
+    return Response(msgspec.json.encode(body), status, media_type=MEDIA_TYPE)
