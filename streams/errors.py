@@ -42,6 +42,10 @@ class StateDamaged(RoundhouseError):
     """Local state cannot be read or is not whole; it can be built anew from its changelog."""
 
 
+class NewerVersion(RoundhouseError):
+    """A newer version wrote something that this one cannot read; the message says what to deploy."""
+
+
 class TooManyRejects(RoundhouseError):
     """Translate refuses much of what the edge took: edge and worker do not fit together."""
 

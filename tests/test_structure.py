@@ -21,7 +21,8 @@ from connectors.edge.schemas import Schemas
 from streams.core.event import Kind
 from streams.records.topics import TOPICS
 from streams.settings import Settings
-from streams.wire.contracts import SCHEMA_IDS
+from streams.wire.avro import place
+from streams.wire.contracts import SCHEMA_IDS, schema
 
 ROOT = Path(__file__).parent.parent
 FLOORS = ("wire", "core", "records", "formats", "stages", "telemetry", "kafka", "state", "runtime")
@@ -155,9 +156,10 @@ def test_every_contract_has_a_schema_id_and_every_topic_a_contract() -> None:
 
 def test_canonical_contracts_begin_with_the_same_fields() -> None:
     leads = {
-        json.dumps(_fields(kind.contract)[:9]).replace("null", "None")
+        json.dumps(fields[: place(schema(kind.contract), "occurred_at") + 1])
         for kind in Kind
-    }  # fmt: skip
+        if (fields := _fields(kind.contract))
+    }
     assert len(leads) == 1
 
 

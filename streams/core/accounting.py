@@ -114,5 +114,5 @@ class Outcome(NamedTuple):
         )
 
 
-encode_reject = Codec("reject", of_attributes=True).encode
-encode_outcome = Codec("outcome", of_attributes=True).encode
+encode_reject = Codec("reject", attributes=Reject._fields).encode
+encode_outcome = Codec("outcome", attributes=Outcome._fields).encode

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from streams.wire.avro import Codec, Record
+from streams.wire.avro import Codec, Record, place
 from streams.wire.avro_encoder import joined
 from streams.wire.contracts import schema
 from streams.wire.money import from_bytes, to_decimal
@@ -95,21 +95,20 @@ def player_body(player_id: str, **known: object) -> Record:
     } | known
 
 
-# The leading fields are ordered so that a datum falls into three runs: what the batch shares, the
-# item's position, and the content. The first is encoded once a batch, the last is what is hashed.
-_BATCH_FIELDS = 5
-_CONTENT_START = 6
-_BODY_START = 9
-_BATCH = Codec("login", 0, _BATCH_FIELDS)
-_ORIGIN = Codec("login", _CONTENT_START, _BODY_START, of_attributes=True)
-_CONTENT = [Codec(kind.contract, _CONTENT_START) for kind in Kind]
-_BODY = [Codec(kind.contract, _BODY_START) for kind in Kind]
+# A datum falls into three runs: what the batch shares, which is encoded once for all its events, the
+# item's position, and the content, which is hashed. A field belongs to the run in which it stands.
+_POSITION = place(schema("login"), "position")
+_OCCURRED_AT = place(schema("login"), "occurred_at")
+_BATCH = Codec("login", 0, _POSITION, attributes=Batch._fields)
+_ORIGIN = Codec("login", _POSITION + 1, _OCCURRED_AT + 1, attributes=Translated.__struct_fields__)
+_CONTENT = [Codec(kind.contract, _POSITION + 1) for kind in Kind]
+_BODY = [Codec(kind.contract, _OCCURRED_AT + 1) for kind in Kind]
 _WHOLE = [Codec(kind.contract) for kind in Kind]
 
 
 def encode_batch(batch: Batch) -> bytes:
     """The run of leading fields that all events of ``batch`` share."""
-    return _BATCH.encode(batch._asdict())
+    return _BATCH.encode(batch)
 
 
 def encode_content(item: Translated) -> list[bytes]:

@@ -13,7 +13,8 @@ from msgspec import Meta
 
 from streams.core.event import Batch, Kind, Translated
 from streams.core.profile import Profile, value_of
-from streams.wire.avro import Codec
+from streams.wire.avro import Codec, place
+from streams.wire.contracts import schema
 from streams.wire.money import LIMIT, ZERO, add, from_bytes
 
 Amount = Annotated[bytes, Meta(min_length=1, max_length=16)]
@@ -23,8 +24,8 @@ Amount = Annotated[bytes, Meta(min_length=1, max_length=16)]
 class Round(msgspec.Struct, array_like=True, gc=False):
     """The fold of a round's events; times in microseconds, UTC.
 
-    Kept as MessagePack in the window table. The fields are those of the contract ``round``, in its
-    order; they are appended with a default, never moved.
+    Kept as MessagePack in the window table: fields are appended with a default, never moved. The
+    contract ``round`` has them under the same names.
     """
 
     tenant: str
@@ -59,11 +60,13 @@ class Round(msgspec.Struct, array_like=True, gc=False):
 _FAR_FROM_LIMIT_BYTES = 15
 """A hundred amounts of so many bytes stay under the limit."""
 
-_STATE_FIELDS = len(Round.__struct_fields__)
-_PLAYER_FIELDS = 5
-_STATE = Codec("round", 0, _STATE_FIELDS, of_attributes=True)
-_PLAYER = Codec("round", _STATE_FIELDS, _STATE_FIELDS + _PLAYER_FIELDS)
-_GAME = Codec("round", _STATE_FIELDS + _PLAYER_FIELDS)
+# A datum falls into three runs: the state, what is known of the player, and what is known of the game.
+# A field belongs to the run in which it stands.
+_PLAYER_AT = place(schema("round"), "player_country")
+_GAME_AT = place(schema("round"), "game_name")
+_STATE = Codec("round", 0, _PLAYER_AT, attributes=Round.__struct_fields__)
+_PLAYER = Codec("round", _PLAYER_AT, _GAME_AT)
+_GAME = Codec("round", _GAME_AT)
 
 to_state: Callable[[Round], bytes] = msgspec.msgpack.Encoder().encode
 """A round as the window table keeps it."""

@@ -36,17 +36,17 @@ cdef enum:
     LONGEST_VARINT = 10
 
 
-def encoder(schema, *, of_attributes=False):
+def encoder(schema, *, attributes=None):
     """See :func:`streams.wire.avro_encoder.encoder`."""
-    return _value(schema, of_attributes).encode
+    return _value(schema, attributes).encode
 
 
-cdef _Value _value(schema, bint of_attributes):
+cdef _Value _value(schema, attributes):
     cdef _Value made
     if isinstance(schema, list):
         if len(schema) != 2 or schema[0] != "null":
             raise ValueError(f"only unions of null and one other type are supported: {schema}")
-        made = _value(schema[1], False)
+        made = _value(schema[1], None)
         made.optional = True
         return made
     kind = schema["type"] if isinstance(schema, dict) else schema
@@ -54,16 +54,23 @@ cdef _Value _value(schema, bint of_attributes):
         raise ValueError(f"type {kind} is not supported")
     made = _Value()
     made.kind = _KINDS[kind]
-    made.of_attributes = of_attributes
+    made.of_attributes = attributes is not None
     if made.kind == ENUM:
         made.symbols = {symbol: i for i, symbol in enumerate(schema["symbols"])}
     elif made.kind == ARRAY:
-        made.inner = _value(schema["items"], False)
+        made.inner = _value(schema["items"], None)
     elif made.kind == MAP:
-        made.inner = _value(schema["values"], False)
+        made.inner = _value(schema["values"], None)
     elif made.kind == RECORD:
-        made.names = tuple([field["name"] for field in schema["fields"]])
-        made.fields = tuple([_value(field["type"], False) for field in schema["fields"]])
+        made.names = tuple([
+            field["name"] if attributes is None or field["name"] in attributes else None
+            for field in schema["fields"]
+        ])
+        made.fields = tuple([_value(field["type"], None) for field in schema["fields"]])
+        made.defaults = tuple([
+            (<_Value> value).encode(field["default"]) if "default" in field else None
+            for field, value in zip(schema["fields"], made.fields)
+        ])
     return made
 
 
@@ -76,7 +83,8 @@ cdef struct Out:
 cdef class _Value:
     """How values of one type are written.
 
-    ``of_attributes``: a record's fields are an object's attributes. ``optional``: a union with null.
+    ``of_attributes``: a record's fields are an object's attributes, and a name is None where it has none.
+    ``defaults``: what is written for a field that a record leaves out. ``optional``: a union with null.
     """
 
     cdef int kind
@@ -86,6 +94,7 @@ cdef class _Value:
     cdef _Value inner
     cdef tuple names
     cdef tuple fields
+    cdef tuple defaults
 
     def encode(self, record):
         """The datum of ``record``."""
@@ -130,13 +139,19 @@ cdef class _Value:
         cdef PyObject* found
         if self.of_attributes:
             for i in range(len(self.names)):
-                (<_Value> self.fields[i]).write(out, PyObject_GetAttr(record, self.names[i]))
+                if self.names[i] is None:
+                    put_all(out, self.defaults[i])
+                else:
+                    (<_Value> self.fields[i]).write(out, PyObject_GetAttr(record, self.names[i]))
             return 0
         for i in range(len(self.names)):
             found = PyDict_GetItemWithError(<dict?> record, self.names[i])
-            if found == NULL:
+            if found != NULL:
+                (<_Value> self.fields[i]).write(out, <object> found)
+            elif self.defaults[i] is not None:
+                put_all(out, self.defaults[i])
+            else:
                 raise KeyError(self.names[i])
-            (<_Value> self.fields[i]).write(out, <object> found)
         return 0
 
 

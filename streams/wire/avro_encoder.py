@@ -5,9 +5,8 @@ without what a general writer asks of every value: which branch of the union, is
 schema is next. Elsewhere fastavro's writer does it. A property test holds the two to the same bytes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from io import BytesIO
-from operator import attrgetter, itemgetter
 from typing import Any
 
 from fastavro import parse_schema, schemaless_writer
@@ -34,26 +33,35 @@ def zigzag_varint(number: int) -> bytes:
     return bytes(out)
 
 
-def encoder(schema: dict[str, Any], *, of_attributes: bool = False) -> Encoder:
-    """The encoder of a record schema without logical types, from a dict or from an object's attributes.
+def encoder(schema: dict[str, Any], *, attributes: Collection[str] | None = None) -> Encoder:
+    """The encoder of a record schema as :func:`streams.wire.contracts.on_the_wire` makes them.
+
+    It takes dicts, or objects that have ``attributes`` of these names. For a field that is left out, or
+    is no attribute, it writes the default. Raises ``ValueError`` if a field has neither.
 
     Supports what the contracts use: primitives but float and double, enums, arrays, maps, records, and
     unions of null with one other type. In C, anything else raises ``ValueError``.
     """
+    for field in schema["fields"]:
+        if attributes is not None and field["name"] not in attributes and "default" not in field:
+            raise ValueError(f"{schema['name']}.{field['name']}: neither an attribute nor a default")
     make = with_fastavro if compiled is None else compiled.encoder
-    return make(schema, of_attributes=of_attributes)
+    return make(schema, attributes=attributes)
 
 
-def with_fastavro(schema: dict[str, Any], *, of_attributes: bool = False) -> Encoder:
+def with_fastavro(schema: dict[str, Any], *, attributes: Collection[str] | None = None) -> Encoder:
     """The same with fastavro's writer."""
-    parsed = parse_schema(schema)
-    names = [field["name"] for field in schema["fields"]]
-    getters = [(attrgetter if of_attributes else itemgetter)(name) for name in names]
+    parsed = parse_schema(schema, _ignore_default_error=True)  # bytes, where JSON has text
+    required = [field["name"] for field in schema["fields"] if "default" not in field]
+    names = [field["name"] for field in schema["fields"] if field["name"] in (attributes or ())]
 
     def encode(record: Any) -> bytes:
+        if attributes is not None:
+            record = {name: getattr(record, name) for name in names}
+        for name in required:
+            record[name]  # fastavro's own error is narrower where null is allowed
         out = BytesIO()
-        fields = {name: get(record) for name, get in zip(names, getters, strict=True)}
-        schemaless_writer(out, parsed, fields)
+        schemaless_writer(out, parsed, record)
         return out.getvalue()
 
     return encode

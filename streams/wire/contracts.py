@@ -77,6 +77,54 @@ def version_of(schema_id: int) -> Version | None:
     return next((version for version in published() if version.schema_id == schema_id), None)
 
 
+def on_the_wire(node: Any) -> Any:
+    """An Avro type as its values stand in records here: without logical types, defaults as values.
+
+    In a schema the default of bytes is text, and that of a record may leave fields out.
+    """
+    if isinstance(node, list):
+        return [on_the_wire(branch) for branch in node]
+    if not isinstance(node, dict):
+        return node
+    if "logicalType" in node:
+        return node["type"]
+    bare = {key: on_the_wire(node[key]) if key in _TYPES else node[key] for key in node}
+    if "fields" in node:
+        bare["fields"] = [_field_on_the_wire(field) for field in node["fields"]]
+    return bare
+
+
+_TYPES = frozenset(("type", "items", "values"))
+
+
+def _field_on_the_wire(field: Schema) -> Schema:
+    bare = field | {"type": on_the_wire(field["type"])}
+    if "default" in field:
+        bare["default"] = _default(bare["type"], field["default"])
+    return bare
+
+
+def _default(kind: Any, text: Any) -> Any:
+    """The value that a default, as it stands in a schema, has in a record."""
+    if isinstance(kind, list):  # a default is of the first branch
+        return _default(kind[0], text)
+    if kind == "bytes":
+        return text.encode("latin-1")
+    if isinstance(kind, dict):
+        if kind["type"] == "array":
+            return [_default(kind["items"], entry) for entry in text]
+        if kind["type"] == "map":
+            return {key: _default(kind["values"], entry) for key, entry in text.items()}
+        if kind["type"] == "record":
+            return {
+                field["name"]: _default(field["type"], text[field["name"]])
+                if field["name"] in text
+                else field["default"]
+                for field in kind["fields"]
+            }
+    return text
+
+
 def _read(path: Path) -> Schema:
     return cast(Schema, json.loads(path.read_text(encoding="utf-8")))
 

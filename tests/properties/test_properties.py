@@ -27,9 +27,9 @@ from streams.records.staged_chunk import encode_chunk, groups_of, unpack
 from streams.stages.process import process
 from streams.stages.translate import translate
 from streams.wire import avro_encoder, money
-from streams.wire.avro import codec, container, frame, unframe
+from streams.wire.avro import Codec, codec, container, frame, unframe
 from streams.wire.avro_encoder import Encoder
-from streams.wire.contracts import SCHEMA_IDS, schema
+from streams.wire.contracts import SCHEMA_IDS, on_the_wire, schema
 from streams.wire.json_text import decode, members
 from tests.contracts import TEXT, records
 from tests.line import NATIVE, Line
@@ -92,7 +92,37 @@ def test_an_encoder_writes_what_fastavro_writes(
     fastavro.schemaless_writer(oracle, parsed, record)
     assert encoders.encoder(parsed)(record) == oracle.getvalue()
     told = types.SimpleNamespace(**record)
-    assert encoders.encoder(parsed, of_attributes=True)(told) == oracle.getvalue()
+    assert encoders.encoder(parsed, attributes=record.keys())(told) == oracle.getvalue()
+
+
+@pytest.mark.parametrize("encoders", ENCODERS)
+def test_a_field_that_is_left_out_is_written_as_its_default(encoders: Encoders) -> None:
+    leg = {"type": "record", "name": "Leg", "fields": [{"name": "n", "type": "int", "default": 7}]}
+    fields: list[dict[str, Any]] = [
+        {"name": "head", "type": "string"},
+        {"name": "amount", "type": "bytes", "default": "\x00\xff"},
+        {"name": "note", "type": ["null", "string"], "default": None},
+        {"name": "tags", "type": {"type": "array", "items": "string"}, "default": ["a"]},
+        {"name": "legs", "type": {"type": "map", "values": leg}, "default": {"x": {}}},
+        {"name": "tail", "type": "long"},
+    ]
+    bare = on_the_wire({"type": "record", "name": "R", "fields": fields})
+    whole = {"amount": b"\x00\xff", "note": None, "tags": ["a"], "legs": {"x": {"n": 7}}}
+    expected = encoders.encoder(bare)({"head": "h", "tail": 1, **whole})
+    assert encoders.encoder(bare)({"head": "h", "tail": 1}) == expected
+    said = types.SimpleNamespace(head="h", tail=1)
+    assert encoders.encoder(bare, attributes=["head", "tail"])(said) == expected
+    parsed = fastavro.parse_schema({"type": "record", "name": "R", "fields": fields})
+    assert fastavro.schemaless_reader(BytesIO(expected), parsed, None) == {
+        "head": "h",
+        "tail": 1,
+        **whole,
+    }
+
+
+def test_an_encoder_refuses_an_object_that_cannot_have_a_field() -> None:
+    with pytest.raises(ValueError, match=r"Round\.tenant: neither an attribute nor a default"):
+        Codec("round", attributes=["player_id"])
 
 
 @pytest.mark.parametrize("encoders", ENCODERS)
