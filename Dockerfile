@@ -8,7 +8,7 @@ COPY connectors connectors
 RUN pip wheel --no-cache-dir --wheel-dir /wheels .
 
 FROM python:3.11-slim
-RUN useradd --create-home roundhouse && install --directory --owner roundhouse /var/lib/roundhouse
+RUN useradd --uid 1000 --create-home roundhouse && install --directory --owner roundhouse /var/lib/roundhouse
 COPY --from=build /wheels /wheels
 RUN pip install --no-cache-dir --no-index --find-links /wheels roundhouse && rm -rf /wheels
 USER roundhouse
