@@ -13,6 +13,7 @@ from connectors.edge.schemas import LOOKUP_BYTES_MAX, MEDIA_TYPE
 from streams.records.topics import CONTRACTS
 from streams.settings import Settings
 from streams.wire.contracts import SCHEMA_IDS, schema, versions
+from tests.metrics import edge_metrics
 from tests.standins import MemoryWriter
 
 ROUNDS = "roundhouse.rounds-value"
@@ -20,7 +21,7 @@ Ask = Callable[..., httpx.Response]
 
 
 def asking(settings: Settings) -> Ask:
-    app = create_app(settings, MemoryWriter())
+    app = create_app(settings, MemoryWriter(), edge_metrics())
 
     def ask(path: str, method: str = "GET", **request: Any) -> httpx.Response:
         async def run() -> httpx.Response:
