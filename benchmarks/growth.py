@@ -34,12 +34,14 @@ from streams.kafka.admin import wait_for_broker
 from streams.records.raw_batch import RawRecord, headers_of
 from streams.records.staged_chunk import unpack
 from streams.settings import Settings
-from streams.stages.process import ID_KEY, process
+from streams.stages.process import ID_KEY, At, process
 from streams.stages.translate import translate
 from streams.state.owned_partition import window_directory
 from streams.state.recovery import filling
 from streams.state.rocksdb import Memory
 from streams.state.table import Window
+from streams.wire.avro import unframe
+from tests.line import CONTENTS, FRAMES
 from tests.standins import MemoryState
 
 FILL_KEYS = 100_000
@@ -97,11 +99,11 @@ def blocks(events: int) -> list[dict[str, list[bytes]]]:
         if after.received > len(made) * BLOCK_EVENTS:
             made.append(defaultdict(list))
         translation = translate(RawRecord(0, number, headers_of(batch, 0), body), 1)
-        groups = [unpack(group) for group in translation.groups[0]]
-        effects = process(groups, state, 0, number)
+        groups = [unpack(group, CONTENTS) for group in translation.groups[0]]
+        effects = process(groups, state, FRAMES, At(0, number))
         state.store(effects)
         for topic, records in effects.outputs.items():
-            made[-1][topic] += [datum for _, datum in records]
+            made[-1][topic] += [unframe(value) for _, value in records]
     return made
 
 

@@ -19,6 +19,7 @@ from benchmarks.machine import described, fresh_home, own_peak_mib
 from streams.core.identity import content_hash, hash_of
 from streams.kafka.admin import ensure_topics, wait_for_broker
 from streams.kafka.clients import idempotent_producer
+from streams.kafka.schemas import Schemas
 from streams.records.topics import WINDOW
 from streams.settings import Settings
 from streams.stages.process import ID_KEY
@@ -58,10 +59,9 @@ def fill(settings: Settings, ids: int) -> None:
 def opened(settings: Settings, cluster: str) -> tuple[float, float, OwnedPartition]:
     """Opens the partition; wall and CPU seconds."""
     wall, cpu = time.perf_counter(), time.process_time()
+    schemas, lock = Schemas(settings, FRAMES), threading.Lock()
     metrics = WorkerMetrics(CollectorRegistry())
-    shared = Shared(
-        settings, "bench", FRAMES, cluster, Memory(), threading.Lock(), Recoveries(), metrics
-    )
+    shared = Shared(settings, "bench", schemas, cluster, Memory(), lock, Recoveries(), metrics)
     owned = open_partition(shared, 0)
     return time.perf_counter() - wall, time.process_time() - cpu, owned
 

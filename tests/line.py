@@ -8,15 +8,18 @@ from collections import Counter, defaultdict
 from typing import Any
 
 from streams.core.accounting import encode_outcome, encode_reject
-from streams.core.event import Batch, to_json
+from streams.core.event import Batch, contents_of, to_json
 from streams.records.raw_batch import RawRecord, headers_of
 from streams.records.staged_chunk import PackedGroup, unpack
 from streams.records.topics import CONTRACTS
-from streams.stages.process import process
+from streams.stages.process import At, process
 from streams.stages.translate import translate
-from streams.wire.avro import codec
+from streams.wire.avro import codec, frame, unframe
+from streams.wire.contracts import SCHEMA_IDS, schema
 from tests.standins import MemoryState
 
+FRAMES = {name: frame(number) for name, number in SCHEMA_IDS.items()}
+CONTENTS = contents_of(FRAMES, lambda contract, _: schema(contract))
 NATIVE = Batch("acme", "native", "batch", 1_773_500_000_000_000, True, False, None)
 
 
@@ -49,11 +52,12 @@ class Line:
         staged, self.staged = self.staged, defaultdict(list)
         for partition, groups in staged.items():
             state = self.states[partition]
-            effects = process(map(unpack, groups), state, partition, self.offset)
+            unpacked = [unpack(group, CONTENTS) for group in groups]
+            effects = process(unpacked, state, FRAMES, At(partition, self.offset))
             self.offset += 1
             for topic, records in effects.outputs.items():
-                for _, datum in records:
-                    self._keep(topic, datum)
+                for _, value in records:
+                    self._keep(topic, unframe(value))
             state.store(effects)
 
     def run(self, body: Any, batch: Batch = NATIVE) -> None:

@@ -1,15 +1,15 @@
 """The canonical kinds, and how an event of any source becomes one Avro datum."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from enum import IntEnum
 from typing import Any, NamedTuple
 
 import msgspec
 
-from streams.wire.avro import Codec, Record, place
+from streams.wire.avro import Codec, Record, place, resolving
 from streams.wire.avro_encoder import joined
-from streams.wire.contracts import schema
+from streams.wire.contracts import Schema, schema
 from streams.wire.money import from_bytes, to_decimal
 
 SOURCES = ("native", "fasttrack", "gameball")
@@ -132,9 +132,47 @@ def decode(kind: Kind, datum: bytes) -> Record:
     return _WHOLE[kind].decode(datum)
 
 
-def decode_content(kind: Kind, content: bytes) -> Record:
-    """The fields of an event's content."""
-    return _CONTENT[kind].decode(content)
+class Content:
+    """How one version of a contract writes the events of a kind.
+
+    An event is sent on as the version that its content was written by, whatever the present version is.
+    """
+
+    def __init__(self, kind: Kind, frame: bytes, writer: Schema) -> None:
+        """``writer``: the schema of the version, and ``frame`` what stands before its datums."""
+        contract = kind.contract
+        is_present = writer == schema(contract)
+        self.frame = frame
+        self.decode: Callable[[bytes], Record] = (
+            _CONTENT[kind].decode if is_present else resolving(contract, writer, after="position")
+        )
+        """The fields of a content, as the present version has them."""
+        self.decode_whole: Callable[[bytes], Record] = (
+            _WHOLE[kind].decode if is_present else resolving(contract, writer)
+        )
+        """The same of a whole datum."""
+        self.encode_batch: Callable[[Batch], bytes] = encode_batch
+        """The run before the position."""
+        if not is_present:
+            lead = place(writer, "position")
+            self.encode_batch = Codec(
+                contract, 0, lead, attributes=Batch._fields, version=writer
+            ).encode
+
+
+Contents = Sequence[Content]
+"""By kind."""
+
+
+def contents_of(frames: Mapping[str, bytes], schema_of: Callable[[str, bytes], Schema]) -> Contents:
+    """How contents are written by the versions that ``frames`` name, by contract.
+
+    ``schema_of(contract, frame)`` is the schema that a frame names.
+    """
+    return [
+        Content(kind, frames[kind.contract], schema_of(kind.contract, frames[kind.contract]))
+        for kind in Kind
+    ]
 
 
 def to_json(contract: str, record: Record) -> bytes:

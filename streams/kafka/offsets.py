@@ -6,7 +6,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from streams.errors import BrokerUnavailable
 from streams.kafka.clients import committed_consumer
-from streams.records.topics import PROFILES, RAW, STAGED, TOPICS, WINDOW
+from streams.records.topics import CONTRACTS, PROFILES, RAW, STAGED, WINDOW
 from streams.settings import Settings
 
 _ELECTING = (
@@ -45,7 +45,7 @@ def lag(settings: Settings) -> dict[str, int]:
     The last mark of a transaction takes up an offset and is no record.
     """
     prefix = settings.topic_prefix
-    sink = [topic.name for topic in TOPICS if topic.name not in (RAW, STAGED, WINDOW, PROFILES)]
+    sink = [topic for topic in CONTRACTS if topic not in (STAGED, WINDOW, PROFILES)]
     stages = {"translate": ("line", [RAW]), "process": ("line", [STAGED]), "sink": ("sink", sink)}
     found = {}
     for stage, (group, names) in stages.items():

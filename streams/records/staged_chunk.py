@@ -2,23 +2,56 @@
 
 The records are of the contract ``staged-chunk``; within it the items are packed as MessagePack, which
 ``msgspec`` reads and checks in C. A topic of our own: nobody else reads it.
+
+A header of the record names the schema ids by which the contents of its items are written, one for
+each kind: process, of an older or a newer version, sends them on under those. What 0.1.0 wrote has no
+header: then they are version 1 of every contract.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, NamedTuple
 
 import msgspec
 from msgspec import Meta
 
-from streams.core.event import Batch, Kind, decode_content
+from streams.core.event import Batch, Contents, Kind
 from streams.core.identity import CONTENT_BYTES, ID_BYTES
 from streams.core.round import Transaction
-from streams.wire.avro import codec
+from streams.records.raw_batch import Headers
+from streams.wire.avro import MAGIC, Record, codec
 
 TELLING = frozenset((Kind.PLAYER, Kind.GAME, Kind.CUSTOM_EVENT))
 """Kinds that say something about a player or a game: process reads their events."""
 
+CONTENTS = "contents"
+"""The header: four bytes for each kind, in their order."""
+
+_ID_BYTES = 4
 _STAGED = codec("staged-chunk")
+
+
+class StagedRecord(NamedTuple):
+    """A record of ``staged``."""
+
+    offset: int
+    value: bytes
+    headers: Headers = ()
+
+    @property
+    def contents(self) -> bytes | None:
+        """What the header says of the contents; None where there is none."""
+        return next((value for name, value in self.headers if name == CONTENTS), None)
+
+
+def content_header(frames: Mapping[str, bytes]) -> tuple[str, bytes]:
+    """The header of contents that are written as ``frames`` name it, by contract."""
+    return CONTENTS, b"".join(frames[kind.contract][1:] for kind in Kind)
+
+
+def content_frames(header: bytes) -> dict[str, bytes]:
+    """The inverse, as far as both know the kinds."""
+    ids = [header[at : at + _ID_BYTES] for at in range(0, len(header), _ID_BYTES)]
+    return {kind.contract: MAGIC + number for kind, number in zip(Kind, ids, strict=False)}
 
 
 class StagedItem(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -55,13 +88,17 @@ class PackedGroup(NamedTuple):
 
 
 class Group(NamedTuple):
-    """The items of one request that belong to one staged partition, or a part of them."""
+    """The items of one request that belong to one staged partition, or a part of them.
+
+    ``contents``: how their contents are written; empty in translate, which writes as it does.
+    """
 
     raw_partition: int
     raw_offset: int
     part: int
     batch: Batch
     items: list[StagedItem]
+    contents: Contents = ()
 
 
 _pack_items = msgspec.msgpack.Encoder().encode
@@ -89,18 +126,20 @@ def encode_chunk(groups: Iterable[PackedGroup]) -> bytes:
     return _STAGED.encode({"groups": [group._asdict() for group in groups]})
 
 
-def groups_of(datum: bytes) -> list[Group]:
-    """The groups of a ``staged-chunk`` datum.
+def groups_of(
+    value: bytes, contents: Contents, decode: Callable[[bytes], Record] = _STAGED.decode
+) -> list[Group]:
+    """The groups of a ``staged-chunk`` datum, or of what ``decode`` takes.
 
     Raises ``ValueError`` if translate cannot have written it.
     """
     try:
-        return [unpack(PackedGroup(**group)) for group in _STAGED.decode(datum)["groups"]]
+        return [unpack(PackedGroup(**group), contents) for group in decode(value)["groups"]]
     except (EOFError, LookupError, ArithmeticError, TypeError) as error:  # as fastavro has it
         raise ValueError(str(error) or type(error).__name__) from None
 
 
-def unpack(group: PackedGroup) -> Group:
+def unpack(group: PackedGroup, contents: Contents) -> Group:
     """A group with its items read. Raises ``ValueError`` if translate cannot have written it."""
     batch = Batch(
         group.tenant,
@@ -116,5 +155,5 @@ def unpack(group: PackedGroup) -> Group:
         if (item.kind is Kind.GAME_TRANSACTION) != bool(item.transactions):
             raise ValueError("the group's transactions are not those of its items")
         if item.kind in TELLING:
-            decode_content(item.kind, item.contents[0])
-    return Group(group.raw_partition, group.raw_offset, group.part, batch, items)
+            contents[item.kind].decode(item.contents[0])
+    return Group(group.raw_partition, group.raw_offset, group.part, batch, items, contents)

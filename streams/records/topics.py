@@ -11,6 +11,7 @@ REJECTS = "rejects"
 OUTCOMES = "outcomes"
 WINDOW = "state.window"
 PROFILES = "state.profiles"
+SCHEMAS = "schemas"
 
 MESSAGE_BYTES_MAX = 16 * 1024 * 1024
 """Above the largest body and the largest single event; brokers and clients are sized for it."""
@@ -56,6 +57,7 @@ TOPICS = (
     Topic(OUTCOMES, "outcome", windows=1),
     Topic(WINDOW, "window-changes", windows=2),  # as long as the table may remember
     Topic(PROFILES, "profile", compacted=True),
+    Topic(SCHEMAS, None, compacted=True),
 )
 
 CONTRACTS = {topic.name: topic.contract for topic in TOPICS if topic.contract is not None}

@@ -25,7 +25,9 @@ from streams.kafka.admin import ensure_topics, wait_for_broker
 from streams.kafka.clients import METADATA_MS, sasl_login, ssl_context
 from streams.kafka.offsets import committed_offset
 from streams.kafka.schema_ids import frames
-from streams.records.raw_batch import RawRecord
+from streams.kafka.schemas import Schemas, publish
+from streams.records.raw_batch import Headers, RawRecord
+from streams.records.staged_chunk import StagedRecord
 from streams.records.topics import RAW, STAGED
 from streams.runtime import memory
 from streams.runtime.fail_stop import fail_stop
@@ -63,7 +65,8 @@ def create_app(settings: Settings, worker: str, metrics: WorkerMetrics) -> faust
     home = settings.state_home / worker
     home.mkdir(parents=True, exist_ok=True)
     app = _faust_app(settings, worker, home / "faust")
-    names = frames(settings)
+    publish(settings)
+    schemas = Schemas(settings, frames(settings))
     # Threads that compute side by side pass the interpreter's lock back and forth, and the processor's
     # caches with it: one computes at a time, the others wait for Kafka.
     computing = threading.Lock()
@@ -78,9 +81,9 @@ def create_app(settings: Settings, worker: str, metrics: WorkerMetrics) -> faust
     def committed(partition: int) -> int:
         return committed_offset(settings, app.conf.id, raw_topic, partition)
 
-    translate = Translate(settings, names, computing, metrics)
+    translate = Translate(settings, schemas.frames, computing, metrics)
     incoming = Incoming(committed, seek(raw_topic))
-    shared = Shared(settings, worker, names, cluster, Memory(), computing, Recoveries(), metrics)
+    shared = Shared(settings, worker, schemas, cluster, Memory(), computing, Recoveries(), metrics)
     process = Process(partial(open_partition, shared), seek(staged_topic))
     _connect(app, staged_topic, incoming, process)
     _add_agents(app, settings, incoming, translate, process, metrics)
@@ -173,8 +176,7 @@ def _add_agents(
             fail_stop(error)
 
     async def apply(partition: int, events: list[EventT[Any]]) -> None:
-        records = [(event.message.offset, event.message.value or b"") for event in events]
-        if await process(partition, records):
+        if await process(partition, [_staged_record(event) for event in events]):
             _acknowledge(events)
 
     @app.agent(bytes_topic(STAGED), name="process")
@@ -220,8 +222,16 @@ def _acknowledge(events: Iterable[EventT[Any]]) -> None:
 
 def _raw_record(event: EventT[Any]) -> RawRecord:
     message = event.message
-    headers: Any = message.headers or ()  # Faust leaves the pairs as they came
-    return RawRecord(message.partition, message.offset, headers, message.value or b"")
+    return RawRecord(message.partition, message.offset, _headers(event), message.value or b"")
+
+
+def _staged_record(event: EventT[Any]) -> StagedRecord:
+    return StagedRecord(event.message.offset, event.message.value or b"", _headers(event))
+
+
+def _headers(event: EventT[Any]) -> Headers:
+    headers: Any = event.message.headers or ()  # Faust leaves the pairs as they came
+    return tuple(headers)
 
 
 def _write_alive(path: Path, process: Process, recoveries: Recoveries) -> None:

@@ -15,7 +15,7 @@ from streams.core.accounting import encode_outcome, encode_reject
 from streams.errors import DeliveryFailed
 from streams.kafka.clients import idempotent_producer, reporting
 from streams.records.raw_batch import RawRecord
-from streams.records.staged_chunk import PackedGroup, encode_chunk
+from streams.records.staged_chunk import PackedGroup, StagedRecord, content_header, encode_chunk
 from streams.records.topics import OUTCOMES, RECORD_BYTES, REJECTS, STAGED
 from streams.runtime.gaps import Gaps, Seek
 from streams.runtime.reject_limit import RejectLimit
@@ -52,6 +52,7 @@ class Translate:
         self.settings = settings
         self._computing = computing
         self.frames = frames
+        self._contents = [content_header(frames)]
         self._metrics = metrics
         self._producer = idempotent_producer(
             settings,
@@ -91,7 +92,7 @@ class Translate:
                 chunk = chunks.setdefault(partition, _Chunk())
                 for group in groups:
                     if chunk.add(group) > RECORD_BYTES:
-                        self._send(STAGED, "staged-chunk", partition, None, chunk.take())
+                        self._stage(partition, chunk)
                         work.sent[STAGED] += 1
             home = record.partition % self.settings.partitions
             for reject in translation.rejects:
@@ -102,17 +103,33 @@ class Translate:
                 self._send(OUTCOMES, "outcome", home, key, encode_outcome(outcome))
         for partition, chunk in chunks.items():
             if chunk.groups:
-                self._send(STAGED, "staged-chunk", partition, None, chunk.take())
+                self._stage(partition, chunk)
                 work.sent[STAGED] += 1
         work.sent[REJECTS], work.sent[OUTCOMES] = work.refused.total(), len(work.outcomes)
         return work
 
-    def _send(self, topic: str, contract: str, partition: int, key: bytes | None, datum: bytes) -> None:
+    def _stage(self, partition: int, chunk: "_Chunk") -> None:
+        self._send(STAGED, "staged-chunk", partition, None, chunk.take(), self._contents)
+
+    def _send(
+        self,
+        topic: str,
+        contract: str,
+        partition: int,
+        key: bytes | None,
+        datum: bytes,
+        headers: Sequence[tuple[str, bytes]] = (),
+    ) -> None:
         name, value = self.settings.topic_prefix + topic, self.frames[contract] + datum
         while True:
             try:
                 self._producer.produce(
-                    name, value, key, partition=partition, on_delivery=self._delivered
+                    name,
+                    value,
+                    key,
+                    partition=partition,
+                    on_delivery=self._delivered,
+                    headers=list(headers),
                 )
                 return
             except BufferError:
@@ -199,16 +216,16 @@ class Process:
             if task.done()
         }
 
-    async def __call__(self, partition: int, records: Sequence[tuple[int, bytes]]) -> bool:
-        """Applies (offset, value) records; False if they are not to be acknowledged."""
+    async def __call__(self, partition: int, records: Sequence[StagedRecord]) -> bool:
+        """Applies records; False if they are not to be acknowledged."""
         async with self._lock(partition):
             task = self._opened.get(partition)
             if task is None:  # revoked meanwhile: its new owner gets them again
                 return False
             owned = await asyncio.shield(task)
-            fresh = [record for record in records if record[0] >= owned.expected]
-            if fresh and fresh[0][0] > owned.expected:
-                await self._gaps.go_back(partition, owned.expected, fresh[0][0])
+            fresh = [record for record in records if record.offset >= owned.expected]
+            if fresh and fresh[0].offset > owned.expected:
+                await self._gaps.go_back(partition, owned.expected, fresh[0].offset)
                 return False
             if fresh:
                 self._gaps.close(partition)

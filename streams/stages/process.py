@@ -5,7 +5,7 @@ Pure: state comes in through a :class:`Lookup`, effects go out as a value. The s
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -24,10 +24,8 @@ from streams.core.accounting import (
 from streams.core.event import (
     Kind,
     datums,
-    decode,
-    decode_content,
-    encode,
     encode_batch,
+    encode_content,
     player_body,
     to_json,
 )
@@ -36,7 +34,7 @@ from streams.core.identity import hash_after, lengthened, longer_key
 from streams.core.profile import Profile, game_key, state_key
 from streams.records.staged_chunk import TELLING, Group, StagedItem
 from streams.records.topics import OUTCOMES, REJECTS, ROUNDS
-from streams.wire.avro import Record
+from streams.wire.avro import Record, unframe
 
 ID_KEY = b"\x01"
 ROUND_KEY = b"\x02"
@@ -72,7 +70,7 @@ class ProfilePut(NamedTuple):
 class Effects:
     """All that processing some groups leads to.
 
-    ``outputs``: (key, datum) by topic without the prefix, the datum of the topic's contract.
+    ``outputs``: (key, framed datum) by topic without the prefix.
     ``window`` and ``profiles`` are puts by key. ``outcomes`` are those among the outputs, and
     ``refused`` counts the rejects among them by their code.
     """
@@ -84,13 +82,20 @@ class Effects:
     refused: Counter[str] = field(default_factory=Counter)
 
 
-def process(groups: Iterable[Group], lookup: Lookup, partition: int, offset: int) -> Effects:
+class At(NamedTuple):
+    """Where in ``staged`` groups stand; the offset is the segment of every round that is new there."""
+
+    partition: int
+    offset: int
+
+
+def process(groups: Iterable[Group], lookup: Lookup, frames: Mapping[str, bytes], at: At) -> Effects:
     """Effects of ``groups``, applied in order.
 
-    ``partition`` and ``offset`` say where in ``staged`` they stand; the offset is the segment of
-    every round that is new here.
+    ``frames``: by contract, what stands before the datums that are made here. Those of accepted items
+    are sent on under the frames of their groups.
     """
-    return _Processing(list(groups), lookup, partition, offset).run()
+    return _Processing(list(groups), lookup, frames, at).run()
 
 
 class _Source:
@@ -99,9 +104,17 @@ class _Source:
     def __init__(self, group: Group) -> None:
         self.group = group
         self.batch = group.batch
-        self.head = encode_batch(group.batch)
+        self._heads: dict[Kind, bytes] = {}
         self.hash_lead = lengthened("", group.batch.tenant)
         self.tally = {"accepted": 0, "duplicate": 0, "conflict": 0}
+
+    def datums(self, staged: StagedItem) -> list[bytes]:
+        """The framed datums of an item's events, by the version that wrote their contents."""
+        head = self._heads.get(staged.kind)
+        if head is None:
+            content = self.group.contents[staged.kind]
+            head = self._heads[staged.kind] = content.frame + content.encode_batch(self.batch)
+        return datums(head, staged.position, staged.contents)
 
 
 class _Item(msgspec.Struct, gc=False):
@@ -122,11 +135,13 @@ class _OpenRound(NamedTuple):
 class _Processing:
     """One run of :func:`process`: gather, look up once, then decide item by item."""
 
-    def __init__(self, groups: list[Group], lookup: Lookup, partition: int, offset: int) -> None:
+    def __init__(
+        self, groups: list[Group], lookup: Lookup, frames: Mapping[str, bytes], at: At
+    ) -> None:
         self.sources = [_Source(group) for group in groups]
         self.lookup = lookup
-        self.partition = partition
-        self.segment = offset
+        self.frames = frames
+        self.at = at
         self.effects = Effects()
         self.canonical = [self.effects.outputs[kind.topic] for kind in Kind]
         self.ids: dict[bytes, bytes | None] = {}
@@ -199,7 +214,7 @@ class _Processing:
         batch, transactions = item.source.batch, item.staged.transactions
         opened = self.open_rounds.get(item.round_key)
         if opened is None:
-            state = rounds.opened_by(batch, transactions[0], self.segment)
+            state = rounds.opened_by(batch, transactions[0], self.at.offset)
             opened = _OpenRound(state, item.round_key, item.staged.key)
         refused = rounds.refusal(opened.state, transactions)
         if refused is None:
@@ -213,8 +228,8 @@ class _Processing:
         source.tally["accepted"] += 1
         self.ids[item.id_key] = self.effects.window[item.id_key] = staged.content_hash
         canonical = self.canonical[staged.kind]
-        for datum in datums(source.head, staged.position, staged.contents):
-            canonical.append((staged.key, datum))
+        for value in source.datums(staged):
+            canonical.append((staged.key, value))
         if staged.kind in TELLING:
             self._learn(item)
 
@@ -223,19 +238,22 @@ class _Processing:
         source.tally["conflict"] += 1
         self.effects.refused[code] += 1
         errors = [{"code": code, "pointer": "", "message": message}]
+        content = source.group.contents[staged.kind]
         payload = b"\n".join(
-            to_json(staged.kind.contract, decode(staged.kind, datum))
-            for datum in datums(source.head, staged.position, staged.contents)
+            to_json(staged.kind.contract, content.decode_whole(unframe(value)))
+            for value in source.datums(staged)
         )
         reason = Reason("conflict", code, errors, "canonical", payload)
         refused = Reject.of(self._counted_at(source.group), source.batch, staged.position, reason)
-        self.effects.outputs[REJECTS].append((source.batch.tenant, encode_reject(refused)))
+        value = self.frames["reject"] + encode_reject(refused)
+        self.effects.outputs[REJECTS].append((source.batch.tenant, value))
 
     def _learn(self, item: _Item) -> None:
         """Merges what an event says into its profile; an unknown player comes into being."""
         key = _profile_key(item)
         known = self.profiles[key]
-        event = decode_content(item.staged.kind, item.staged.contents[0])
+        content = item.source.group.contents[item.staged.kind]
+        event = content.decode(item.staged.contents[0])
         kind = Kind.GAME if item.staged.kind is Kind.GAME else Kind.PLAYER
         if item.staged.kind is Kind.CUSTOM_EVENT:
             said = profiles.contact_said_by(event)
@@ -261,8 +279,9 @@ class _Processing:
             event["occurred_at"],
             [body],
         )
-        for datum in encode(item.source.batch, item.staged.position, player):
-            self.canonical[Kind.PLAYER].append((item.staged.key, datum))
+        head = self.frames[Kind.PLAYER.contract] + encode_batch(item.source.batch)
+        for value in datums(head, item.staged.position, encode_content(player)):
+            self.canonical[Kind.PLAYER].append((item.staged.key, value))
 
     # Emitting --------------------------------------------------------------------------------
 
@@ -272,12 +291,12 @@ class _Processing:
         games = self._round_runs(
             Kind.GAME, [game_key(state.tenant, state.game_id) for state, _, _ in touched]
         )
-        emitted = self.effects.outputs[ROUNDS]
+        emitted, frame = self.effects.outputs[ROUNDS], self.frames["round"]
         for (state, round_key, key), player, game in zip(touched, players, games, strict=True):
             state.revision += 1
             self.effects.window[round_key] = rounds.to_state(state)
-            datum = b"%b%b%b" % (rounds.encode_state(state), player, game)
-            emitted.append((longer_key(key, state.round_id), datum))
+            value = b"%b%b%b%b" % (frame, rounds.encode_state(state), player, game)
+            emitted.append((longer_key(key, state.round_id), value))
 
     def _round_runs(self, kind: Kind, keys: list[str]) -> Iterable[bytes]:
         """As stored, overlaid with what this chunk has changed."""
@@ -294,10 +313,13 @@ class _Processing:
             if any(source.tally.values()):
                 counted = Outcome.of(self._counted_at(source.group), source.batch, **source.tally)
                 self.effects.outcomes.append(counted)
-                self.effects.outputs[OUTCOMES].append((source.batch.tenant, encode_outcome(counted)))
+                value = self.frames["outcome"] + encode_outcome(counted)
+                self.effects.outputs[OUTCOMES].append((source.batch.tenant, value))
 
     def _counted_at(self, group: Group) -> CountedAt:
-        return CountedAt(group.raw_partition, group.raw_offset, "process", self.partition, group.part)
+        return CountedAt(
+            group.raw_partition, group.raw_offset, "process", self.at.partition, group.part
+        )
 
 
 def _profile_key(item: _Item) -> str:

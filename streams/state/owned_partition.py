@@ -23,7 +23,7 @@ import shutil
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,13 +31,14 @@ from confluent_kafka import KafkaError, Message, Producer, TopicPartition
 
 from streams.core import profile as profiles
 from streams.core.accounting import Reject, encode_reject
-from streams.errors import DeliveryFailed, InputGap, StateDamaged
+from streams.errors import DeliveryFailed, InputGap, NewerVersion, StateDamaged
 from streams.kafka.clients import committed_consumer, reporting, transactional_producer
 from streams.kafka.offsets import watermarks
-from streams.records.staged_chunk import Group, groups_of
+from streams.kafka.schemas import Schemas
+from streams.records.staged_chunk import Group, StagedRecord, content_header, groups_of
 from streams.records.topics import CONTRACTS, PROFILES, REJECTS, STAGED, WINDOW
 from streams.settings import Settings
-from streams.stages.process import Effects, process
+from streams.stages.process import At, Effects, process
 from streams.state.changelog import (
     POSITION_KEY,
     Position,
@@ -52,7 +53,7 @@ from streams.state.rocksdb import Memory, Puts
 from streams.state.state_reader import StateReader
 from streams.state.table import Table, Window
 from streams.telemetry.worker_metrics import Work, WorkerMetrics
-from streams.wire.avro import unframe
+from streams.wire.avro import Reader
 
 log = logging.getLogger(__name__)
 
@@ -60,14 +61,14 @@ log = logging.getLogger(__name__)
 class Shared(NamedTuple):
     """What the partitions of a worker share.
 
-    ``frames``: the Confluent frame of each contract, by its name. ``cluster``: the id of the Kafka
-    cluster. ``computing``: held while Python computes and released while Kafka is awaited.
+    ``cluster``: the id of the Kafka cluster. ``computing``: held while Python computes and released
+    while Kafka is awaited.
     ``recoveries``: how far each partition's tables are built.
     """
 
     settings: Settings
     worker: str
-    frames: Mapping[str, bytes]
+    schemas: Schemas
     cluster: str
     memory: Memory
     computing: threading.Lock
@@ -203,7 +204,11 @@ class OwnedPartition:
         self.partition = partition
         self.position = state.position
         self._settings = shared.settings
-        self._frames = shared.frames
+        self._schemas = shared.schemas
+        self._frames = shared.schemas.frames
+        contract = CONTRACTS[STAGED]
+        self._staged = Reader(contract, self._frames[contract], self._schemas.schema_of)
+        _, self._own_contents = content_header(self._frames)
         self._computing = shared.computing
         self._recoveries = shared.recoveries
         self._producer = producer
@@ -216,12 +221,12 @@ class OwnedPartition:
         """The staged offset that comes next."""
         return self.position.staged_offset + 1
 
-    def apply(self, records: Sequence[tuple[int, bytes]]) -> None:
-        """Applies (staged offset, value) records in one transaction; skips what is applied already.
+    def apply(self, records: Sequence[StagedRecord]) -> None:
+        """Applies records of the partition in one transaction; skips what is applied already.
 
         Raises ``InputGap`` if a record is missing between. Any exception means: end the process.
         """
-        fresh = [record for record in records if record[0] >= self.expected]
+        fresh = [record for record in records if record.offset >= self.expected]
         if not fresh:
             return
         began = time.monotonic()
@@ -247,35 +252,47 @@ class OwnedPartition:
         self._metrics.partitions.measure(self.partition, "window", self._state.window.size())
         self._metrics.partitions.measure(self.partition, "profiles", self._state.profiles.size())
 
-    def _decide(self, fresh: Sequence[tuple[int, bytes]]) -> tuple[Effects, Position]:
+    def _decide(self, fresh: Sequence[StagedRecord]) -> tuple[Effects, Position]:
         refused: list[tuple[str, bytes]] = []
         raw = dict(self.position.raw)
         groups: list[Group] = []
-        for expected, (offset, value) in enumerate(fresh, self.expected):
-            if offset != expected:
+        for expected, record in enumerate(fresh, self.expected):
+            if record.offset != expected:
                 raise InputGap(
-                    f"{STAGED}[{self.partition}]: offset {offset} arrived where {expected} was expected"
+                    f"{STAGED}[{self.partition}]: offset {record.offset} arrived where {expected} was "
+                    "expected"
                 )
             try:
-                staged = self._read(value)
+                staged = self._read(record)
             except ValueError as error:
-                refused.append(("", self._refuse(offset, value, error)))
+                refused.append(("", self._refuse(record, error)))
                 continue
             for group in staged:
                 at = group.raw_offset, group.part
                 if at > raw.get(group.raw_partition, (-1, -1)):
                     raw[group.raw_partition] = at
                     groups.append(group)
-        effects = process(groups, self.reader, self.partition, fresh[0][0])
+        at = At(self.partition, fresh[0].offset)
+        effects = process(groups, self.reader, self._frames, at)
         effects.outputs[REJECTS] += refused
         effects.refused["not_staged"] += len(refused)
-        return effects, Position(fresh[-1][0], raw)
+        return effects, Position(fresh[-1].offset, raw)
 
-    def _read(self, value: bytes) -> list[Group]:
+    def _read(self, record: StagedRecord) -> list[Group]:
         """The groups of a staged record. Raises ``ValueError`` if translate did not write it."""
-        if not value.startswith(self._frames["staged-chunk"]):
-            raise ValueError("not framed as the contract staged-chunk")
-        return groups_of(unframe(value))
+        contract, schemas = CONTRACTS[STAGED], self._schemas
+        if record.contents is None and not record.value.startswith(schemas.first(contract)):
+            raise ValueError(f"not framed as the contract {contract}")
+        contents = schemas.contents(record.contents)
+        try:
+            return groups_of(record.value, contents, self._staged.read)
+        except ValueError as error:
+            if record.contents in (None, self._own_contents):
+                raise
+            raise NewerVersion(
+                f"{STAGED}[{self.partition}] at offset {record.offset} was written by another version "
+                f"and cannot be read by this one: {error}. Deploy the version that wrote it."
+            ) from None
 
     def _send_effects(self, effects: Effects, position: Position) -> "_Changes":
         """Begins the transaction and sends; returns what is to be stored when it has committed."""
@@ -291,10 +308,13 @@ class OwnedPartition:
         )
         self._producer.begin_transaction()
         for topic, outputs in effects.outputs.items():
-            self._send(topic, [(key.encode(), datum) for key, datum in outputs])
-        self._send(PROFILES, changes.profiles.items(), changes.profiles_end)
+            self._send(topic, [(key.encode(), value) for key, value in outputs])
+        frame = self._frames[CONTRACTS[PROFILES]]
+        puts = [(key, frame + datum) for key, datum in changes.profiles.items()]
+        self._send(PROFILES, puts, changes.profiles_end)
+        frame = self._frames[CONTRACTS[WINDOW]]
         records = changelog_records(changes.window, position)
-        self._send(WINDOW, [(None, record) for record in records], changes.window_end)
+        self._send(WINDOW, [(None, frame + record) for record in records], changes.window_end)
         return changes
 
     def _store(self, changes: "_Changes") -> None:
@@ -313,38 +333,37 @@ class OwnedPartition:
         records: Iterable[tuple[bytes | None, bytes]],
         on_delivery: Callable[[KafkaError | None, Message], None] | None = None,
     ) -> None:
-        """Sends (key, datum) records of the topic's contract."""
-        name, frame = self._settings.topic_prefix + topic, self._frames[CONTRACTS[topic]]
+        """Sends (key, framed datum) records."""
+        name = self._settings.topic_prefix + topic
         partition, produce = self.partition, self._producer.produce
-        for key, datum in records:
+        for key, value in records:
             while True:
                 try:
-                    produce(name, frame + datum, key, partition, on_delivery)
+                    produce(name, value, key, partition, on_delivery)
                     break
                 except BufferError:
                     self._producer.poll(0.1)
 
-    def _refuse(self, offset: int, value: bytes, error: Exception) -> bytes:
+    def _refuse(self, record: StagedRecord, error: Exception) -> bytes:
         """A reject for a staged record that no translate stage wrote."""
         errors = [{"code": "not_staged", "pointer": "", "message": f"staged record: {error}"}]
-        return encode_reject(
-            Reject(
-                reject_id=f"staged-{self.partition}-{offset}",
-                tenant="",
-                source="",
-                batch_id="",
-                received_at=0,
-                position=-1,
-                raw_partition=-1,
-                raw_offset=-1,
-                stage="process",
-                outcome="rejected",
-                code="not_staged",
-                errors=errors,
-                payload_format="record",
-                payload=value,
-            )
+        reject = Reject(
+            reject_id=f"staged-{self.partition}-{record.offset}",
+            tenant="",
+            source="",
+            batch_id="",
+            received_at=0,
+            position=-1,
+            raw_partition=-1,
+            raw_offset=-1,
+            stage="process",
+            outcome="rejected",
+            code="not_staged",
+            errors=errors,
+            payload_format="record",
+            payload=record.value,
         )
+        return self._frames["reject"] + encode_reject(reject)
 
     def close(self) -> None:
         """Closes the tables; the next owner aborts an unfinished transaction."""

@@ -44,8 +44,10 @@ class Codec:
         stop: int | None = None,
         *,
         attributes: Collection[str] | None = None,
+        version: Schema | None = None,
     ) -> None:
-        bare = _run(schema(name), start, stop)
+        """``version``: another version of the contract, to write and read as that has it."""
+        bare = _run(version or schema(name), start, stop)
         self.name = name
         self.encode = encoder(bare, attributes=attributes)
         """The datum of a record; its errors mean a bug, input is validated before. A field that has a

@@ -21,7 +21,9 @@ from streams.core.identity import partition_of
 from streams.errors import InputGap, StateMismatch
 from streams.kafka.admin import wait_for_broker
 from streams.kafka.clients import committed_consumer, idempotent_producer
+from streams.kafka.schemas import Schemas
 from streams.records.raw_batch import RawRecord, requests_of
+from streams.records.staged_chunk import StagedRecord
 from streams.records.topics import RAW, STAGED
 from streams.runtime.stages_on_kafka import Process, Translate
 from streams.settings import Settings
@@ -29,13 +31,11 @@ from streams.state.owned_partition import OwnedPartition, Shared, open_partition
 from streams.state.recovery import Recoveries
 from streams.state.rocksdb import Memory
 from streams.state.table import Table
-from streams.wire.avro import codec, frame, unframe
-from streams.wire.contracts import SCHEMA_IDS
-from tests.line import NATIVE, bet, casino, win
+from streams.wire.avro import codec, unframe
+from tests.line import FRAMES, NATIVE, bet, casino, win
 from tests.metrics import edge_metrics, sink_metrics, worker_metrics
 from tests.waiting import WITHIN_S, wait_until
 
-FRAMES = {name: frame(number) for name, number in SCHEMA_IDS.items()}
 P1 = partition_of("acme|p-1", 4)  # where everything of player p-1 is decided
 
 
@@ -94,15 +94,17 @@ class Line:
             for message in read(self.settings, RAW, *range(4))
         ]
 
-    def staged(self, partition: int = P1) -> list[tuple[int, bytes]]:
-        messages = read(self.settings, STAGED, partition)
-        return [(message.offset() or 0, message.value() or b"") for message in messages]
+    def staged(self, partition: int = P1) -> list[StagedRecord]:
+        return [
+            StagedRecord(message.offset() or 0, message.value() or b"", headers_of_message(message))
+            for message in read(self.settings, STAGED, partition)
+        ]
 
     def opened(self, partition: int = P1, worker: str = "w") -> OwnedPartition:
         lock, self.recoveries = threading.Lock(), Recoveries()
-        metrics, memory = worker_metrics(), Memory()
+        schemas, metrics, memory = Schemas(self.settings, self.frames), worker_metrics(), Memory()
         shared = Shared(
-            self.settings, worker, self.frames, self.cluster, memory, lock, self.recoveries, metrics
+            self.settings, worker, schemas, self.cluster, memory, lock, self.recoveries, metrics
         )
         return open_partition(shared, partition)
 
@@ -180,7 +182,7 @@ def test_records_that_come_again_are_skipped_and_a_missing_one_stops(line: Line)
         owned.apply(staged[:2])
         assert owned.expected == 2
         with pytest.raises(InputGap, match="offset 3 arrived where 2 was expected"):
-            owned.apply([(3, staged[2][1])])
+            owned.apply([staged[2]._replace(offset=3)])
 
 
 def test_state_is_built_again_from_the_changelog_when_its_directory_is_gone(line: Line) -> None:
@@ -324,9 +326,9 @@ def test_a_gap_is_asked_for_again_once_and_then_stops(line: Line) -> None:
         assert await process(P1, staged[2:3]) is False  # was under way already
         assert await process(P1, staged) is True
         assert process.positions() == {P1: 2}
-        assert await process(P1, [(5, b"")]) is False
+        assert await process(P1, [StagedRecord(5, b"")]) is False
         with pytest.raises(InputGap, match="does not come even after"):
-            await process(P1, [(4, b"")])
+            await process(P1, [StagedRecord(4, b"")])
         await process.close()
 
     asyncio.run(run())

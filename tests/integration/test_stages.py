@@ -16,12 +16,8 @@ from streams.records.topics import RAW
 from streams.runtime.gaps import Incoming
 from streams.runtime.stages_on_kafka import Translate
 from streams.settings import Settings
-from streams.wire.avro import frame
-from streams.wire.contracts import SCHEMA_IDS
-from tests.line import NATIVE, bet
+from tests.line import FRAMES, NATIVE, bet
 from tests.metrics import worker_metrics
-
-FRAMES = {name: frame(number) for name, number in SCHEMA_IDS.items()}
 
 
 def bodies(good: int, bad: int) -> bytes:

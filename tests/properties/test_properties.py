@@ -24,7 +24,7 @@ from streams.formats import READERS, fasttrack, native
 from streams.formats.validation import Data, Invalid, errors_of
 from streams.records.raw_batch import RawRecord, Request, headers_of, joined, requests_of
 from streams.records.staged_chunk import encode_chunk, groups_of, unpack
-from streams.stages.process import process
+from streams.stages.process import At, process
 from streams.stages.translate import translate
 from streams.wire import avro_encoder, money
 from streams.wire.avro import Codec, codec, container, frame, unframe
@@ -32,7 +32,7 @@ from streams.wire.avro_encoder import Encoder
 from streams.wire.contracts import SCHEMA_IDS, on_the_wire, schema
 from streams.wire.json_text import decode, members
 from tests.contracts import TEXT, records
-from tests.line import NATIVE, Line
+from tests.line import CONTENTS, FRAMES, NATIVE, Line
 from tests.standins import MemoryState
 
 UNITS = st.integers(-money.LIMIT + 1, money.LIMIT - 1)
@@ -226,7 +226,7 @@ def test_any_record_is_accounted_for(body: bytes, source: str, headers: dict[str
         not item.lookup_only
         for groups in translation.groups.values()
         for group in groups
-        for item in unpack(group).items
+        for item in unpack(group, CONTENTS).items
     )
     assert outcome.received == staged + len(translation.rejects)
 
@@ -266,10 +266,10 @@ def test_a_staged_record_is_processed_or_refused_whatever_its_bytes(
         for at, length, fresh in cuts:
             datum = datum[: at % len(datum)] + fresh + datum[at % len(datum) + length :]
         try:
-            found = groups_of(datum)
+            found = groups_of(datum, CONTENTS)
         except ValueError:
             continue
-        process(found, MemoryState(), partition, 0)
+        process(found, MemoryState(), FRAMES, At(partition, 0))
 
 
 @given(st.dictionaries(TEXT, JSON, max_size=5))

@@ -10,7 +10,7 @@ from streams.core.identity import partition_of
 from streams.records.raw_batch import RawRecord, batch_of, headers_of, joined
 from streams.records.staged_chunk import unpack
 from streams.stages.translate import PART_ITEMS, Translation, translate
-from tests.line import NATIVE, bet
+from tests.line import CONTENTS, NATIVE, bet
 
 
 def record(body: bytes, **headers: bytes | None) -> RawRecord:
@@ -129,7 +129,7 @@ def test_a_record_whose_lengths_do_not_fit_is_refused_as_a_whole(lengths: list[b
 def test_a_large_record_is_cut_into_the_same_parts_every_time() -> None:
     body = json.dumps([bet(f"b-{n}") for n in range(2 * PART_ITEMS + 1)]).encode()
     groups = translate(record(body), 4).groups[partition_of("acme|p-1", 4)]
-    assert [len(unpack(group).items) for group in groups] == [PART_ITEMS, PART_ITEMS, 1]
+    assert [len(unpack(group, CONTENTS).items) for group in groups] == [PART_ITEMS, PART_ITEMS, 1]
     assert [group.part for group in groups] == [0, 1, 2]
     assert translate(record(body), 4).groups[partition_of("acme|p-1", 4)] == groups
 
@@ -137,6 +137,7 @@ def test_a_large_record_is_cut_into_the_same_parts_every_time() -> None:
 def test_a_game_goes_to_every_partition_and_counts_on_one() -> None:
     data = {"unique_id": "u", "timestamp": "2026-03-14T12:00:00Z", "game_id": "g"}
     groups = translate(record(json.dumps([{"event": "game", "data": data}]).encode()), 4).groups
-    copies = {partition: unpack(found[0]).items[0].lookup_only for partition, found in groups.items()}
+    first = {partition: unpack(found[0], CONTENTS).items[0] for partition, found in groups.items()}
+    copies = {partition: item.lookup_only for partition, item in first.items()}
     assert sorted(copies) == [0, 1, 2, 3]
     assert [place for place, is_copy in copies.items() if not is_copy] == [partition_of("acme|g", 4)]

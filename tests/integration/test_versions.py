@@ -1,0 +1,156 @@
+"""One version of Roundhouse reads what another has written, or says which to deploy."""
+
+import json
+from collections.abc import Sequence
+from copy import deepcopy
+from io import BytesIO
+from typing import Any
+
+import pytest
+from fastavro import schemaless_reader
+from msgspec.structs import replace
+
+from streams.core.event import Kind
+from streams.errors import NewerVersion
+from streams.kafka.clients import idempotent_producer
+from streams.kafka.schemas import learned, publish
+from streams.records.staged_chunk import (
+    CONTENTS,
+    Group,
+    StagedRecord,
+    content_header,
+    encode_chunk,
+    groups_of,
+    pack,
+)
+from streams.records.topics import SCHEMAS
+from streams.settings import Settings
+from streams.wire.avro import frame, unframe
+from streams.wire.contracts import Schema, published, schema
+from tests import line as memory
+from tests.integration.test_line import P1, Line, decoded, read
+from tests.line import FRAMES, bet
+
+pytestmark = pytest.mark.parametrize("settings", ["memory"], indirect=True)
+
+NEWER = {kind.contract: 1000 + kind for kind in (Kind.GAME_TRANSACTION, Kind.PLAYER)}
+"""Ids of contracts as a newer version has them: with a field more at the end."""
+
+
+def newer_schema(contract: str) -> Schema:
+    grown = deepcopy(schema(contract))
+    grown["fields"].append(
+        {"name": "channel", "type": ["null", "string"], "default": None, "doc": "New."}
+    )
+    return grown
+
+
+def publish_newer(settings: Settings) -> None:
+    producer = idempotent_producer(settings)
+    for contract, number in NEWER.items():
+        text = json.dumps(newer_schema(contract))
+        producer.produce(settings.topic_prefix + SCHEMAS, text, b"%d" % number, partition=0)
+    producer.flush()
+
+
+def by_newer(record: StagedRecord, channel: bytes) -> StagedRecord:
+    """The staged record as a newer version's translate stage would have written it."""
+    groups = [_grown(group, channel) for group in groups_of(unframe(record.value), memory.CONTENTS)]
+    frames = FRAMES | {contract: frame(number) for contract, number in NEWER.items()}
+    value = FRAMES["staged-chunk"] + encode_chunk(map(pack, groups))
+    return record._replace(value=value, headers=[content_header(frames)])
+
+
+def _grown(group: Group, channel: bytes) -> Group:
+    items = [
+        replace(item, contents=[content + channel for content in item.contents])
+        if item.kind.contract in NEWER
+        else item
+        for item in group.items
+    ]
+    return group._replace(items=items)
+
+
+PLAYER = {
+    "unique_id": "u",
+    "timestamp": "2026-03-14T12:00:00Z",
+    "player_id": "p-1",
+    "country": "FI",
+}
+ABSENT, MOBILE = b"\x00", b"\x02\x0cmobile"
+
+
+def test_what_a_newer_translate_staged_is_sent_on_as_it_was_written(settings: Settings) -> None:
+    line = Line(settings)
+    publish_newer(settings)
+    line.post([{"event": "player", "data": PLAYER}, bet("b", 2), bet("b", 3)])
+    line.translate(line.raw())
+    with line.owned() as owned:
+        owned.apply([by_newer(record, MOBILE) for record in line.staged()])
+
+    [sent] = read(settings, Kind.GAME_TRANSACTION.topic, P1)
+    value = sent.value() or b""
+    assert value[:5] == frame(NEWER["game-transaction"])
+    whole = _reading_all(newer_schema("game-transaction"))(unframe(value))
+    assert (whole["event_id"], whole["channel"]) == ("b", "mobile")
+    [round_] = decoded(settings, "rounds", "round")
+    assert round_["player_country"] == "FI", "the profile in a newer contract was not read"
+    [reject] = decoded(settings, "rejects", "reject")
+    assert json.loads(reject["payload"])["amount"] == "3." + 18 * "0"
+
+
+def _reading_all(writer: Schema) -> Any:
+    """A reader of all that a schema has, also of what today's does not know."""
+    return lambda datum: schemaless_reader(BytesIO(datum), writer, None)
+
+
+def test_contents_of_a_version_that_nobody_knows_stop_the_stage_and_change_nothing(
+    settings: Settings,
+) -> None:
+    line = Line(settings)
+    line.post([bet("b")])
+    line.translate(line.raw())
+    with line.owned() as owned, pytest.raises(NewerVersion, match=r"schema id 1000.*Deploy"):
+        owned.apply([by_newer(record, ABSENT) for record in line.staged()])
+    assert _kinds(settings) == []
+    publish_newer(settings)
+    with line.owned() as owned:
+        owned.apply([by_newer(record, ABSENT) for record in line.staged()])
+    assert _kinds(settings) == [frame(NEWER["game-transaction"])]
+
+
+def _kinds(settings: Settings) -> Sequence[bytes]:
+    found = read(settings, Kind.GAME_TRANSACTION.topic, P1)
+    return [(message.value() or b"")[:5] for message in found]
+
+
+def test_what_0_1_0_staged_names_no_contracts_and_is_read(settings: Settings) -> None:
+    line = Line(settings)
+    line.post([bet("b")])
+    line.translate(line.raw())
+    staged = line.staged()
+    assert all(dict(record.headers).keys() == {CONTENTS} for record in staged)
+    with line.owned() as owned:
+        owned.apply([record._replace(headers=()) for record in staged])
+    assert _kinds(settings) == [FRAMES["game-transaction"]]
+
+
+def test_a_broken_record_of_another_version_is_never_refused(settings: Settings) -> None:
+    line = Line(settings)
+    publish_newer(settings)
+    line.post([bet("b")])
+    line.translate(line.raw())
+    [record] = line.staged()
+    strange = by_newer(record, ABSENT)._replace(value=FRAMES["staged-chunk"] + b"\x02strange")
+    with line.owned() as owned, pytest.raises(NewerVersion, match="another version"):
+        owned.apply([strange])
+    assert read(settings, "rejects", P1) == []
+
+
+def test_schemas_are_published_once_and_can_be_learned(settings: Settings) -> None:
+    publish(settings)
+    publish(settings)
+    assert len(read(settings, SCHEMAS, 0)) == len(published())
+    for version in published():
+        text = learned(settings)[version.schema_id]
+        assert json.loads(text) == version.schema
