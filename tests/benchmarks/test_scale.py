@@ -1,4 +1,4 @@
-"""The page of scale says what the simulation and the counting give, and the simulation fits the runs."""
+"""The page of scale has what the simulation and the counting give; the simulation fits the runs."""
 
 from pathlib import Path
 
