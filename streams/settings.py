@@ -103,17 +103,23 @@ class Settings(BaseSettings):
     )
     sink_rows_max: int = Field(50_000, ge=1, description="Most rows held before they are inserted.")
     sql_port: int = Field(
-        8124, ge=0, le=65535, description="Loopback port of the sink's read-only SQL and health."
+        8124, ge=0, le=65535, description="Loopback port of the sink's read-only SQL."
     )
 
     status_host: str = Field(
-        "127.0.0.1", description="Address on which each process serves its metrics."
+        "127.0.0.1", description="Address on which each process serves its health and its metrics."
     )
     status_port: int = Field(
         0,
         ge=0,
         le=65535,
-        description="Port of the metrics: the first free one from here on; 0 takes any.",
+        description="Port of health and metrics: the first free one from here on; 0 takes any.",
+    )
+    stuck_after_s: float = Field(
+        300.0,
+        ge=10,
+        description="A process that has work, waits for nothing outside of it, and gets no further for "
+        "so long is stuck.",
     )
 
     console_host: str = Field("127.0.0.1", description="Address the console listens on.")

@@ -27,8 +27,8 @@ class MemoryWriter:
             raise DeliveryFailed("no broker")
         self.written.append(Request(dict(headers_of(batch, invalid)), body))
 
-    async def ready(self) -> bool:
-        return not self.fails
+    def kafka_away_s(self) -> float | None:
+        return 12.0 if self.fails else None
 
     def close(self) -> None:
         """Nothing is open."""

@@ -48,8 +48,7 @@ def test_our_services_run_commands_and_settings_that_exist(compose: dict[str, An
         assert isinstance(found, click.Command)
         found.make_context(command, options)
         assert set(service["environment"]) <= known
-        if name != "console":
-            assert service["healthcheck"]["test"][1:] == ["roundhouse", "health", name]
+        assert service["healthcheck"]["test"][1:] == ["roundhouse", "health", name]
         volumes = {volume.split(":")[0] for volume in service["volumes"]}
         assert volumes <= set(compose["volumes"])
 
@@ -89,7 +88,7 @@ def test_the_compose_stack_becomes_healthy() -> None:
 
     with DockerCompose(ROOT, build=True, wait=True) as stack:
         host, port = stack.get_service_host_and_port("edge", 8080)
-        assert httpx.get(f"http://{host}:{port}/healthz/ready").status_code == 200
+        assert httpx.get(f"http://{host}:{port}/readyz").status_code == 200
 
 
 @pytest.mark.parametrize("compiler", [True, False], ids=["compiled", "pure"])

@@ -1,5 +1,6 @@
 """The command line: ``roundhouse --help`` lists the commands, docs/operations.md explains them."""
 
+import json
 import logging
 import os
 import sys
@@ -196,40 +197,25 @@ def sql(query: str, form: str) -> None:
 
 
 @main.command()
-@click.argument("what", type=click.Choice(["worker", "sink", "edge"]))
-@click.option("--name", default="worker", show_default=True, help="The worker's name.")
-@click.option("--max-age-s", default=15.0, show_default=True, help="Oldest sign of life.")
-def health(what: str, name: str, max_age_s: float) -> None:
-    """Exit with status 1 unless the service on this machine is alive."""
-    from connectors.local.health import check, recoveries
+@click.argument("what", type=click.Choice(["worker", "sink", "edge", "console"]))
+@click.option("--name", default="", help="Only the processes of this name, e.g. the workers'.")
+@click.option("--json", "as_json", is_flag=True, help="Everything that the processes report.")
+def health(what: str, name: str, as_json: bool) -> None:
+    """Exit with status 1 unless these processes of this machine are live and ready."""
+    from connectors.local.health import pages
 
     settings = Settings.load()
-    problem = check(settings, what, name, max_age_s)
-    if problem:
-        click.echo(problem, err=True)
+    found = pages(settings, what, name)
+    if not found:
+        click.echo(f"no {what} has run on {settings.data_dir}", err=True)
         sys.exit(1)
-    click.echo("ok")
-    if what == "worker":
-        for line in recoveries(settings, name):
-            click.echo(line)
-
-
-@main.command()
-@click.option(
-    "--role",
-    "roles",
-    type=click.Choice(["edge", "worker", "sink"]),
-    multiple=True,
-    help="Services of this machine; default: all. May be given several times.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Findings as a JSON list.")
-def doctor(roles: tuple[str, ...], as_json: bool) -> None:
-    """Check the set-up; exit with status 1 if something keeps the line from working."""
-    from connectors.doctor import run
-
-    findings = list(run.examine(Settings.load(), roles or run.ROLES))
-    click.echo(run.as_json(findings) if as_json else run.as_text(findings))
-    sys.exit(run.has_error(findings))
+    if as_json:
+        click.echo(json.dumps({page.name: page.document for page in found}, indent=2))
+    else:
+        for page in found:
+            for line in page.lines():
+                click.echo(line)
+    sys.exit(0 if all(page.is_well for page in found) else 1)
 
 
 @main.group()

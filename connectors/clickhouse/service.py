@@ -22,13 +22,14 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from connectors.clickhouse.client import connect, is_embedded
 from connectors.clickhouse.metrics import SinkMetrics
 from connectors.clickhouse.migrate import migrate
 from connectors.clickhouse.sink import ClickHouseTables, Sink
+from connectors.clickhouse.sink_health import SinkHealth
 from connectors.local.ports import Ports
 from streams.errors import NotReadOnly
 from streams.kafka.admin import ensure_topics, wait_for_broker
@@ -90,8 +91,8 @@ def token_path(settings: Settings) -> Path:
     return settings.data_dir / "sql-token"
 
 
-def create_app(client: Client, sink: Sink, token: str) -> Starlette:
-    """``POST /sql?format=…`` with the query as body, ``POST /rows?table=…`` and ``/healthz``."""
+def create_app(client: Client, token: str) -> Starlette:
+    """``POST /sql?format=…`` with the query as body, and ``POST /rows?table=…``."""
 
     async def answered(request: Request, work: Callable[[bytes], str]) -> Response:
         given = request.headers.get("x-token", "")
@@ -110,16 +111,10 @@ def create_app(client: Client, sink: Sink, token: str) -> Starlette:
         table = request.query_params.get("table", "")
         return await answered(request, lambda body: add_rows(client, table, body))
 
-    async def health(request: Request) -> Response:
-        away = sink.away_since
-        body = {"rows_inserted": sink.rows_inserted, "clickhouse_away_since": away}
-        return JSONResponse(body, 503 if away else 200)
-
     return Starlette(
         routes=[
             Route("/sql", sql, methods=["POST"]),
             Route("/rows", add, methods=["POST"]),
-            Route("/healthz", health),
         ]
     )
 
@@ -128,17 +123,18 @@ def run_sink(settings: Settings) -> None:
     """Migrates, then sinks and answers until told to stop; ends the process if the sink fails."""
     with Ports() as ports:
         port = ports.hold("ROUNDHOUSE_SQL_PORT", port=settings.sql_port)
-        registry = process_registry(settings.data_dir)
-        with serving(settings, "sink", registry, "sink"):
-            _run_sink(settings, port, registry)
+        registry, health = process_registry(settings.data_dir), SinkHealth(settings)
+        with serving(settings, "sink", registry, health.report, "sink"):
+            _run_sink(settings, port, registry, health)
 
 
-def _run_sink(settings: Settings, port: int, registry: CollectorRegistry) -> None:
+def _run_sink(settings: Settings, port: int, registry: CollectorRegistry, health: SinkHealth) -> None:
     wait_for_broker(settings)
     ensure_topics(settings)
     client = connect(settings)
     log.info("migrations applied: %s", migrate(client, settings.clickhouse_database) or "none")
     sink = Sink(settings, ClickHouseTables(_reconnecting(settings, client)), SinkMetrics(registry))
+    health.begin(sink)
     thread = threading.Thread(target=_run_or_die, args=(sink,), name="sink")
     thread.start()
     path = token_path(settings)
@@ -146,7 +142,7 @@ def _run_sink(settings: Settings, port: int, registry: CollectorRegistry) -> Non
     token = secrets.token_urlsafe(24)
     with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         file.write(token)
-    app = create_app(client, sink, token)
+    app = create_app(client, token)
     for number in (signal.SIGINT, signal.SIGTERM):
         # uvicorn stops on these and then raises them again, which would skip what comes after it
         signal.signal(number, lambda *_: None)

@@ -16,7 +16,7 @@ import socket
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from clickhouse_connect.driver.client import Client
@@ -124,6 +124,12 @@ class Sink:
         self._not_before = 0.0
         self.rows_inserted = 0
         self.away_since: float | None = None
+        """When ClickHouse was first found away (monotonic, s); None while it answers."""
+        self.turn_at: float | None = None
+        """When :meth:`run` last began a turn (monotonic, s)."""
+        self.inserted_at: float | None = None
+        self.assigned: frozenset[tuple[str, int]] = frozenset()
+        """Topics, prefix included, and partitions that are read."""
 
     def run(self) -> None:
         """Until stopped. Raises on anything but ClickHouse being away."""
@@ -143,11 +149,12 @@ class Sink:
         consumer = committed_consumer(self.settings, f"{prefix}sink", **limits)
         consumer.subscribe(
             [prefix + name for name in TARGETS],
-            on_assign=lambda c, p: log.info("assigned %d partitions", len(p)),
-            on_revoke=lambda c, p: self._flush(c),
+            on_assign=lambda c, p: self._assign(p),
+            on_revoke=lambda c, p: self._revoke(c, p),
         )
         try:
             while not self._stopping.is_set():
+                self.turn_at = time.monotonic()
                 for message in consumer.consume(_POLL_RECORDS, _POLL_S):
                     error = message.error()
                     if error is None:
@@ -164,6 +171,19 @@ class Sink:
     def stop(self) -> None:
         """Lets :meth:`run` flush and return."""
         self._stopping.set()
+
+    @property
+    def pending_rows(self) -> int:
+        """Rows that are read and not inserted yet."""
+        return self._count
+
+    def _assign(self, partitions: Sequence[TopicPartition]) -> None:
+        log.info("assigned %d partitions", len(partitions))
+        self.assigned |= {(at.topic, at.partition) for at in partitions}
+
+    def _revoke(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
+        self.assigned -= {(at.topic, at.partition) for at in partitions}
+        self._flush(consumer)
 
     def _take(self, message: Message) -> None:
         topic, partition, offset = (
@@ -218,14 +238,16 @@ class Sink:
                 self._tables.insert(target, rows, token)
             except _AWAY as error:
                 metrics.failed(target.table, time.monotonic() - began, error)
-                self.away_since = self.away_since or time.time()
-                metrics.away_since.set(self.away_since)
+                if self.away_since is None:
+                    self.away_since = began
+                    metrics.away_since.set(time.time())
                 log.error("ClickHouse, %s: %s; again in %.1f s", target.table, error, pause)
                 if self._stopping.wait(pause):
                     return False
                 pause = min(2 * pause, longest)
             else:
                 self.away_since = None
+                self.inserted_at = time.monotonic()
                 metrics.away_since.set(0)
-                metrics.inserted(target.table, len(rows), time.monotonic() - began)
+                metrics.inserted(target.table, len(rows), self.inserted_at - began)
                 return True

@@ -17,6 +17,9 @@ from connectors.console import data
 from connectors.local.ports import Ports
 from streams.errors import RoundhouseError
 from streams.settings import Settings
+from streams.telemetry.health import judged
+from streams.telemetry.process_metrics import process_registry
+from streams.telemetry.status_server import serving
 
 PAGE = Path(__file__).parent / "page.html"
 TOP_MAX = 1000
@@ -88,11 +91,12 @@ def serve(settings: Settings, folder: Path, say: Callable[[str], None]) -> None:
     with Ports() as ports:
         port = ports.hold("ROUNDHOUSE_CONSOLE_PORT", host, settings.console_port)
         say(f"http://{host}:{port}")
-        uvicorn.run(
-            create_app(settings, folder),
-            host=host,
-            port=port,
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-        )
+        with serving(settings, "console", process_registry(settings.data_dir), lambda: judged({})):
+            uvicorn.run(
+                create_app(settings, folder),
+                host=host,
+                port=port,
+                log_level="warning",
+                access_log=False,
+                server_header=False,
+            )

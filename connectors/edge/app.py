@@ -18,7 +18,7 @@ from collections.abc import AsyncIterator, Callable
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from connectors.edge.body import RETRY_AFTER_S, Room, Share, read_body
@@ -32,6 +32,8 @@ from streams.errors import DeliveryFailed, EnvelopeError, TooManyItems
 from streams.formats import READERS
 from streams.formats.validation import Invalid
 from streams.settings import Settings
+from streams.telemetry.health import Health, judged
+from streams.telemetry.status_server import health_routes
 
 log = logging.getLogger(__name__)
 
@@ -152,11 +154,17 @@ class Edge:
             raise Problem(403, "unknown_key", "This API key is unknown or was revoked.")
         return found
 
-    async def ready(self, request: Request) -> Response:
-        """Whether posts would be acknowledged."""
-        if await self.writer.ready():
-            return PlainTextResponse("ready\n")
-        return PlainTextResponse("Kafka does not answer\n", 503)
+    def health(self) -> Health:
+        """Ready while posts would be acknowledged. Blocking: Kafka is asked, at most once a second."""
+        away_s = self.writer.kafka_away_s()
+        facts = {
+            "held_bytes": self.room.held,
+            "held_bytes_max": self.room.bytes_max,
+            "kafka_away_s": away_s,
+        }
+        if away_s is None:
+            return judged(facts)
+        return judged(facts, waiting=[f"Kafka has not answered for {away_s:.0f} s: posts get 503"])
 
 
 def _idempotency_key(request: Request) -> str | None:
@@ -192,7 +200,7 @@ def create_app(
     metrics: EdgeMetrics,
     now: Callable[[], int] = lambda: time.time_ns() // 1000,
 ) -> Starlette:
-    """The ASGI app; ``writer`` is closed with it."""
+    """The ASGI app; ``writer`` is closed with it. ``app.state.edge`` is its :class:`Edge`."""
     edge = Edge(settings, Registry(settings.tenants_home), writer, metrics, now)
 
     def endpoint(route: _Route) -> Callable[[Request], object]:
@@ -200,9 +208,6 @@ def create_app(
             return await edge.post(route, request)
 
         return post
-
-    async def live(request: Request) -> Response:
-        return PlainTextResponse("live\n")
 
     async def http_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
@@ -223,12 +228,12 @@ def create_app(
     app = Starlette(
         routes=[
             *(Route(route.path, endpoint(route), methods=["POST"]) for route in ROUTES),
-            Route("/healthz/live", live),
-            Route("/healthz/ready", edge.ready),
+            *health_routes(edge.health),
             *schema_routes(settings),
         ],
         exception_handlers={HTTPException: http_error, Exception: bug},
         lifespan=lifespan,
     )
+    app.state.edge = edge
     app.router.redirect_slashes = False  # a redirected POST is a batch posted elsewhere, or not at all
     return app

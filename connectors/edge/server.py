@@ -34,7 +34,7 @@ def from_environment() -> Starlette:
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        with serving(settings, "edge", registry):
+        with serving(settings, "edge", registry, app.state.edge.health):
             async with inner(app):
                 yield
 

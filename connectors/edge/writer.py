@@ -3,6 +3,7 @@
 import asyncio
 import threading
 import time
+from functools import partial
 from typing import NamedTuple, Protocol
 
 from confluent_kafka import KafkaError, KafkaException, Message
@@ -11,6 +12,7 @@ from connectors.edge.metrics import EdgeMetrics
 from streams.core.event import Batch
 from streams.errors import DeliveryFailed
 from streams.kafka.clients import idempotent_producer, reporting
+from streams.kafka.probe import KafkaProbe
 from streams.records.raw_batch import Headers, headers_of, joined
 from streams.records.topics import RAW
 from streams.runtime.fail_stop import fail_stop
@@ -34,8 +36,8 @@ class Writer(Protocol):
         """
         ...
 
-    async def ready(self) -> bool:
-        """Whether a write would likely succeed now."""
+    def kafka_away_s(self) -> float | None:
+        """For how long Kafka does not answer; None if a write would likely succeed. Blocking."""
         ...
 
     def close(self) -> None:
@@ -74,6 +76,7 @@ class KafkaWriter:
                 "linger.ms": 0,
             },
         )
+        self._probe = KafkaProbe(partial(self._producer.list_topics, self._topic, 2.0))
         self._stopping = threading.Event()
         self._poller = threading.Thread(target=self._poll, name="edge-delivery", daemon=True)
         self._poller.start()
@@ -139,12 +142,8 @@ class KafkaWriter:
         except Exception as error:  # a bug; in a timer's callback nobody would hear of it
             finish(error)
 
-    async def ready(self) -> bool:
-        try:
-            await asyncio.to_thread(self._producer.list_topics, self._topic, 2.0)
-        except KafkaException:
-            return False
-        return True
+    def kafka_away_s(self) -> float | None:
+        return self._probe.away_s()
 
     def close(self) -> None:
         self._producer.flush(self._timeout_s)

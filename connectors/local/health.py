@@ -1,43 +1,77 @@
-"""Is a service of this machine alive? For container health checks and people."""
+"""Are the processes of this machine well? For container health checks and people."""
 
 import json
-import time
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import httpx
 
 from streams.settings import Settings
-from streams.state.recovery import Progress
+from streams.telemetry.status_server import status_folder
+
+_WITHIN_S = 10.0
 
 
-def check(settings: Settings, what: str, name: str, max_age_s: float) -> str | None:
-    """What is wrong with ``what`` (worker, sink or edge), or None."""
-    if what == "worker":
-        return _worker(settings, name, max_age_s)
-    port = settings.sql_port if what == "sink" else settings.edge_port
-    path = "/healthz" if what == "sink" else "/healthz/ready"
+class Page(NamedTuple):
+    """The status page of a process: what it said, or None if it did not answer."""
+
+    name: str
+    address: str
+    document: dict[str, Any] | None
+
+    @property
+    def is_well(self) -> bool:
+        """Live and ready."""
+        return self.document is not None and self.document["live"] and self.document["ready"]
+
+    def lines(self) -> Iterator[str]:
+        """The page for people: one line for the state, and one for each reason."""
+        if self.document is None:
+            yield f"{self.name}: does not answer on {self.address}; it was killed, or is starting again"
+            return
+        numbers = ", ".join(
+            f"{name} {value:.0f}" if isinstance(value, float) else f"{name} {value}"
+            for name, value in self.document.items()
+            if isinstance(value, int | float) and not isinstance(value, bool)
+        )
+        yield f"{self.name}: {self.document['status']}{f' ({numbers})' if numbers else ''}"
+        for reason in self.document["reasons"]:
+            yield f"  {reason}"
+
+
+def pages(settings: Settings, job: str, name: str = "") -> list[Page]:
+    """The status pages of processes of a kind (worker, sink, edge, console), by name.
+
+    With ``name`` only ``<name>`` and ``<name>-0``, ``<name>-1``, ... .
+    """
+    found = []
+    for path in sorted(status_folder(settings).glob("*.json")):
+        try:
+            [group] = json.loads(path.read_text())
+        except ValueError:  # a process is just writing it
+            continue
+        base, _, number = path.stem.rpartition("-")
+        if group["labels"]["job"] == job and (
+            not name or path.stem == name or (base == name and number.isdecimal())
+        ):
+            [address] = group["targets"]
+            found.append(Page(path.stem, address, _asked(address)))
+    return found
+
+
+def is_well(settings: Settings, job: str, name: str = "") -> bool:
+    """Whether there are such processes, and each is live and ready."""
+    found = pages(settings, job, name)
+    return bool(found) and all(page.is_well for page in found)
+
+
+def _asked(address: str) -> dict[str, Any] | None:
+    host, _, port = address.rpartition(":")
+    if host == "0.0.0.0":  # noqa: S104  # a process that listens everywhere listens on the loopback too
+        host = "127.0.0.1"
     try:
-        answer = httpx.get(f"http://127.0.0.1:{port}{path}", timeout=5.0)
-    except httpx.HTTPError as error:
-        return f"{what} does not answer on port {port}: {error}"
-    return None if answer.status_code == 200 else f"{what}: {answer.text.strip()}"
-
-
-def _worker(settings: Settings, name: str, max_age_s: float) -> str | None:
-    homes = sorted(settings.state_home.glob(f"{name}-*/alive.json"))
-    if not homes:
-        return f"no worker named {name} has run on {settings.state_home}"
-    for path in homes:
-        age = time.time() - json.loads(path.read_text())["at"]
-        if age > max_age_s:
-            return f"{path.parent.name} gave its last sign of life {age:.0f} s ago"
-    return None
-
-
-def recoveries(settings: Settings, name: str) -> list[str]:
-    """What the workers named ``name`` have still to read before they work on a partition."""
-    return [
-        f"{path.parent.name}: {Progress.of(document)}"
-        for path in sorted(settings.state_home.glob(f"{name}-*/alive.json"))
-        for document in json.loads(path.read_text()).get("recoveries", ())
-        if not document["done"]
-    ]
+        answer = httpx.get(f"http://{host}:{port}/healthz", timeout=_WITHIN_S)
+        document: dict[str, Any] = answer.json()
+    except (httpx.HTTPError, ValueError):
+        return None
+    return document

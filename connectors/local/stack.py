@@ -9,11 +9,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import httpx
 from pydantic import SecretStr
 
 from connectors.local import kafka as local
 from connectors.local import memory_broker as memory
+from connectors.local.health import is_well
 from connectors.local.ports import Ports
 from connectors.local.supervisor import Supervisor
 from streams.errors import BrokerUnavailable, ConfigurationError, NotRunning
@@ -131,13 +131,9 @@ class Stack:
             self.supervisor.start(name, command, os.environ)
 
     def _wait_until_ready(self) -> None:
-        checks = {
-            f"{self.edge_url}/healthz/ready": "edge",
-            f"http://127.0.0.1:{self.settings.sql_port}/healthz": "sink",
-        }
         deadline = time.monotonic() + READY_WITHIN_S
-        for url, name in checks.items():
-            while not _answers(url):
+        for name in ("edge", "sink"):
+            while not is_well(self.settings, name):
                 self.supervisor.check()
                 if time.monotonic() > deadline:
                     raise BrokerUnavailable(
@@ -187,10 +183,3 @@ def on_any_ports(settings: Settings, brokers: int = 1) -> Settings:
             "sql_port": 0,
         }
     )
-
-
-def _answers(url: str) -> bool:
-    try:
-        return httpx.get(url, timeout=5.0).status_code == 200
-    except httpx.HTTPError:
-        return False

@@ -6,10 +6,8 @@ to it: see docs/design.md, decision 2, for what was measured.
 
 import asyncio
 import itertools
-import json
 import socket
 import threading
-import time
 from collections import defaultdict
 from collections.abc import Iterable
 from functools import partial
@@ -34,6 +32,7 @@ from streams.runtime.fail_stop import fail_stop
 from streams.runtime.faust_channel import batches
 from streams.runtime.gaps import Incoming, Seek
 from streams.runtime.stages_on_kafka import Process, Translate
+from streams.runtime.worker_health import WorkerHealth
 from streams.settings import Settings
 from streams.state.owned_partition import Shared, open_partition
 from streams.state.recovery import Recoveries
@@ -53,12 +52,14 @@ FETCH_BYTES = 1 << 20
 """Of a partition at once: small, so that a backlog of one topic does not hold up the other. A larger
 record comes all the same."""
 
-ALIVE_EVERY_S = 1.0
+BEAT_EVERY_S = 1.0
 SAMPLE_EVERY_S = 10.0
 """How often tables are measured and the reports of idle clients taken."""
 
 
-def create_app(settings: Settings, worker: str, metrics: WorkerMetrics) -> faust.App:
+def create_app(
+    settings: Settings, worker: str, metrics: WorkerMetrics, health: WorkerHealth
+) -> faust.App:
     """The app of one worker process; ``worker`` names it on this host, stably across restarts."""
     cluster = wait_for_broker(settings)
     ensure_topics(settings)
@@ -85,24 +86,29 @@ def create_app(settings: Settings, worker: str, metrics: WorkerMetrics) -> faust
     incoming = Incoming(committed, seek(raw_topic))
     shared = Shared(settings, worker, schemas, cluster, Memory(), computing, Recoveries(), metrics)
     process = Process(partial(open_partition, shared), seek(staged_topic))
-    _connect(app, staged_topic, incoming, process)
+    health.begin(process, shared.recoveries)
+    _connect(app, staged_topic, incoming, process, health)
     _add_agents(app, settings, incoming, translate, process, metrics)
     metrics.partitions.configured.set(settings.partitions)
 
     @app.task  # type: ignore[untyped-decorator]
-    async def report_alive() -> None:
+    async def beat() -> None:
         for tick in itertools.count():
             if app.should_stop:
                 return
-            if tick % int(memory.COLLECT_EVERY_S / ALIVE_EVERY_S) == 0:
+            health.beat()
+            try:
+                process.raise_failures()
+            except Exception as error:
+                fail_stop(error)
+            if tick % int(memory.COLLECT_EVERY_S / BEAT_EVERY_S) == 0:
                 await asyncio.to_thread(memory.give_back)
-            _write_alive(home / "alive.json", process, shared.recoveries)
             recovered = {now.partition: now.percent / 100 for now in shared.recoveries.now()}
             metrics.partitions.assigned(process.opened(), recovered)
-            if tick % int(SAMPLE_EVERY_S / ALIVE_EVERY_S) == 0:
+            if tick % int(SAMPLE_EVERY_S / BEAT_EVERY_S) == 0:
                 translate.poll()
                 await process.sample()
-            await app.sleep(ALIVE_EVERY_S)
+            await app.sleep(BEAT_EVERY_S)
 
     return app
 
@@ -192,7 +198,9 @@ def _add_agents(
             fail_stop(error)
 
 
-def _connect(app: faust.App, staged_topic: str, incoming: Incoming, process: Process) -> None:
+def _connect(
+    app: faust.App, staged_topic: str, incoming: Incoming, process: Process, health: WorkerHealth
+) -> None:
     """Partitions open and close as Faust's partitions come and go."""
 
     def staged(tps: Iterable[TP]) -> list[int]:
@@ -202,9 +210,11 @@ def _connect(app: faust.App, staged_topic: str, incoming: Incoming, process: Pro
     async def assigned(sender: Any, assigned: Any = (), **kwargs: Any) -> None:
         incoming.forget()
         process.assign(staged(assigned))
+        health.assigned((tp.topic, tp.partition) for tp in assigned)
 
     @app.on_partitions_revoked.connect(weak=False)
     async def revoked(sender: Any, revoked: Any = (), **kwargs: Any) -> None:
+        health.revoked((tp.topic, tp.partition) for tp in revoked)
         try:
             await process.revoke(staged(revoked))
         except Exception as error:
@@ -234,25 +244,14 @@ def _headers(event: EventT[Any]) -> Headers:
     return tuple(headers)
 
 
-def _write_alive(path: Path, process: Process, recoveries: Recoveries) -> None:
-    fresh = path.with_suffix(".tmp")
-    signs = {
-        "at": time.time(),
-        "applied": process.positions(),
-        "recoveries": [progress.document() for progress in recoveries.now()],
-    }
-    fresh.write_text(json.dumps(signs))
-    fresh.replace(path)
-
-
 def run_worker(settings: Settings, worker: str, loglevel: str = "INFO") -> None:
     """Runs a worker until it is told to stop (SIGINT, SIGTERM) or must stop (:func:`fail_stop`)."""
     memory.tune()
     mode.loop.use("uvloop")
-    registry = process_registry(settings.data_dir)
+    registry, health = process_registry(settings.data_dir), WorkerHealth(settings)
     try:
-        with serving(settings, "worker", registry, worker):
-            app = create_app(settings, worker, WorkerMetrics(registry))
+        with serving(settings, "worker", registry, health.report, worker):
+            app = create_app(settings, worker, WorkerMetrics(registry), health)
             faust.Worker(
                 app, loglevel=loglevel, redirect_stdouts=False, quiet=True
             ).execute_from_commandline()

@@ -197,8 +197,8 @@ class Process:
         await self.revoke(list(self._opened))
 
     def opened(self) -> dict[int, bool]:
-        """The partitions that are assigned, and whether each is open."""
-        return {partition: task.done() for partition, task in self._opened.items()}
+        """The partitions that are assigned, and whether each is open. For any thread."""
+        return {partition: _is_open(task) for partition, task in list(self._opened.items())}
 
     async def sample(self) -> None:
         """Measures the tables of each open partition, between its transactions."""
@@ -209,12 +209,18 @@ class Process:
                         await asyncio.to_thread(task.result().sample)
 
     def positions(self) -> dict[int, int]:
-        """By open partition: the last staged offset applied."""
+        """By open partition: the last staged offset applied. For any thread."""
         return {
             partition: task.result().position.staged_offset
-            for partition, task in self._opened.items()
-            if task.done()
+            for partition, task in list(self._opened.items())
+            if _is_open(task)
         }
+
+    def raise_failures(self) -> None:
+        """Raises what kept a partition from being opened, also where no record waits for it."""
+        for task in self._opened.values():
+            if task.done():
+                task.result()
 
     async def __call__(self, partition: int, records: Sequence[StagedRecord]) -> bool:
         """Applies records; False if they are not to be acknowledged."""
@@ -234,3 +240,7 @@ class Process:
 
     def _lock(self, partition: int) -> asyncio.Lock:
         return self._locks.setdefault(partition, asyncio.Lock())
+
+
+def _is_open(task: asyncio.Task[OwnedPartition]) -> bool:
+    return task.done() and not task.cancelled() and task.exception() is None

@@ -1,18 +1,25 @@
-"""The page of metrics of a process, on a port and a thread of its own.
+"""The status page of a process: health and metrics over HTTP, on a port and a thread of its own.
 
 A thread of its own answers also while the process computes or waits for Kafka. Each process keeps a
 file in ``<data_dir>/status`` that names its port, as Prometheus's file-based discovery reads it. A
 process that is told to stop removes its file; one that is killed leaves it, so that it is missed.
+
+``/livez`` and ``/readyz`` answer 200 or 503 for the probes of an orchestrator, ``/healthz`` 200 only if
+the process is both live and ready. All three have the same JSON (:meth:`Health.document`).
 """
 
 import fcntl
 import itertools
 import json
 import logging
+import os
 import socket
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import IO
 
 import uvicorn
@@ -20,37 +27,50 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from streams.errors import PortInUse
+from streams.errors import ConfigurationError, PortInUse
 from streams.settings import Settings
+from streams.telemetry.health import Report
 
 log = logging.getLogger(__name__)
 
 _PORTS = 32
 """How many ports are tried from the configured one on: a machine runs several processes."""
 
+_PREDECESSOR_S = 5.0
+"""How long a process waits for the end of an earlier one of its name, which was killed just now."""
+
 
 @contextmanager
-def serving(settings: Settings, job: str, registry: CollectorRegistry, name: str = "") -> Iterator[int]:
-    """Serves ``/metrics`` within the block; yields the port.
+def serving(
+    settings: Settings, job: str, registry: CollectorRegistry, report: Report, name: str = ""
+) -> Iterator[int]:
+    """Serves health and metrics within the block; yields the port.
 
     ``job`` is the kind of process and ``name`` its name on this machine; without one it is the first of
-    ``<job>-0``, ``<job>-1``, ... that no running process has. Raises ``PortInUse`` if no port is free.
+    ``<job>-0``, ``<job>-1``, ... that no running process has. Raises ``PortInUse`` if no port is free,
+    and ``ConfigurationError`` if another process has the name.
     """
     with _listening(settings) as listener, _claimed(settings, job, name) as (instance, file):
         port: int = listener.getsockname()[1]
         _announce(file, f"{settings.status_host}:{port}", job, instance)
         config = uvicorn.Config(
-            _app(registry), loop="asyncio", log_config=None, access_log=False, server_header=False
+            _app(registry, report),
+            loop="asyncio",
+            lifespan="off",
+            ws="none",
+            log_config=None,
+            access_log=False,
+            server_header=False,
         )
         server = uvicorn.Server(config)
         thread = threading.Thread(
             target=server.run, kwargs={"sockets": [listener]}, name="status", daemon=True
         )
         thread.start()
-        log.info("metrics of %s on http://%s:%d/metrics", instance, settings.status_host, port)
+        log.info("status of %s on http://%s:%d/healthz", instance, settings.status_host, port)
         try:
             yield port
         finally:
@@ -58,12 +78,35 @@ def serving(settings: Settings, job: str, registry: CollectorRegistry, name: str
             thread.join()
 
 
-def _app(registry: CollectorRegistry) -> Starlette:
+def health_routes(report: Report) -> list[Route]:
+    """``/livez``, ``/readyz`` and ``/healthz``, also for a server that answers others beside."""
+
+    def livez(request: Request) -> Response:
+        health = report()
+        return JSONResponse(health.document(), 200 if health.live else 503)
+
+    def readyz(request: Request) -> Response:
+        health = report()
+        return JSONResponse(health.document(), 200 if health.ready else 503)
+
+    def healthz(request: Request) -> Response:
+        health = report()
+        return JSONResponse(health.document(), 200 if health.live and health.ready else 503)
+
+    return [Route("/livez", livez), Route("/readyz", readyz), Route("/healthz", healthz)]
+
+
+def _app(registry: CollectorRegistry, report: Report) -> Starlette:
     def metrics(request: Request) -> Response:
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
         return Response(encode(registry), headers={"content-type": content_type})
 
-    return Starlette(routes=[Route("/metrics", metrics)])
+    return Starlette(routes=[Route("/metrics", metrics), *health_routes(report)])
+
+
+def status_folder(settings: Settings) -> Path:
+    """Where each process of this machine names the port of its status page."""
+    return settings.data_dir / "status"
 
 
 @contextmanager
@@ -85,25 +128,38 @@ def _listening(settings: Settings) -> Iterator[socket.socket]:
 @contextmanager
 def _claimed(settings: Settings, job: str, name: str) -> Iterator[tuple[str, IO[str]]]:
     """The name of this process, and its file, locked as long as it runs."""
-    folder = settings.data_dir / "status"
+    folder = status_folder(settings)
     folder.mkdir(parents=True, exist_ok=True)
-    for instance in [name] if name else (f"{job}-{number}" for number in itertools.count()):
+    deadline = time.monotonic() + _PREDECESSOR_S
+    for instance in itertools.repeat(name) if name else (f"{job}-{n}" for n in itertools.count()):
         path = folder / f"{instance}.json"
         with path.open("a") as file:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | (0 if name else fcntl.LOCK_NB))
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
+                if name and time.monotonic() > deadline:
+                    raise ConfigurationError(
+                        f"a process named {name} runs on {settings.data_dir} already: end it, or "
+                        "choose another --name"
+                    ) from None
+                if name:
+                    time.sleep(0.1)
                 continue
-            failed = False
+            if not _is_at(path, file):  # an earlier process removed it between the two lines above
+                continue
             try:
                 yield instance, file
-            except Exception:
-                failed = True
-                raise
             finally:
-                if not failed:
+                if not isinstance(sys.exception(), Exception):  # it ends as it was told to
                     path.unlink(missing_ok=True)
             return
+
+
+def _is_at(path: Path, file: IO[str]) -> bool:
+    try:
+        return path.stat().st_ino == os.fstat(file.fileno()).st_ino
+    except FileNotFoundError:
+        return False
 
 
 def _announce(file: IO[str], target: str, job: str, instance: str) -> None:

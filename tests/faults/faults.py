@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from confluent_kafka import ElectionType, TopicPartition
 
+from connectors.local.health import is_well
 from tests.faults.armed import POINTS
 from tests.faults.harness import Line, NotPossible, disk_room, give_orders
 from tests.waiting import WITHIN_S, wait_until
@@ -57,7 +58,7 @@ def pause_a_worker_beyond_its_session(line: Line) -> None:
 def workers_come_and_go(line: Line) -> None:
     for _ in range(4 if line.long else 2):
         line.stack.start("worker-9", "worker-process", "9")
-        wait_until((line.state_of("worker-9") / "alive.json").exists, "a third worker")
+        wait_until(lambda: is_well(line.settings, "worker", "worker-9"), "a third worker")
         line.last(3, 1)
         line.stack.supervisor.end("worker-9")
         shutil.rmtree(line.state_of("worker-9"))

@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 
 from connectors.edge.app import ROUTES
 from connectors.edge.tenants import Registry
-from connectors.local.health import check
+from connectors.local.health import is_well
 from connectors.local.memory_broker import PARTITIONS
 from connectors.local.ports import Ports
 from connectors.local.stack import Stack
@@ -91,7 +91,7 @@ def edge_alone(home: Path, **limits: Any) -> Iterator[Target]:
         ) as process,
     ):
         try:
-            wait_until(lambda: check(settings, "edge", "", 0) is None, "the edge")
+            wait_until(lambda: is_well(settings, "edge"), "the edge")
             yield Target(settings, keys, process.pid, log)
             assert process.poll() is None, log.read_text()
         finally:

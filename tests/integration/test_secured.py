@@ -33,7 +33,7 @@ from connectors.doctor.findings import Severity
 from connectors.doctor.run import examine
 from connectors.edge.tenants import Registry
 from connectors.local import kafka as local
-from connectors.local.health import check
+from connectors.local.health import is_well
 from connectors.local.ports import Ports
 from connectors.local.stack import Stack
 from connectors.local.supervisor import Supervisor
@@ -147,7 +147,7 @@ def _run_secured(tmp_path: Path, certificates: Certificates, ports: Ports) -> No
 
             def ready() -> bool:
                 supervisor.check()
-                return check(settings, "edge", "", 0) is None and check(settings, "sink", "", 0) is None
+                return is_well(settings, "edge") and is_well(settings, "sink")
 
             wait_until(ready, "edge and sink")
             posts = day(seed=3, events=900)

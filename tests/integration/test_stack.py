@@ -21,7 +21,7 @@ from connectors.demo.day import TENANTS, day
 from connectors.demo.feed import feed
 from connectors.demo.run import accounts, demo_keys, is_balanced
 from connectors.edge.tenants import Registry
-from connectors.local.health import check
+from connectors.local.health import pages
 from connectors.local.kafka import missing_tools
 from connectors.local.ports import Ports
 from connectors.local.stack import Stack, on_any_ports
@@ -191,7 +191,6 @@ def test_worker_and_edge_run_several_processes_and_stop_when_told(tmp_path: Path
     settings = on_any_ports(Settings(data_dir=tmp_path))
     with Ports() as ports, Stack(settings, processes=0) as stack:
         port = ports.hold("a second edge beside the stack's own")
-        more = stack.settings.model_copy(update={"edge_port": port})
         environment = stack.environment | {"ROUNDHOUSE_EDGE_PORT": str(port)}
         command = [sys.executable, "-m", "connectors.cli"]
         quiet: dict[str, Any] = {"env": environment, "cwd": ROOT, "stderr": subprocess.DEVNULL}
@@ -199,10 +198,12 @@ def test_worker_and_edge_run_several_processes_and_stop_when_told(tmp_path: Path
             subprocess.Popen([*command, "worker", "--processes", "2"], **quiet) as worker,
             subprocess.Popen([*command, "edge", "--processes", "2"], **quiet) as edge,
         ):
-            homes = [stack.settings.state_home / f"worker-{index}" for index in range(2)]
-            wait_until(lambda: all((home / "alive.json").exists() for home in homes), "workers")
-            wait_until(lambda: check(more, "edge", "", 0) is None, "the edge")
-            assert check(stack.settings, "worker", "worker", 60) is None
+
+            def well(job: str) -> int:
+                return sum(page.is_well for page in pages(stack.settings, job))
+
+            wait_until(lambda: well("worker") == 2, "two workers")
+            wait_until(lambda: well("edge") == 3, "two serving processes beside the stack's own")
             url = f"http://127.0.0.1:{port}"
             posts = day(seed=9, events=600)
             asyncio.run(feed(url, demo_keys(Registry(settings.tenants_home)), posts))
@@ -211,4 +212,4 @@ def test_worker_and_edge_run_several_processes_and_stop_when_told(tmp_path: Path
             edge.terminate()
             assert worker.wait(WITHIN_S) == 0
             edge.wait(WITHIN_S)
-        assert "gave its last sign of life" in (check(stack.settings, "worker", "worker", -1) or "")
+        assert pages(stack.settings, "worker") == []

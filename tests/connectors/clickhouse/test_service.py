@@ -11,10 +11,8 @@ from clickhouse_connect.driver.client import Client
 from connectors.clickhouse.client import connect
 from connectors.clickhouse.migrate import HERE, migrate, statements
 from connectors.clickhouse.service import ask, create_app
-from connectors.clickhouse.sink import Sink, Target
 from streams.errors import ConfigurationError, NotReadOnly
 from streams.settings import Settings
-from tests.metrics import sink_metrics
 
 
 @pytest.fixture(scope="module")
@@ -66,13 +64,8 @@ def test_asking_leaves_the_connection_able_to_write(client: Client) -> None:
     client.command("DROP TABLE u")
 
 
-class Nowhere:
-    def insert(self, target: Target, rows: list[bytes], token: str) -> None:
-        raise AssertionError("nothing is inserted here")
-
-
-def test_the_door_asks_for_its_token(client: Client, tmp_path: Path) -> None:
-    app = create_app(client, Sink(Settings(data_dir=tmp_path), Nowhere(), sink_metrics()), "secret")
+def test_the_door_asks_for_its_token(client: Client) -> None:
+    app = create_app(client, "secret")
 
     async def post(token: str, query: str, form: str = "csv") -> httpx.Response:
         transport = httpx.ASGITransport(app)

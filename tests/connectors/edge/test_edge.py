@@ -152,11 +152,14 @@ def test_503_with_retry_after_when_kafka_does_not_acknowledge(edge: Edge) -> Non
 
 
 def test_health_says_live_always_and_ready_when_kafka_answers(edge: Edge) -> None:
-    assert edge.send("GET", "/healthz/live").status_code == 200
-    assert edge.send("GET", "/healthz/ready").status_code == 200
+    assert edge.send("GET", "/livez").status_code == 200
+    assert edge.send("GET", "/readyz").status_code == 200
     edge.writer.fails = True
-    assert edge.send("GET", "/healthz/live").status_code == 200
-    assert edge.send("GET", "/healthz/ready").status_code == 503
+    assert edge.send("GET", "/livez").status_code == 200
+    away = edge.send("GET", "/readyz")
+    assert away.status_code == 503
+    assert away.json()["reasons"] == ["Kafka has not answered for 12 s: posts get 503"]
+    assert away.json()["kafka_away_s"] == 12.0
 
 
 @pytest.mark.parametrize(("method", "path"), [("GET", "/api/v1/events"), ("POST", "/nowhere")])

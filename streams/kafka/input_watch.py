@@ -1,0 +1,176 @@
+"""What waits in a process's input, and since when nothing of it was done: asked of Kafka itself."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, NamedTuple
+
+from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
+
+from streams.kafka.clients import client_config, committed_consumer
+from streams.settings import Settings
+
+log = logging.getLogger(__name__)
+
+EVERY_S = 5.0
+_ASK_WITHIN_S = 10.0
+
+Place = tuple[str, int]
+"""A topic's name, prefix included, and a partition."""
+
+
+class Waiting(NamedTuple):
+    """A partition of the input: ``lag`` offsets are not committed yet, and for ``still_s`` none was.
+
+    ``still_s`` is 0 where nothing waits. It counts from the last of: a commit, the begin of the
+    waiting, the assignment of the partition, the return of Kafka, a change of the mark (see
+    :class:`InputWatch`).
+    """
+
+    lag: int
+    still_s: float
+
+
+class Stillness:
+    """Since when each partition that has work stands still. Times are of a monotonic clock, in s."""
+
+    def __init__(self) -> None:
+        self._since: dict[Place, tuple[object, float]] = {}
+
+    def observe(self, marks: Mapping[Place, object], now: float) -> None:
+        """``marks`` has the partitions in which something waits; a mark that changes is progress."""
+        before = self._since
+        self._since = {
+            place: before[place] if before.get(place, (None,))[0] == mark else (mark, now)
+            for place, mark in marks.items()
+        }
+
+    def still_s(self, place: Place, now: float) -> float:
+        """For how long; 0 if nothing waits."""
+        return now - self._since[place][1] if place in self._since else 0.0
+
+
+class Input(NamedTuple):
+    """The state of an input: the waiting by partition, and since when Kafka does not answer.
+
+    ``progress_s``: seconds since an offset was committed, as far as it was seen; None if none was.
+    ``kafka_away_s``: seconds; None while Kafka answers. Then the rest is of the time before.
+    """
+
+    partitions: Mapping[Place, Waiting]
+    progress_s: float | None
+    kafka_away_s: float | None
+
+    @property
+    def lag(self) -> int:
+        """Of all partitions together."""
+        return sum(waiting.lag for waiting in self.partitions.values())
+
+
+class InputWatch:
+    """Asks Kafka every few seconds, in a thread of its own, for ends and committed offsets.
+
+    :meth:`assign` says which partitions. ``mark(place)`` is what a partition may have done beside a
+    commit (its recovery); a change of it is progress. After an outage of Kafka, waiting counts from
+    its return.
+    """
+
+    def __init__(
+        self, settings: Settings, group: str, mark: Callable[[Place], object] = lambda place: None
+    ) -> None:
+        quiet = {"log_level": 0}
+        self._mark = mark
+        self._admin = AdminClient({**client_config(settings), **quiet})
+        self._consumer = committed_consumer(settings, group, **quiet)
+        self._assigned: frozenset[Place] = frozenset()
+        self._lags: dict[Place, int] = {}
+        self._committed: dict[Place, int] = {}
+        self._still = Stillness()
+        self._progress_at: float | None = None
+        self._away_since: float | None = None
+        self._changing = threading.Lock()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="input-watch", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Returns when the thread has ended; it may be at a question that Kafka does not answer."""
+        self._stopping.set()
+        self._thread.join()
+        self._consumer.close()
+
+    def assign(self, places: Collection[Place]) -> None:
+        """From now on these partitions are the input."""
+        self._assigned = frozenset(places)
+
+    def now(self) -> Input:
+        """The state as of the last answer; Kafka itself is not asked."""
+        now = time.monotonic()
+        with self._changing:
+            return Input(
+                {
+                    place: Waiting(lag, self._still.still_s(place, now))
+                    for place, lag in sorted(self._lags.items())
+                },
+                None if self._progress_at is None else now - self._progress_at,
+                None if self._away_since is None else now - self._away_since,
+            )
+
+    def _run(self) -> None:
+        while not self._stopping.wait(EVERY_S):
+            began = time.monotonic()
+            try:
+                found = self._ask(self._assigned)
+            except KafkaException as error:
+                with self._changing:
+                    if self._away_since is None:
+                        log.warning("Kafka does not answer: %s", error.args[0])
+                        self._away_since = began
+                continue
+            with self._changing:
+                self._take(found, time.monotonic())
+
+    def _ask(self, places: Collection[Place]) -> dict[Place, tuple[int, int]]:
+        """Committed offset and end of each partition. Raises ``KafkaException``."""
+        self._admin.list_topics(timeout=_ASK_WITHIN_S)
+        if not places:
+            return {}
+        partitions = [TopicPartition(*place) for place in places]
+        committed = self._consumer.committed(partitions, timeout=_ASK_WITHIN_S)
+        begins = self._ends([at for at in committed if at.offset < 0], OffsetSpec.earliest())  # type: ignore[no-untyped-call]
+        ends = self._ends(partitions, OffsetSpec.latest())  # type: ignore[no-untyped-call]
+        found = {}
+        for at in committed:
+            place = at.topic, at.partition
+            found[place] = (at.offset if at.offset >= 0 else begins[place], ends[place])
+        return found
+
+    def _ends(self, partitions: Collection[TopicPartition], which: OffsetSpec) -> dict[Place, int]:
+        if not partitions:
+            return {}
+        asked: Any = {TopicPartition(at.topic, at.partition): which for at in partitions}
+        answers = self._admin.list_offsets(asked, request_timeout=_ASK_WITHIN_S)
+        return {(at.topic, at.partition): future.result().offset for at, future in answers.items()}
+
+    def _take(self, found: Mapping[Place, tuple[int, int]], now: float) -> None:
+        if self._away_since is not None:
+            log.warning("Kafka answers again, after %.0f s", now - self._away_since)
+            self._away_since = None
+            self._still = Stillness()
+        committed = {place: offset for place, (offset, _) in found.items()}
+        if any(self._committed.get(place, offset) != offset for place, offset in committed.items()):
+            self._progress_at = now
+        self._committed = committed
+        self._lags = {place: max(0, end - offset) for place, (offset, end) in found.items()}
+        self._still.observe(
+            {
+                place: (committed[place], self._mark(place))
+                for place, lag in self._lags.items()
+                if lag > 0
+            },
+            now,
+        )

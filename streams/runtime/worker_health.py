@@ -1,0 +1,118 @@
+"""The health of a worker: its event loop, its partitions, what waits in them, and Kafka."""
+
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from streams.kafka.input_watch import Input, InputWatch, Place
+from streams.records.topics import STAGED
+from streams.runtime.stages_on_kafka import Process
+from streams.settings import Settings
+from streams.state.recovery import Progress, Recoveries
+from streams.telemetry.health import Health, judged
+
+
+class WorkerHealth:
+    """Made before anything else of the worker, told of its parts as they come, asked by any thread."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._beat_at: float | None = None
+        self._joined = False
+        self._process: Process | None = None
+        self._recoveries: Recoveries | None = None
+        self._watch: InputWatch | None = None
+        self._assigned: frozenset[Place] = frozenset()
+
+    def begin(self, process: Process, recoveries: Recoveries) -> None:
+        """The stages are there; the worker goes on to join its group."""
+        self._process, self._recoveries = process, recoveries
+        self._watch = InputWatch(self.settings, f"{self.settings.topic_prefix}line", self._recovery_of)
+        self._watch.start()
+
+    def beat(self) -> None:
+        """The event loop runs."""
+        self._beat_at = time.monotonic()
+
+    def assigned(self, places: Iterable[Place]) -> None:
+        """The group has given these partitions to the worker, beside those it has."""
+        self._joined = True
+        self._watching(self._assigned.union(places))
+
+    def revoked(self, places: Iterable[Place]) -> None:
+        """The group has taken these partitions."""
+        self._watching(self._assigned.difference(places))
+
+    def report(self) -> Health:
+        """The worker's health; asks Kafka nothing."""
+        if self._watch is None or self._process is None or self._recoveries is None:
+            return judged({"kafka_away_s": None}, waiting=["the worker is starting"])
+        now = self._watch.now()
+        opened = self._process.opened()
+        recoveries = {progress.partition: progress for progress in self._recoveries.now()}
+        facts = self._facts(now, opened, recoveries)
+        if now.kafka_away_s is not None:
+            away = f"Kafka has not answered for {now.kafka_away_s:.0f} s"
+            return judged(facts, waiting=[away], dead=self._dead())
+        waiting = [
+            f"partition {partition} is opening"
+            if partition not in recoveries
+            else f"opening {recoveries[partition]}"
+            for partition, is_open in opened.items()
+            if not is_open
+        ]
+        if not self._joined:
+            waiting.append("the worker has not been assigned partitions by its group yet")
+        return judged(facts, waiting=waiting, stuck=self._stuck(now), dead=self._dead())
+
+    def _watching(self, places: frozenset[Place]) -> None:
+        self._assigned = places
+        if self._watch is not None:
+            self._watch.assign(places)
+
+    def _recovery_of(self, place: Place) -> object:
+        """Changes while the tables of a staged partition are built."""
+        topic, partition = place
+        if self._recoveries is None or topic != self.settings.topic_prefix + STAGED:
+            return None
+        return next((at for at in self._recoveries.now() if at.partition == partition), None)
+
+    def _dead(self) -> list[str]:
+        if self._beat_at is None:
+            return []
+        age_s = time.monotonic() - self._beat_at
+        if age_s < self.settings.stuck_after_s:
+            return []
+        return [f"the event loop has not run for {age_s:.0f} s"]
+
+    def _stuck(self, now: Input) -> list[str]:
+        return [
+            f"{topic}[{partition}]: {waiting.lag} offsets wait and none was done for "
+            f"{waiting.still_s:.0f} s"
+            for (topic, partition), waiting in now.partitions.items()
+            if waiting.still_s >= self.settings.stuck_after_s
+        ]
+
+    def _facts(
+        self, now: Input, opened: dict[int, bool], recoveries: dict[int, Progress]
+    ) -> dict[str, Any]:
+        assert self._process is not None
+        positions = self._process.positions()
+        return {
+            "partitions": [
+                {
+                    "partition": partition,
+                    "state": "open" if is_open else "opening",
+                    "staged_offset": positions.get(partition),
+                    "recovery": recoveries[partition].document() if partition in recoveries else None,
+                }
+                for partition, is_open in sorted(opened.items())
+            ],
+            "input": [
+                {"topic": topic, "partition": partition, **waiting._asdict()}
+                for (topic, partition), waiting in now.partitions.items()
+            ],
+            "lag": now.lag,
+            "last_progress_s": now.progress_s,
+            "kafka_away_s": now.kafka_away_s,
+        }
