@@ -7,6 +7,7 @@ from prometheus_client import CollectorRegistry
 
 from streams.telemetry.client_statistics import ClientStatistics
 from streams.telemetry.instruments import DURATION_S, LATENCY_S, Counter, Gauge, Histogram
+from streams.telemetry.lag_metrics import LagMetrics
 
 _TABLE = "db_collection_name"
 """OpenTelemetry's label for a table."""
@@ -17,6 +18,7 @@ class SinkMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.clients = ClientStatistics(registry)
+        self.lag = LagMetrics(registry)
         self.inserts = Histogram(
             registry,
             "db_client_operation_duration_seconds",

@@ -14,6 +14,7 @@ import secrets
 import signal
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import uvicorn
@@ -33,6 +34,7 @@ from connectors.clickhouse.sink_health import SinkHealth
 from connectors.local.ports import Ports
 from streams.errors import NotReadOnly
 from streams.kafka.admin import ensure_topics, wait_for_broker
+from streams.kafka.lag import SINK, LagMeter, report_lag
 from streams.runtime.fail_stop import fail_stop
 from streams.settings import Settings
 from streams.telemetry.process_metrics import process_registry
@@ -133,10 +135,16 @@ def _run_sink(settings: Settings, port: int, registry: CollectorRegistry, health
     ensure_topics(settings)
     client = connect(settings)
     log.info("migrations applied: %s", migrate(client, settings.clickhouse_database) or "none")
-    sink = Sink(settings, ClickHouseTables(_reconnecting(settings, client)), SinkMetrics(registry))
+    metrics, stopping = SinkMetrics(registry), threading.Event()
+    sink = Sink(settings, ClickHouseTables(_reconnecting(settings, client)), metrics)
     health.begin(sink)
-    thread = threading.Thread(target=_run_or_die, args=(sink,), name="sink")
-    thread.start()
+    lag = partial(report_lag, LagMeter(settings, SINK), metrics.lag, stopping)
+    threads = [
+        threading.Thread(target=_run_or_die, args=(work,), name=name)
+        for name, work in (("sink", sink.run), ("lag", lag))
+    ]
+    for thread in threads:
+        thread.start()
     path = token_path(settings)
     path.parent.mkdir(parents=True, exist_ok=True)
     token = secrets.token_urlsafe(24)
@@ -151,7 +159,9 @@ def _run_sink(settings: Settings, port: int, registry: CollectorRegistry, health
         uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning", access_log=False)
     finally:
         sink.stop()
-        thread.join()
+        stopping.set()
+        for thread in threads:
+            thread.join()
         client.close()
 
 
@@ -168,8 +178,8 @@ def _reconnecting(settings: Settings, first: Client) -> Callable[[], Client]:
     return open_client
 
 
-def _run_or_die(sink: Sink) -> None:
+def _run_or_die(work: Callable[[], None]) -> None:
     try:
-        sink.run()
+        work()
     except Exception as error:
         fail_stop(error)

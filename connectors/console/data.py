@@ -9,7 +9,7 @@ from connectors.campaigns import evaluation
 from connectors.campaigns.definition import Definition, load
 from connectors.clickhouse.literals import quoted
 from streams.errors import DefinitionError
-from streams.kafka.offsets import lag
+from streams.kafka.lag import records_behind
 from streams.settings import Settings
 
 GRAINS = ("hour", "day", "week", "month")
@@ -92,7 +92,7 @@ def line(settings: Settings) -> dict[str, Any]:
         ],
         "minutes": [_plain(row) for row in minutes],
         "rejects": [_plain(row) for row in refused],
-        "lag": lag(settings),
+        "lag": records_behind(settings),
     }
 
 

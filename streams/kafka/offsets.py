@@ -1,12 +1,10 @@
-"""Offsets: where partitions begin and end, where groups go on, and how far they are behind."""
+"""Offsets: where partitions begin and end, and where groups go on."""
 
 import time
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from streams.errors import BrokerUnavailable
 from streams.kafka.clients import committed_consumer
-from streams.records.topics import CONTRACTS, PROFILES, RAW, STAGED, WINDOW
 from streams.settings import Settings
 
 _ELECTING = (
@@ -37,35 +35,3 @@ def committed_offset(settings: Settings, group: str, topic: str, partition: int)
         return found.offset if found.offset >= 0 else watermarks(consumer, place)[0]
     finally:
         consumer.close()
-
-
-def lag(settings: Settings) -> dict[str, int]:
-    """How many records each stage has not yet committed: translate, process, sink.
-
-    The last mark of a transaction takes up an offset and is no record.
-    """
-    prefix = settings.topic_prefix
-    sink = [topic for topic in CONTRACTS if topic not in (STAGED, WINDOW, PROFILES)]
-    stages = {"translate": ("line", [RAW]), "process": ("line", [STAGED]), "sink": ("sink", sink)}
-    found = {}
-    for stage, (group, names) in stages.items():
-        places = [
-            TopicPartition(prefix + name, number)
-            for name in names
-            for number in range(settings.partitions)
-        ]
-        consumer = committed_consumer(settings, prefix + group)
-        try:
-            behind = 0
-            for place in consumer.committed(places, timeout=10):
-                low, high = watermarks(consumer, place, 10)
-                ahead = high - (place.offset if place.offset >= 0 else low)
-                behind += max(0, ahead - 1) if stage == "sink" else ahead
-            found[stage] = behind
-        except KafkaException as error:
-            raise BrokerUnavailable(
-                f"Kafka at {settings.kafka_bootstrap} does not answer: {error.args[0].str()}"
-            ) from None
-        finally:
-            consumer.close()
-    return found

@@ -21,6 +21,7 @@ from faust.types.auth import CredentialsT
 
 from streams.kafka.admin import ensure_topics, wait_for_broker
 from streams.kafka.clients import METADATA_MS, sasl_login, ssl_context
+from streams.kafka.lag import LINE, LagMeter, report_lag
 from streams.kafka.offsets import committed_offset
 from streams.kafka.schema_ids import frames
 from streams.kafka.schemas import Schemas, publish
@@ -84,12 +85,17 @@ def create_app(
 
     translate = Translate(settings, schemas.frames, computing, metrics)
     incoming = Incoming(committed, seek(raw_topic))
-    shared = Shared(settings, worker, schemas, cluster, Memory(), computing, Recoveries(), metrics)
+    memory_of_tables = Memory()
+    metrics.partitions.watch(memory_of_tables.usage)
+    shared = Shared(
+        settings, worker, schemas, cluster, memory_of_tables, computing, Recoveries(), metrics
+    )
     process = Process(partial(open_partition, shared), seek(staged_topic))
     health.begin(process, shared.recoveries)
     _connect(app, staged_topic, incoming, process, health)
     _add_agents(app, settings, incoming, translate, process, metrics)
     metrics.partitions.configured.set(settings.partitions)
+    _report_lag(app, LagMeter(settings, LINE), metrics, process)
 
     @app.task  # type: ignore[untyped-decorator]
     async def beat() -> None:
@@ -223,6 +229,23 @@ def _connect(
     @app.on_before_shutdown.connect(weak=False)
     async def shutdown(sender: Any, **kwargs: Any) -> None:
         await process.close()
+
+
+def _report_lag(app: faust.App, meter: LagMeter, metrics: WorkerMetrics, process: Process) -> None:
+    """The worker that has partition 0 measures the lag of all, also of those that nobody has."""
+    stopping = threading.Event()
+
+    def report() -> None:
+        try:
+            report_lag(meter, metrics.lag, stopping, wanted=lambda: 0 in process.opened())
+        except Exception as error:
+            fail_stop(error)
+
+    threading.Thread(target=report, name="lag", daemon=True).start()
+
+    @app.on_before_shutdown.connect(weak=False)
+    async def stop(sender: Any, **kwargs: Any) -> None:
+        stopping.set()
 
 
 def _acknowledge(events: Iterable[EventT[Any]]) -> None:

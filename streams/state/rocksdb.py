@@ -9,6 +9,7 @@ rocksdict 0.3.29 has three properties that this module works around, each held b
   so RocksDB's time to live is not used.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -28,7 +29,7 @@ from rocksdict import (
 )
 
 from streams.errors import StateDamaged
-from streams.telemetry.worker_metrics import TableSize
+from streams.telemetry.worker_metrics import MemoryUsage, TableSize
 
 Puts = Mapping[bytes, bytes]
 
@@ -45,10 +46,15 @@ _WRITE_BUFFER_BYTES = 16 << 20
 _FILLING_BUFFER_BYTES = 4 << 20
 
 
+_CACHE = re.compile(r"^rocksdb\.block\.cache\.(hit|miss) COUNT : (\d+)$", re.MULTILINE)
+"""In what RocksDB says of its statistics."""
+
+
 class Memory:
     """The block cache and the write buffers that all databases of a process share.
 
-    Write buffers count towards the cache, so one bound holds for both.
+    Write buffers count towards the cache, so one bound holds for both. So do the statistics, which
+    belong to the options: each kind of options is made once.
     """
 
     def __init__(self) -> None:
@@ -56,6 +62,14 @@ class Memory:
         self.write_buffers = WriteBufferManager.new_write_buffer_manager_with_cache(
             _WRITE_BUFFERS_BYTES, False, self.cache
         )
+        self.options = {filling: _options(self, filling) for filling in (False, True)}
+        self.options[False].enable_statistics()
+
+    def usage(self) -> MemoryUsage:
+        """Bytes in use, and what the cache had of the blocks that were asked for so far."""
+        found = _CACHE.findall(self.options[False].get_statistics() or "")
+        counts = {name: int(count) for name, count in found}
+        return MemoryUsage(self.cache.get_usage(), counts.get("hit", 0), counts.get("miss", 0))
 
 
 class Database:
@@ -74,7 +88,7 @@ class Database:
 
     def _opened(self, filling: bool) -> Rdict:
         self._filling = filling
-        options = _options(self._memory, filling)
+        options = self._memory.options[filling]
         try:
             return Rdict(str(self._path), options, {"default": options})
         except Exception as error:  # rocksdict raises nothing narrower

@@ -23,6 +23,9 @@ DURATION_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
 BYTES = (256.0, 1024.0, 4096.0, 16_384.0, 65_536.0, 262_144.0, 1_048_576.0, 4_194_304.0, 16_777_216.0)
 ITEMS = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0, 10_000.0)
 
+TOPIC = "messaging_destination_name"
+"""OpenTelemetry's label for a topic; its value here is without the prefix."""
+
 Labels = tuple[str, ...]
 
 

@@ -2,19 +2,28 @@
 
 import time
 from collections import Counter as Counts
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
 
 from streams.core.accounting import Outcome
 from streams.records.topics import RAW, STAGED
 from streams.telemetry.client_statistics import ClientStatistics
-from streams.telemetry.instruments import DURATION_S, LATENCY_S, Counter, Gauge, Histogram, Tenants
-
-TOPIC = "messaging_destination_name"
-"""OpenTelemetry's label for a topic; its value here is without the prefix."""
+from streams.telemetry.instruments import (
+    DURATION_S,
+    LATENCY_S,
+    TOPIC,
+    Counter,
+    Gauge,
+    Histogram,
+    Tenants,
+)
+from streams.telemetry.lag_metrics import LagMetrics
 
 TABLES = "window", "profiles"
 
@@ -28,6 +37,7 @@ class WorkerMetrics:
         self.clients = ClientStatistics(registry)
         self.stages = StageMetrics(registry)
         self.partitions = PartitionMetrics(registry)
+        self.lag = LagMetrics(registry)
 
 
 @dataclass
@@ -177,6 +187,15 @@ class TableSize(NamedTuple):
     index_bytes: int
 
 
+class MemoryUsage(NamedTuple):
+    """Of what the tables of a worker share: bytes of blocks and write buffers, and since the start of
+    the process the blocks that were found in the cache and those that were read from files."""
+
+    cache_bytes: int
+    cache_hits: int
+    cache_misses: int
+
+
 _OF_TABLES = {
     "roundhouse_table_keys": "Keys in a table of an open partition: ids and rounds, or profiles. "
     "RocksDB estimates them.",
@@ -184,6 +203,31 @@ _OF_TABLES = {
     "roundhouse_table_index_bytes": "Bytes of memory of the filters and indexes of a table's files.",
 }
 """Names and descriptions in the order of the fields of :class:`TableSize`."""
+
+
+class _BlockCache(Collector):
+    """RocksDB's block cache, asked when it is served."""
+
+    def __init__(self, registry: CollectorRegistry, usage: Callable[[], MemoryUsage]) -> None:
+        self._usage = usage
+        registry.register(self)
+
+    def describe(self) -> Iterator[Metric]:
+        """The families without samples."""
+        yield GaugeMetricFamily(
+            "roundhouse_block_cache_bytes", "Bytes of RocksDB's block cache, write buffers included."
+        )
+        yield CounterMetricFamily(
+            "roundhouse_block_cache_hits",
+            "Blocks that were in the cache when they were asked for.",
+        )
+        yield CounterMetricFamily("roundhouse_block_cache_misses", "Blocks that were read from files.")
+
+    def collect(self) -> Iterator[Metric]:
+        """The families with one sample each."""
+        for family, value in zip(self.describe(), self._usage(), strict=True):
+            family.add_metric([], value)  # type: ignore[attr-defined]
+            yield family
 
 
 class PartitionMetrics:
@@ -203,10 +247,15 @@ class PartitionMetrics:
             "Share of the changelogs that is read, of an open or opening partition.",
             ["partition"],
         )
+        self._registry = registry
         self._tables = [
             Gauge(registry, name, documentation, ["partition", "table"])
             for name, documentation in _OF_TABLES.items()
         ]
+
+    def watch(self, usage: Callable[[], MemoryUsage]) -> None:
+        """Serves what the tables share."""
+        _BlockCache(self._registry, usage)
 
     def assigned(self, is_open: dict[int, bool], recovered: dict[int, float]) -> None:
         """The partitions of this worker: whether each is open, and how far its tables are built."""

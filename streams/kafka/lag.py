@@ -1,0 +1,193 @@
+"""How far the stages are behind: what their groups have not committed, in records and in seconds."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import NamedTuple, Self
+
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka.admin import (  # type: ignore[attr-defined]
+    AdminClient,
+    OffsetSpec,
+)
+
+from streams.errors import BrokerUnavailable
+from streams.kafka.clients import client_config, committed_consumer
+from streams.records.topics import CONTRACTS, PROFILES, RAW, STAGED, WINDOW
+from streams.settings import Settings
+from streams.telemetry.lag_metrics import Lag, LagMetrics
+
+log = logging.getLogger(__name__)
+
+EVERY_S = 10.0
+"""How often a process measures."""
+
+_WITHIN_S = 5.0
+_FETCH_BYTES = 65_536
+
+
+class Group(NamedTuple):
+    """A consumer group, without the prefix, and the topics of the stages that work for it."""
+
+    name: str
+    topics: Mapping[str, Sequence[str]]
+
+
+LINE = Group("line", {"translate": [RAW], "process": [STAGED]})
+SINK = Group(
+    "sink",
+    {"sink": [topic for topic in CONTRACTS if topic not in (STAGED, WINDOW, PROFILES)]},
+)
+
+Place = tuple[str, int]
+
+
+class LagMeter:
+    """Measures the lag of a group. It does not join the group. One thread at a time."""
+
+    def __init__(self, settings: Settings, group: Group) -> None:
+        self._bootstrap = settings.kafka_bootstrap
+        self._stages = {
+            settings.topic_prefix + name: (stage, name)
+            for stage, names in group.topics.items()
+            for name in names
+        }
+        self._places = [
+            TopicPartition(topic, number)
+            for topic in self._stages
+            for number in range(settings.partitions)
+        ]
+        self._admin = AdminClient(client_config(settings))
+        self._consumer = committed_consumer(
+            settings,
+            settings.topic_prefix + group.name,
+            **{"fetch.message.max.bytes": _FETCH_BYTES, "queued.min.messages": 1},
+        )
+
+    def measure(self) -> list[Lag]:
+        """The lag of every partition. Raises ``BrokerUnavailable`` if Kafka does not answer."""
+        try:
+            committed = self._consumer.committed(self._places, timeout=_WITHIN_S)
+            ends = self._offsets(self._places, OffsetSpec.latest())  # type: ignore[no-untyped-call]
+            begins = self._offsets(
+                [place for place in committed if place.offset < 0],
+                OffsetSpec.earliest(),  # type: ignore[no-untyped-call]
+            )
+            behind = []
+            for place in committed:
+                offset = begins.get((place.topic, place.partition), place.offset)
+                if offset < ends[place.topic, place.partition]:
+                    behind.append(TopicPartition(place.topic, place.partition, offset))
+            first = self._first(behind)
+        except KafkaException as error:
+            raise BrokerUnavailable(
+                f"Kafka at {self._bootstrap} does not answer: {error.args[0].str()}"
+            ) from None
+        now = time.time()
+        found = {(place.topic, place.partition): (place.offset, None) for place in behind} | first
+        return [self._lag((p.topic, p.partition), found, ends, now) for p in self._places]
+
+    def _lag(
+        self,
+        place: Place,
+        found: Mapping[Place, tuple[int, float | None] | None],
+        ends: Mapping[Place, int],
+        now: float,
+    ) -> Lag:
+        topic, partition = place
+        stage, name = self._stages[topic]
+        first = found.get(place)
+        if first is None:
+            return Lag(stage, name, partition, 0, 0.0)
+        offset, written_s = first
+        seconds = None if written_s is None else max(0.0, now - written_s)
+        return Lag(stage, name, partition, ends[place] - offset, seconds)
+
+    def _offsets(self, places: Iterable[TopicPartition], spec: OffsetSpec) -> dict[Place, int]:
+        asked = {TopicPartition(place.topic, place.partition): spec for place in places}
+        if not asked:
+            return {}
+        answers = self._admin.list_offsets(
+            asked, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=_WITHIN_S
+        )
+        return {
+            (place.topic, place.partition): answer.result().offset for place, answer in answers.items()
+        }
+
+    def _first(self, behind: Sequence[TopicPartition]) -> dict[Place, tuple[int, float] | None]:
+        """The offset and time (s, epoch) of the first record from each place on; None if there is none:
+        what is left are marks of transactions, or records that were aborted."""
+        found: dict[Place, tuple[int, float] | None] = {}
+        if not behind:
+            return found
+        deadline = time.monotonic() + _WITHIN_S
+        self._consumer.assign(list(behind))
+        try:
+            while len(found) < len(behind) and time.monotonic() < deadline:
+                message = self._consumer.poll(0.1)
+                if message is None:
+                    continue
+                place = message.topic() or "", message.partition() or 0
+                if place not in found:
+                    found[place] = _read(message)
+                    self._consumer.pause([TopicPartition(*place)])
+        finally:
+            self._consumer.resume(list(behind))  # a pause outlasts the assignment
+            self._consumer.unassign()
+        return found
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self._consumer.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _read(message: Message) -> tuple[int, float] | None:
+    """Raises ``KafkaException`` for an error; the end of a partition is none."""
+    error = message.error()
+    if error is None:
+        return message.offset() or 0, message.timestamp()[1] / 1000
+    if error.code() == KafkaError._PARTITION_EOF:
+        return None
+    raise KafkaException(error)
+
+
+def report_lag(
+    meter: LagMeter,
+    metrics: LagMetrics,
+    stopping: threading.Event,
+    wanted: Callable[[], bool] = lambda: True,
+) -> None:
+    """Measures every few seconds until ``stopping`` is set, and closes the meter.
+
+    Nothing is served while it is not ``wanted``, or while Kafka does not answer.
+    """
+    with meter:
+        while not stopping.wait(EVERY_S):
+            try:
+                metrics.show(meter.measure() if wanted() else [])
+            except BrokerUnavailable as error:
+                metrics.show([])
+                log.warning("the lag was not measured: %s", error)
+
+
+def records_behind(settings: Settings) -> dict[str, int]:
+    """How many records each stage has not yet committed: translate, process, sink."""
+    behind = {stage: 0 for group in (LINE, SINK) for stage in group.topics}
+    for group in (LINE, SINK):
+        with LagMeter(settings, group) as meter:
+            for lag in meter.measure():
+                behind[lag.stage] += lag.records
+    return behind
