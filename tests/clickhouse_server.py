@@ -9,16 +9,33 @@ import base64
 import json
 import re
 import ssl
+import subprocess
+import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
 from chdb.session import Session
 
 USER, PASSWORD = "roundhouse", "a secret"
+
+
+@contextmanager
+def running(path: Path) -> Iterator[str]:
+    """Runs a server with its tables in ``path`` as a process until the block ends; its DSN."""
+    command = [sys.executable, "-m", __name__, str(path)]
+    root = Path(__file__).parent.parent
+    with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout
+            yield f"http://{USER}:{quote(PASSWORD)}@{server.stdout.readline().strip()}"
+        finally:
+            server.terminate()
 
 
 def serve(path: str, port: int, control: Path | None, certificate: Path | None) -> None:

@@ -7,6 +7,8 @@ import json
 from collections import Counter, defaultdict
 from typing import Any
 
+from connectors.demo.day import TENANTS, Post
+from connectors.edge.app import ROUTES
 from streams.core.accounting import encode_outcome, encode_reject
 from streams.core.event import Batch, contents_of, to_json
 from streams.records.raw_batch import RawRecord, headers_of
@@ -21,6 +23,19 @@ from tests.standins import MemoryState
 FRAMES = {name: frame(number) for name, number in SCHEMA_IDS.items()}
 CONTENTS = contents_of(FRAMES, lambda contract, _: schema(contract))
 NATIVE = Batch("acme", "native", "batch", 1_773_500_000_000_000, True, False, None)
+
+
+def batch_of_post(post: Post, number: int, name: str) -> Batch:
+    """The batch of a post of the demo day, as the edge would make it: the ``number``-th of ``name``."""
+    return Batch(
+        post.tenant,
+        next(route.source for route in ROUTES if route.path == post.path),
+        f"{name}-{number}",
+        1_773_500_000_000_000 + number,
+        True,
+        next(tenant.channel_merging for tenant in TENANTS if tenant.name == post.tenant),
+        post.idempotency_key,
+    )
 
 
 class Line:

@@ -16,8 +16,8 @@ from pathlib import Path
 import msgspec
 from confluent_kafka import Producer, TopicPartition
 
-from connectors.demo.day import FASTTRACK, GAMEBALL, NATIVE, TENANTS, Post, day
-from streams.core.event import Batch
+from connectors.demo.day import Post, day
+from connectors.local import memory_broker
 from streams.kafka.admin import ensure_topics, wait_for_broker
 from streams.kafka.clients import committed_consumer, idempotent_producer, transactional_producer
 from streams.kafka.offsets import watermarks
@@ -25,13 +25,12 @@ from streams.records.raw_batch import Headers, headers_of, joined
 from streams.records.topics import RAW, TOPICS
 from streams.settings import Settings
 from tests.integration.test_line import Line, headers_of_message, read
+from tests.line import batch_of_post
 
 HOME = Path(__file__).parent / "integration"
 PARTITIONS = 4
 BEHIND = 3
 """A partition whose RocksDB lacks its last transaction, as after a crash between commit and write."""
-
-_SOURCES = {NATIVE: "native", FASTTRACK: "fasttrack", GAMEBALL: "gameball"}
 
 
 class Kept(msgspec.Struct, array_like=True):
@@ -126,15 +125,7 @@ def raw_records(posts: Sequence[Post], name: str) -> Iterator[tuple[list[tuple[s
     """What an edge makes of posts: every third shares its raw record with the next."""
     waiting: list[tuple[Headers, bytes]] = []
     for number, post in enumerate(posts):
-        batch = Batch(
-            post.tenant,
-            _SOURCES[post.path],
-            f"{name}-{number}",
-            1_773_500_000_000_000 + number,
-            True,
-            next(tenant.channel_merging for tenant in TENANTS if tenant.name == post.tenant),
-            post.idempotency_key,
-        )
+        batch = batch_of_post(post, number, name)
         waiting.append((headers_of(batch, post.invalid), post.body))
         if number % 3:
             yield joined(waiting)
@@ -146,13 +137,8 @@ def raw_records(posts: Sequence[Post], name: str) -> Iterator[tuple[list[tuple[s
 def capture(version: str) -> None:
     """Runs a line in this process on the in-memory broker and keeps what it leaves."""
     posts = day(seed=41, events=700)
-    broker = Producer({"test.mock.num.brokers": 1, "log_level": 0})
-    addresses = broker.list_topics(timeout=10).brokers.values()
-    with tempfile.TemporaryDirectory() as temporary:
-        settings = Settings(
-            data_dir=Path(temporary),
-            kafka_bootstrap=",".join(f"{address.host}:{address.port}" for address in addresses),
-        )
+    with memory_broker.cluster() as bootstrap, tempfile.TemporaryDirectory() as temporary:
+        settings = Settings(data_dir=Path(temporary), kafka_bootstrap=bootstrap)
         ensure_topics(settings)
         line = Line(settings)
         producer = idempotent_producer(settings)

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import uvicorn
 from clickhouse_connect.driver.client import Client
-from clickhouse_connect.driver.exceptions import ClickHouseError
+from clickhouse_connect.driver.exceptions import ClickHouseError, DatabaseError
 from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -61,7 +61,8 @@ def ask(client: Client, query: str, form: str) -> str:
     """The answer to a question, in one of :data:`FORMATS`.
 
     Raises ``ClickHouseError``, or :class:`NotReadOnly` for what could write. ``readonly`` goes into
-    the statement because chDB would keep it for the whole process otherwise.
+    the statement because chDB would keep it for the whole process otherwise. Of several threads only
+    one at a time may ask through a client.
     """
     if form not in FORMATS:
         raise NotReadOnly(f"format must be one of {', '.join(FORMATS)}")
@@ -72,7 +73,12 @@ def ask(client: Client, query: str, form: str) -> str:
             "ask one question (SELECT, WITH, SHOW, DESCRIBE, EXPLAIN or EXISTS); the output format is "
             "chosen outside the query"
         )
-    answer = client.raw_query(f"{query}\nFORMAT {FORMATS[form]} SETTINGS readonly = 1")
+    try:
+        answer = client.raw_query(f"{query}\nFORMAT {FORMATS[form]} SETTINGS readonly = 1")
+    except DatabaseError:
+        # chDB 4.4 puts what the failed query had written before the answer to the client's next query
+        client.raw_query("SELECT 1 FORMAT Null")
+        raise
     return bytes(answer).decode()
 
 
@@ -95,6 +101,11 @@ def token_path(settings: Settings) -> Path:
 
 def create_app(client: Client, token: str) -> Starlette:
     """``POST /sql?format=…`` with the query as body, and ``POST /rows?table=…``."""
+    asking = threading.Lock()
+
+    def answer(query: bytes, form: str) -> str:
+        with asking:
+            return ask(client, query.decode(errors="replace"), form)
 
     async def answered(request: Request, work: Callable[[bytes], str]) -> Response:
         given = request.headers.get("x-token", "")
@@ -107,7 +118,7 @@ def create_app(client: Client, token: str) -> Starlette:
 
     async def sql(request: Request) -> Response:
         form = request.query_params.get("format", "table")
-        return await answered(request, lambda body: ask(client, body.decode(errors="replace"), form))
+        return await answered(request, lambda query: answer(query, form))
 
     async def add(request: Request) -> Response:
         table = request.query_params.get("table", "")

@@ -7,6 +7,8 @@ topics of four partitions on first use, and forgets everything when it ends.
 import signal
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from confluent_kafka import Producer
@@ -14,18 +16,27 @@ from confluent_kafka import Producer
 PARTITIONS = 4
 
 
+@contextmanager
+def cluster() -> Iterator[str]:
+    """Runs a cluster of one broker in this process; the bootstrap address. It ends with the block."""
+    producer = Producer({"test.mock.num.brokers": 1, "log_level": 0})
+    brokers = producer.list_topics(timeout=10).brokers.values()
+    try:
+        yield ",".join(f"{broker.host}:{broker.port}" for broker in brokers)
+    finally:
+        producer.flush(1)
+
+
 def serve(address_file: Path) -> None:
     """Runs until SIGTERM or SIGINT; writes its bootstrap address to ``address_file``."""
     stopping = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopping.set())
-    producer = Producer({"test.mock.num.brokers": 1, "log_level": 0})
-    brokers = producer.list_topics(timeout=10).brokers
-    fresh = address_file.with_suffix(".tmp")
-    fresh.write_text(",".join(f"{broker.host}:{broker.port}" for broker in brokers.values()))
-    fresh.replace(address_file)
-    while not stopping.wait(0.5):
-        producer.poll(0)
+    with cluster() as address:
+        fresh = address_file.with_suffix(".tmp")
+        fresh.write_text(address)
+        fresh.replace(address_file)
+        stopping.wait()
 
 
 def wait_for_address(address_file: Path, timeout_s: float = 15.0) -> str:

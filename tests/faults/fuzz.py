@@ -19,13 +19,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx
-from confluent_kafka import Producer, TopicPartition
+from confluent_kafka import TopicPartition
 from hypothesis import HealthCheck, Phase, given, seed
 from hypothesis import settings as example_settings
 from hypothesis import strategies as st
 
 from connectors.edge.app import ROUTES
 from connectors.edge.tenants import Registry
+from connectors.local import memory_broker
 from connectors.local.health import is_well
 from connectors.local.memory_broker import PARTITIONS
 from connectors.local.ports import Ports
@@ -67,36 +68,33 @@ class Target:
 @contextmanager
 def edge_alone(home: Path, **limits: Any) -> Iterator[Target]:
     """An edge process on an in-memory broker of its own."""
-    broker = Producer({"test.mock.num.brokers": 1, "log_level": 0})
-    brokers = broker.list_topics(timeout=WITHIN_S).brokers.values()
     small = {"body_bytes_max": BODY_BYTES_MAX, "items_max": ITEMS_MAX, "partitions": PARTITIONS}
-    ports = Ports()
-    settings = Settings(
-        data_dir=home,
-        kafka_bootstrap=",".join(f"{each.host}:{each.port}" for each in brokers),
-        edge_port=ports.hold("the test's edge"),
-        **(small | limits),
-    )
-    registry = Registry(settings.tenants_home)
-    keys = {
-        name: registry.add(name, name == "zinc", campaigns_enabled=True) for name in ("acme", "zinc")
-    }
-    log = settings.data_dir / "edge.log"
-    command = [sys.executable, "-m", "connectors.cli", "edge"]
-    with (
-        ports,
-        open(log, "wb") as out,
-        subprocess.Popen(
-            command, env=Stack(settings).environment, cwd=ROOT, stdout=out, stderr=out
-        ) as process,
-    ):
-        try:
-            wait_until(lambda: is_well(settings, "edge"), "the edge")
-            yield Target(settings, keys, process.pid, log)
-            assert process.poll() is None, log.read_text()
-        finally:
-            process.terminate()
-            process.wait(WITHIN_S)
+    with memory_broker.cluster() as bootstrap, Ports() as ports:
+        settings = Settings(
+            data_dir=home,
+            kafka_bootstrap=bootstrap,
+            edge_port=ports.hold("the test's edge"),
+            **(small | limits),
+        )
+        registry = Registry(settings.tenants_home)
+        keys = {
+            name: registry.add(name, name == "zinc", campaigns_enabled=True)
+            for name in ("acme", "zinc")
+        }
+        log = settings.data_dir / "edge.log"
+        command = [sys.executable, "-m", "connectors.cli", "edge"]
+        environment = Stack(settings).environment
+        with (
+            open(log, "wb") as out,
+            subprocess.Popen(command, env=environment, cwd=ROOT, stdout=out, stderr=out) as process,
+        ):
+            try:
+                wait_until(lambda: is_well(settings, "edge"), "the edge")
+                yield Target(settings, keys, process.pid, log)
+                assert process.poll() is None, log.read_text()
+            finally:
+                process.terminate()
+                process.wait(WITHIN_S)
 
 
 # Bodies --------------------------------------------------------------------------------------

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 from clickhouse_connect.driver.client import Client
-from confluent_kafka import Producer
 
 from connectors.clickhouse.client import connect
 from connectors.clickhouse.migrate import migrate
 from connectors.local import kafka as local
+from connectors.local import memory_broker as memory
 from connectors.local.ports import Ports
 from streams.kafka.admin import ensure_topics, wait_for_broker
 from streams.settings import Settings
@@ -32,11 +32,9 @@ def _need_java_and_maven(what: str) -> None:
 @pytest.fixture(scope="session")
 def memory_broker() -> Iterator[str]:
     """The address of librdkafka's in-memory cluster."""
-    producer = Producer({"test.mock.num.brokers": 1, "log_level": 0})
-    brokers = producer.list_topics(timeout=WITHIN_S).brokers
-    yield ",".join(f"{broker.host}:{broker.port}" for broker in brokers.values())
-    gc.collect()
-    producer.flush(1)
+    with memory.cluster() as bootstrap:
+        yield bootstrap
+        gc.collect()  # clients that are alive would complain about the end of their broker
 
 
 @pytest.fixture(scope="session")

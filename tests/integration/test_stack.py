@@ -12,7 +12,6 @@ from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import pytest
 
@@ -26,7 +25,7 @@ from connectors.local.kafka import missing_tools
 from connectors.local.ports import Ports
 from connectors.local.stack import Stack, on_any_ports
 from streams.settings import Settings
-from tests.clickhouse_server import PASSWORD, USER
+from tests import clickhouse_server
 from tests.oracle import Expected, expect
 from tests.scrapes import documented, scrape, targets, total
 from tests.waiting import WITHIN_S, wait_until
@@ -90,22 +89,14 @@ def test_the_demo_again_on_kept_data_accepts_nothing_twice(tmp_path: Path) -> No
         assert more == 2 * duplicates + before, tenant
 
 
-@pytest.fixture
-def clickhouse_dsn(tmp_path: Path) -> Iterator[str]:
-    """A server that speaks ClickHouse's HTTP interface: chDB in a process of its own."""
-    command = [sys.executable, "-m", "tests.clickhouse_server", str(tmp_path / "server")]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as server:
-        assert server.stdout
-        yield f"http://{USER}:{quote(PASSWORD)}@{server.stdout.readline().strip()}"
-        server.terminate()
-
-
-def test_the_line_into_clickhouse_over_http(tmp_path: Path, clickhouse_dsn: str) -> None:
-    settings = on_any_ports(Settings(data_dir=tmp_path, clickhouse_dsn=clickhouse_dsn))
+def test_the_line_into_clickhouse_over_http(tmp_path: Path) -> None:
     posts = day(seed=5, events=2000)
     expected = expect(posts)
-    with Stack(settings, in_memory=True) as stack:
-        keys = demo_keys(Registry(settings.tenants_home))
+    with (
+        clickhouse_server.running(tmp_path / "server") as dsn,
+        Stack(on_any_ports(Settings(data_dir=tmp_path, clickhouse_dsn=dsn)), in_memory=True) as stack,
+    ):
+        keys = demo_keys(Registry(stack.settings.tenants_home))
         asyncio.run(feed(stack.edge_url, keys, posts))
         wait_until(lambda: complete(stack.settings, expected), "the day in ClickHouse")
         found = query(stack.settings, "SELECT sum(stake), sum(payout) FROM rounds", "tsv")

@@ -1,15 +1,13 @@
 """One suite for each stand-in of the tests and the real thing, so that no stand-in drifts from it.
 
-The in-memory broker has none of its own: the fixture ``settings`` runs the tests of the line on both
-brokers.
+That of the brokers, and of the line in memory, is :mod:`tests.integration.test_broker`.
 """
 
 import asyncio
 import json
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from decimal import Decimal
 from pathlib import Path
 from typing import NamedTuple, Protocol
 from urllib.parse import quote
@@ -20,7 +18,7 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from connectors.clickhouse.client import connect
 from connectors.clickhouse.migrate import migrate
-from connectors.clickhouse.service import ask
+from connectors.clickhouse.service import FORMATS, add_rows, ask
 from connectors.clickhouse.sink import TARGETS, ClickHouseTables, Target
 from connectors.edge.writer import SMALL_BYTES, KafkaWriter, Writer
 from streams.core import profile as profiles
@@ -36,7 +34,7 @@ from streams.stages.process import Effects, Lookup, ProfilePut
 from streams.state.rocksdb import Memory
 from streams.state.state_reader import StateReader
 from streams.state.table import Table, Window
-from tests.clickhouse_server import PASSWORD, USER
+from tests.clickhouse_server import PASSWORD, USER, running
 from tests.docker import has_docker_engine
 from tests.integration.test_line import headers_of_message, read
 from tests.line import NATIVE
@@ -103,6 +101,20 @@ def test_requests_at_the_same_time_are_each_there_with_their_own_headers_and_bod
     found = written.requests()
     assert len(found) == len(bodies)
     assert {each.headers["batch-id"].decode(): each.body for each in found} == bodies
+
+
+def test_a_client_that_goes_away_takes_no_other_request_with_it(written: Written) -> None:
+    async def write() -> None:
+        writes = [
+            asyncio.ensure_future(written.writer.write(NATIVE._replace(batch_id=name), b"[]", 0))
+            for name in ("a", "goes away", "b")
+        ]
+        await asyncio.sleep(0)  # each has begun
+        writes[1].cancel()
+        await asyncio.gather(writes[0], writes[2])
+
+    asyncio.run(write())
+    assert {each.headers["batch-id"] for each in written.requests()} >= {b"a", b"b"}
 
 
 def test_a_writer_with_a_broker_is_ready(written: Written) -> None:
@@ -235,18 +247,6 @@ def test_what_rounds_say_of_a_profile_is_that_of_its_newest_put(
 
 
 @contextmanager
-def http_standin(home: Path) -> Iterator[str]:
-    """The DSN of :mod:`tests.clickhouse_server` in a process of its own."""
-    command = [sys.executable, "-m", "tests.clickhouse_server", str(home / "server")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
-        try:
-            assert process.stdout is not None
-            yield f"http://{USER}:{quote(PASSWORD)}@{process.stdout.readline().strip()}"
-        finally:
-            process.kill()
-
-
-@contextmanager
 def docker_server() -> Iterator[str]:
     """The DSN of a ClickHouse server in a container."""
     from testcontainers.clickhouse import ClickHouseContainer
@@ -273,7 +273,7 @@ def clickhouse_server(
     if request.param == "server" and not has_docker_engine():
         pytest.skip("no Docker engine answers")
     home = tmp_path_factory.mktemp("standin")
-    server = docker_server() if request.param == "server" else http_standin(home)
+    server = docker_server() if request.param == "server" else running(home)
     with server as dsn:
         client = connect(Settings(clickhouse_dsn=dsn))
         yield client
@@ -344,3 +344,28 @@ def test_questions_are_answered_in_each_format(clickhouse_server: Client) -> Non
     assert ask(clickhouse_server, "SELECT 1 AS a, 'x' AS b", "csv") == '"a","b"\n1,"x"\n'
     assert ask(clickhouse_server, "SELECT 1 AS a", "tsv") == "a\n1\n"
     assert json.loads(ask(clickhouse_server, "SELECT 1 AS a", "json"))["data"] == [{"a": 1}]
+
+
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize(
+    "query", ["SELECT nonsense", "SELECT number, throwIf(number = 9) FROM numbers(10)"]
+)
+def test_nothing_of_a_question_that_fails_is_in_the_answer_to_the_next(
+    clickhouse_server: Client, query: str, form: str
+) -> None:
+    with pytest.raises(ClickHouseError):
+        ask(clickhouse_server, query, form)
+    assert ask(clickhouse_server, "SELECT 1 AS x", "tsv") == "x\n1\n"
+
+
+def test_rows_of_a_command_come_back_with_their_exact_numbers_and_text(
+    clickhouse_server: Client,
+) -> None:
+    migrate(clickhouse_server, "standins")
+    clickhouse_server.command("TRUNCATE TABLE rates")
+    rate = {"base": "SEK", "quote": "EUR", "source": "å\n'b'"}
+    rates = {"2026-03-14": "0.090000000000000001", "2026-03-15": "12345678901234567890"}
+    lines = [json.dumps(rate | {"day": day, "rate": each}).encode() for day, each in rates.items()]
+    add_rows(clickhouse_server, "rates", b"\n".join(lines))
+    found = clickhouse_server.query("SELECT rate, source FROM rates ORDER BY day").result_rows
+    assert found == [(Decimal(each), "å\n'b'") for each in rates.values()]
