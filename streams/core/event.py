@@ -3,13 +3,15 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from enum import IntEnum
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import msgspec
+from msgspec.structs import replace
 
+from streams.core.identity import content_hash
 from streams.wire.avro import Codec, Record, place, resolving
 from streams.wire.avro_encoder import joined
-from streams.wire.contracts import Schema, schema
+from streams.wire.contracts import Schema, schema, versions
 from streams.wire.money import from_bytes, to_decimal
 
 SOURCES = ("native", "fasttrack", "gameball")
@@ -99,8 +101,9 @@ def player_body(player_id: str, **known: object) -> Record:
 # item's position, and the content, which is hashed. A field belongs to the run in which it stands.
 _POSITION = place(schema("login"), "position")
 _OCCURRED_AT = place(schema("login"), "occurred_at")
+_ORIGIN_FIELDS = Translated.__struct_fields__
 _BATCH = Codec("login", 0, _POSITION, attributes=Batch._fields)
-_ORIGIN = Codec("login", _POSITION + 1, _OCCURRED_AT + 1, attributes=Translated.__struct_fields__)
+_ORIGIN = Codec("login", _POSITION + 1, _OCCURRED_AT + 1, attributes=_ORIGIN_FIELDS)
 _CONTENT = [Codec(kind.contract, _POSITION + 1) for kind in Kind]
 _BODY = [Codec(kind.contract, _OCCURRED_AT + 1) for kind in Kind]
 _WHOLE = [Codec(kind.contract) for kind in Kind]
@@ -116,6 +119,51 @@ def encode_content(item: Translated) -> list[bytes]:
     origin = _ORIGIN.encode(item)
     encode_body = _BODY[item.kind].encode
     return [origin + encode_body(body) for body in item.bodies]
+
+
+def hash_of_content(item: Translated, contents: list[bytes]) -> bytes:
+    """Whether an item that comes again is the same: 8 bytes for each version of its contract.
+
+    ``contents`` are those of ``item``. The first 8 bytes are of what version 1 of the contract has, the
+    next of what version 2 has, and so on: see :func:`streams.core.identity.same_content`. The time is
+    left out where the source sends none, or every item that comes again would be another one.
+    """
+    if not item.timed:
+        item = replace(item, occurred_at=0)
+        contents = encode_content(item)
+    newest = content_hash(contents)
+    older = _OLDER[item.kind]
+    if not older:
+        return newest
+    return b"".join([*(_older_hash(item, encoders, newest) for encoders in older), newest])
+
+
+class _Encoders(NamedTuple):
+    """Of the two runs of a content, as a version of the contract has them."""
+
+    origin: Callable[[Translated], bytes]
+    body: Callable[[Record], bytes]
+
+    @classmethod
+    def of(cls, contract: str, version: Schema) -> Self:
+        after, body = place(version, "position") + 1, place(version, "occurred_at") + 1
+        origin = Codec(contract, after, body, attributes=_ORIGIN_FIELDS, version=version)
+        return cls(origin.encode, Codec(contract, body, version=version).encode)
+
+
+_OLDER = {
+    kind: [_Encoders.of(kind.contract, version.schema) for version in versions(kind.contract)[:-1]]
+    for kind in Kind
+}
+
+
+def _older_hash(item: Translated, encoders: _Encoders, newest: bytes) -> bytes:
+    """An item that an older version cannot express was never accepted by it: any other hash will do."""
+    try:
+        origin = encoders.origin(item)
+        return content_hash([origin + encoders.body(body) for body in item.bodies])
+    except (KeyError, OverflowError, TypeError, ValueError):
+        return content_hash([b"only in newer versions", newest])
 
 
 datums: Callable[[bytes, int, list[bytes]], list[bytes]] = joined

@@ -32,6 +32,16 @@ def content_hash(contents: list[bytes]) -> bytes:
     return blake2b(b"".join(contents), digest_size=CONTENT_BYTES).digest()
 
 
+def same_content(one: bytes, other: bytes) -> bool:
+    """Whether hashes of two items say the same in the newest version that both of them know.
+
+    An item's hash is a :func:`content_hash` for each version of its contract, the oldest first. So what
+    a newer version makes of an item begins with what an older one makes of it.
+    """
+    known = min(len(one), len(other))
+    return one[:known] == other[:known]
+
+
 def key_of(first: str, *parts: str) -> str:
     """A topic key people can read: ``tenant|player``, with ``%`` and ``|`` in a part escaped."""
     return reduce(longer_key, parts, _escaped(first))

@@ -60,14 +60,15 @@ class StagedItem(msgspec.Struct, array_like=True, frozen=True, gc=False):
     ``lookup_only``: it is here for what it tells, and is neither counted nor emitted. ``key`` is its
     key on the canonical topic, ``contents`` its events as :func:`streams.core.event.encode_content`
     makes them, and ``transactions`` what rounds need of a game transaction, so that process need not
-    decode it. Fields are appended, never moved.
+    decode it. ``content_hash`` has 8 bytes for each version of the kind's contract, see
+    :func:`streams.core.event.hash_of_content`. Fields are appended, never moved.
     """
 
     position: Annotated[int, Meta(ge=0, lt=1 << 31)]
     kind: Kind
     lookup_only: bool
     id_hash: Annotated[bytes, Meta(min_length=ID_BYTES, max_length=ID_BYTES)]
-    content_hash: Annotated[bytes, Meta(min_length=CONTENT_BYTES, max_length=CONTENT_BYTES)]
+    content_hash: Annotated[bytes, Meta(min_length=CONTENT_BYTES)]
     key: str
     contents: Annotated[list[bytes], Meta(min_length=1)]
     transactions: list[Transaction]

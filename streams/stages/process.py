@@ -30,7 +30,7 @@ from streams.core.event import (
     to_json,
 )
 from streams.core.event import Translated as Derived
-from streams.core.identity import hash_after, lengthened, longer_key
+from streams.core.identity import hash_after, lengthened, longer_key, same_content
 from streams.core.profile import Profile, game_key, state_key
 from streams.records.staged_chunk import TELLING, Group, StagedItem
 from streams.records.topics import OUTCOMES, REJECTS, ROUNDS
@@ -196,7 +196,7 @@ class _Processing:
 
     def _decide(self, item: _Item) -> None:
         known = self.ids[item.id_key]
-        if known == item.staged.content_hash:
+        if known is not None and same_content(known, item.staged.content_hash):
             item.source.tally["duplicate"] += 1
         elif known is not None:
             self._refuse(

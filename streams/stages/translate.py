@@ -11,9 +11,8 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from streams.core.accounting import CountedAt, Outcome, Reason, Reject
-from streams.core.event import Batch, Kind, encode_content
+from streams.core.event import Batch, Kind, encode_content, hash_of_content
 from streams.core.identity import (
-    content_hash,
     hash_after,
     key_of,
     lengthened,
@@ -154,7 +153,6 @@ def _staged(
         if event not in hash_leads:
             hash_leads[event] = reduce(lengthened, (batch.tenant, batch.source, event), "")
         contents = encode_content(translated)
-        hashed = contents if translated.timed else encode_content(replace(translated, occurred_at=0))
         key = longer_key(tenant, translated.subject)
         home = partition_of(key, partitions)
         entry = StagedItem(
@@ -162,7 +160,7 @@ def _staged(
             translated.kind,
             False,
             hash_after(hash_leads[event], translated.event_id),
-            content_hash(hashed),
+            hash_of_content(translated, contents),
             key,
             contents,
             transactions_of(translated) if translated.kind is Kind.GAME_TRANSACTION else [],
