@@ -246,6 +246,12 @@ def commands(group: click.Group, *above: str) -> Iterator[str]:
             yield " ".join((*above, name))
 
 
+def test_every_command_that_is_documented_exists() -> None:
+    rows = re.findall(r"^\| (`roundhouse .*?) \|", doc("operations"), re.MULTILINE)
+    documented = {name for row in rows for name in re.findall(r"`roundhouse ([a-z -]+)`", row)}
+    assert documented == set(commands(main))
+
+
 def test_every_command_is_documented_and_explains_itself() -> None:
     text = doc("operations")
     for name in commands(main):

@@ -218,6 +218,24 @@ def health(what: str, name: str, as_json: bool) -> None:
     sys.exit(0 if all(page.is_well for page in found) else 1)
 
 
+@main.command()
+@click.option(
+    "--role",
+    "roles",
+    type=click.Choice(["edge", "worker", "sink"]),
+    multiple=True,
+    help="Services of this machine; default: all. May be given several times.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Findings as a JSON list.")
+def doctor(roles: tuple[str, ...], as_json: bool) -> None:
+    """Check the set-up; exit with status 1 if something keeps the line from working."""
+    from connectors.doctor import run
+
+    findings = list(run.examine(Settings.load(), roles or run.ROLES))
+    click.echo(run.as_json(findings) if as_json else run.as_text(findings))
+    sys.exit(run.has_error(findings))
+
+
 @main.group()
 def tenant() -> None:
     """Tenants and their API keys."""
