@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
 
-.PHONY: help demo test check lint-only faults soak bench bench-quick bench-long lint up clean
+.PHONY: help demo test check lint-only asyncapi faults soak bench bench-quick bench-long lint up clean
 
 SEED ?= 1
 ROUNDS ?= 2
@@ -41,6 +41,9 @@ lint-only: $(VENV)/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+asyncapi: $(VENV)/ready ## Make docs/asyncapi.yaml anew, from the contracts and the list of topics.
+	$(BIN)/roundhouse asyncapi > docs/asyncapi.yaml
+
 faults: $(VENV)/ready ## Harm the line and count what is lost. SEED= ROUNDS= (0: no end) MINUTES= REQUESTS=
 	$(BIN)/python -m tests.faults.run --seed $(SEED) --rounds $(ROUNDS) --minutes $(MINUTES) \
 		--requests $(REQUESTS)
@@ -66,4 +69,4 @@ lint: $(VENV)/ready ## Lint and format in place.
 	$(BIN)/ruff format .
 
 clean: ## Remove what the targets above made, data included.
-	rm -rf $(VENV) .kafka .jvm data
+	rm -rf $(VENV) .kafka .tools data

@@ -20,9 +20,9 @@ JVM = Path(__file__).parent / "jvm"
 ROOT = Path(__file__).parent.parent
 
 
-def fetch_jvm(home: Path = ROOT / ".jvm") -> Path:
+def fetch_jvm(home: Path = ROOT / ".tools" / "jvm") -> Path:
     """The folder of what the tests run on a JVM, filled by Maven if need be."""
-    home.mkdir(exist_ok=True)
+    home.mkdir(parents=True, exist_ok=True)
     complete = home / "complete"
     with open(home / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two processes of the tests may need it at once

@@ -201,9 +201,13 @@ def test_no_setting_is_documented_that_does_not_exist() -> None:
         assert set(re.findall(r"ROUNDHOUSE_[A-Z_]+", path.read_text())) <= known, path.name
 
 
-def test_every_topic_is_documented() -> None:
+def test_every_topic_is_documented_with_its_key() -> None:
     for topic in TOPICS:
-        assert f"`{topic.name}`" in doc("data-platform"), topic.name
+        row = re.search(
+            rf"^\| `{re.escape(topic.name)}` \| (.*?) \| ", doc("data-platform"), re.MULTILINE
+        )
+        assert row, f"{topic.name} is not in docs/data-platform.md"
+        assert row[1].strip("`").replace("\\|", "|") == (topic.key or "none"), topic.name
 
 
 def test_every_route_and_error_code_is_documented() -> None:

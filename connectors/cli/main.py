@@ -184,6 +184,14 @@ def topics() -> None:
 
 
 @main.command()
+def asyncapi() -> None:
+    """Print the AsyncAPI document of the topics, as these settings have them."""
+    from connectors.cli.asyncapi import as_yaml
+
+    click.echo(as_yaml(Settings.load()), nl=False)
+
+
+@main.command()
 @click.argument("query")
 @click.option(
     "--format", "form", type=click.Choice(["table", "csv", "tsv", "json"]), default="table",

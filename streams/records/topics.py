@@ -23,13 +23,14 @@ _DAY_MS = 86_400_000
 
 
 class Topic(NamedTuple):
-    """A topic. ``contract`` is None where the value is not Avro.
+    """A topic. ``contract`` is None where the value is not Avro, ``key`` where records have none.
 
     What is not compacted is kept for ``days``, or for so many idempotency ``windows`` if given.
     """
 
     name: str
     contract: str | None
+    key: str | None
     compacted: bool = False
     days: int = 7
     windows: int | None = None
@@ -46,18 +47,25 @@ class Topic(NamedTuple):
         return sizes | {"cleanup.policy": "delete", "retention.ms": str(days * _DAY_MS)}
 
 
-CANONICAL = {kind: Topic(kind.topic, kind.contract, windows=1) for kind in Kind}
+_PLAYER = "tenant|player_id"
+
+CANONICAL = {
+    kind: Topic(
+        kind.topic, kind.contract, "tenant|game_id" if kind is Kind.GAME else _PLAYER, windows=1
+    )
+    for kind in Kind
+}
 
 TOPICS = (
-    Topic(RAW, None),
-    Topic(STAGED, "staged-chunk"),
+    Topic(RAW, None, "batch id"),
+    Topic(STAGED, "staged-chunk", None),
     *CANONICAL.values(),
-    Topic(ROUNDS, "round", compacted=True),
-    Topic(REJECTS, "reject", windows=1),
-    Topic(OUTCOMES, "outcome", windows=1),
-    Topic(WINDOW, "window-changes", windows=2),  # as long as the table may remember
-    Topic(PROFILES, "profile", compacted=True),
-    Topic(SCHEMAS, None, compacted=True),
+    Topic(ROUNDS, "round", f"{_PLAYER}|round_id", compacted=True),
+    Topic(REJECTS, "reject", "tenant", windows=1),
+    Topic(OUTCOMES, "outcome", "tenant", windows=1),
+    Topic(WINDOW, "window-changes", None, windows=2),  # as long as the table may remember
+    Topic(PROFILES, "profile", "state key", compacted=True),
+    Topic(SCHEMAS, None, "schema id, as text", compacted=True),
 )
 
 CONTRACTS = {topic.name: topic.contract for topic in TOPICS if topic.contract is not None}
