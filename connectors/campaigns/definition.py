@@ -194,12 +194,6 @@ class Leaderboard(_Part):
             raise ValueError("more than 10000 ranks have prizes")
         return self
 
-    def by_rank(self) -> list[Decimal]:
-        """The prize of each rank, from 1."""
-        return [
-            prize.amount for prize in self.prizes for _ in range(prize.span()[0], prize.span()[1] + 1)
-        ]
-
 
 class Step(_Part):
     """A target and what reaching it pays."""

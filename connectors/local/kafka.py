@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 POM = Path(__file__).parent / "pom.xml"
 SETTING = "ROUNDHOUSE_KAFKA_BOOTSTRAP"
 ARCHIVED_WITHIN_S = 120.0
-JARS_HOME = Path(".kafka")
+JARS_DIR = Path(".kafka")
 """Where the jars are kept, relative to the working directory."""
 
 
@@ -31,15 +31,15 @@ def missing_tools() -> list[str]:
     return [tool for tool in ("java", "mvn") if shutil.which(tool) is None]
 
 
-def fetch_jars(home: Path = JARS_HOME) -> Path:
-    """The folder of Kafka's jars, filled by Maven if need be."""
-    jars = home / "libs"
-    complete = home / "complete"
-    home.mkdir(parents=True, exist_ok=True)
-    with open(home / "lock", "w") as lock:
+def fetch_jars() -> Path:
+    """The directory of Kafka's jars, which Maven fills the first time."""
+    jars = JARS_DIR / "libs"
+    complete = JARS_DIR / "complete"
+    JARS_DIR.mkdir(parents=True, exist_ok=True)
+    with open(JARS_DIR / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two processes may need the jars at once
         if not complete.exists():
-            log.info("fetching Kafka's jars with Maven into %s, once", home)
+            log.info("fetching Kafka's jars with Maven into %s, once", JARS_DIR)
             _copy_jars(jars)
             _archive_classes(jars.resolve())
             complete.touch()

@@ -14,6 +14,7 @@ from pathlib import Path
 from confluent_kafka import Producer
 
 PARTITIONS = 4
+START_WITHIN_S = 15.0
 
 
 @contextmanager
@@ -39,9 +40,9 @@ def serve(address_file: Path) -> None:
         stopping.wait()
 
 
-def wait_for_address(address_file: Path, timeout_s: float = 15.0) -> str:
+def wait_for_address(address_file: Path) -> str:
     """The address that :func:`serve` wrote."""
-    deadline = time.monotonic() + timeout_s
+    deadline = time.monotonic() + START_WITHIN_S
     while not address_file.exists():
         if time.monotonic() > deadline:
             raise TimeoutError(f"the in-memory broker did not start: {address_file} is missing")

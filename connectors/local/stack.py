@@ -28,7 +28,8 @@ class Stack:
 
     A port that is 0 in the settings becomes any port on entry, and stays that port until the exit.
     With ``in_memory`` nothing is kept: ``data_dir`` should be a temporary folder.
-    ``program`` is the command line before the names of Roundhouse's own commands.
+    Tests give ``program``, the command line before the names of Roundhouse's own commands, and a
+    ``supervisor``.
     """
 
     def __init__(

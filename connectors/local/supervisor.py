@@ -63,7 +63,10 @@ class _Child:
 
 
 class Supervisor:
-    """Runs children until :meth:`stop`. Stopping goes in the reverse of the order of starting."""
+    """Runs children until :meth:`stop`. Stopping goes in the reverse of the order of starting.
+
+    ``pause_s`` and ``restarts_max`` differ from their defaults only in tests.
+    """
 
     def __init__(
         self,
@@ -95,7 +98,7 @@ class Supervisor:
         return {child.name: child.process.pid for child in self._children if child.process}
 
     def command(self, name: str) -> tuple[Sequence[str], Mapping[str, str]]:
-        """The command and environment of a process, as they were given to :meth:`start`."""
+        """The command and environment of a process, as they were given to :meth:`start`. For tests."""
         child = next(child for child in self._children if child.name == name)
         return child.command, child.environment
 
@@ -148,7 +151,7 @@ class Supervisor:
             self._children.clear()
 
     def end(self, name: str, within_s: float = STOP_WITHIN_S) -> None:
-        """Ends one process for good, by force if it does not stop in time."""
+        """Ends one process for good, by force if it does not stop in time. For tests."""
         with self._changing:
             child = next(child for child in self._children if child.name == name)
             self._children.remove(child)

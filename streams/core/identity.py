@@ -8,22 +8,16 @@ ID_BYTES = 16
 CONTENT_BYTES = 8
 
 
-def hash_of(*parts: str) -> bytes:
-    """16 bytes for ``parts``."""
-    *lead, last = parts
-    return hash_after(reduce(lengthened, lead, ""), last)
-
-
 def hash_after(lead: str, last: str) -> bytes:
-    """16 bytes for the parts that ``lead`` is made of, and a last one.
+    """The 16-byte hash of a list of parts: those of ``lead`` (:func:`lengthened`), then ``last``.
 
-    Where many share a beginning, it is made once.
+    A caller makes the ``lead`` that many lists share only once.
     """
     return blake2b(lengthened(lead, last).encode(), digest_size=ID_BYTES).digest()
 
 
 def lengthened(lead: str, part: str) -> str:
-    """A beginning with one part more; lengths are in it, so that no two lists come to the same."""
+    """``lead`` with one part more. The length of each part is included: no two lists give one text."""
     return f"{lead}{len(part)}:{part}"
 
 

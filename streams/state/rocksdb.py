@@ -124,7 +124,7 @@ class Database:
         self._db.flush(True)
 
     def compact(self) -> None:
-        """Merges all files into one; for measurements, which must not depend on what ran before."""
+        """Merges all files into one. For benchmarks and tests."""
         self.flush()
         self._db.compact_range(None, None)
 

@@ -185,6 +185,6 @@ class Window:
             table.close()
 
     def compact(self) -> None:
-        """Merges the files of each generation; for measurements."""
+        """Merges the files of each generation. For benchmarks and tests."""
         for table in self._generations.values():
             table.database.compact()

@@ -19,7 +19,6 @@ from streams.settings import Settings
 from tests.schema_registry import fetch_jvm, running_registry
 from tests.waiting import WITHIN_S
 
-ROOT = Path(__file__).parent.parent.parent
 _numbers = itertools.count(1)
 
 
@@ -44,7 +43,7 @@ def real_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     home = tmp_path_factory.mktemp("kafka")
     with Ports() as ports, open(home / "out.log", "wb") as out:
         nodes = local.nodes_of("127.0.0.1:0", ports)
-        (command,) = local.prepare(local.fetch_jars(ROOT / ".kafka"), home, nodes).values()
+        (command,) = local.prepare(local.fetch_jars(), home, nodes).values()
         with subprocess.Popen(command, stdout=out, stderr=out) as process:
             try:
                 bootstrap = local.bootstrap_of(nodes)

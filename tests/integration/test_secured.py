@@ -46,7 +46,6 @@ from tests.integration.test_stack import complete
 from tests.oracle import expect
 from tests.waiting import WITHIN_S, wait_until
 
-ROOT = Path(__file__).parent.parent.parent
 LOGIN = "line"
 SECRET = "only the line knows"
 
@@ -77,7 +76,7 @@ def secured_kafka(
     """A Kafka whose port of ``settings`` speaks SASL_SSL; its own port beside it makes the user."""
     (node,) = local.nodes_of("127.0.0.1:0", ports)
     open_port = node.port
-    (command,) = local.prepare(local.fetch_jars(ROOT / ".kafka"), home / "kafka", [node]).values()
+    (command,) = local.prepare(local.fetch_jars(), home / "kafka", [node]).values()
     outside = f"SASL_SSL://{settings.kafka_bootstrap}"
     inside = f"PLAINTEXT://127.0.0.1:{open_port}"
     entries = {
