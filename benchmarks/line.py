@@ -129,7 +129,7 @@ Answered = dict[str, Answer]
 def line(workers: int) -> Iterator[tuple[Stack, Poster]]:
     """A line of its own, ready, with a key for each tenant."""
     settings = on_any_ports(Settings(data_dir=fresh_home()))
-    registry = Registry(settings.tenants_home)
+    registry = Registry(settings.tenants_path)
     keys = {name: registry.add(name, False, campaigns_enabled=True) for name in TENANTS}
     with Stack(settings, processes=workers) as stack, closing(Poster(stack, keys)) as poster:
         yield stack, poster

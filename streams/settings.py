@@ -126,17 +126,17 @@ class Settings(BaseSettings):
     console_port: int = Field(8090, ge=0, le=65535, description="Port the console listens on.")
 
     @property
-    def state_home(self) -> Path:
+    def state_path(self) -> Path:
         """``state_dir`` or its default."""
         return self.state_dir or self.data_dir / "state"
 
     @property
-    def tenants_home(self) -> Path:
+    def tenants_path(self) -> Path:
         """``tenants_file`` or its default."""
         return self.tenants_file or self.data_dir / "tenants.json"
 
     @property
-    def clickhouse_home(self) -> str:
+    def clickhouse_url(self) -> str:
         """``clickhouse_dsn`` or its default."""
         return self.clickhouse_dsn or f"chdb:///{(self.data_dir / 'clickhouse').resolve()}"
 

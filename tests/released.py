@@ -163,7 +163,7 @@ def capture(version: str) -> None:
             for topic in TOPICS
         }
         captured = Captured(wait_for_broker(settings), posts, topics, translated)
-        _pack(captured, settings.state_home / "w", archive(version))
+        _pack(captured, settings.state_path / "w", archive(version))
 
 
 def _log(settings: Settings, topic: str, partition: int) -> Log:
@@ -183,7 +183,7 @@ def _process(line: Line, partition: int) -> None:
     with line.owned(partition) as owned:
         for start in range(0, len(early), 3):
             owned.apply(early[start : start + 3])
-    home = line.settings.state_home / "w" / f"partition-{partition}"
+    home = line.settings.state_path / "w" / f"partition-{partition}"
     if partition == BEHIND:
         shutil.copytree(home, home.with_name("copy"))
     with line.owned(partition) as owned:

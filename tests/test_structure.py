@@ -21,7 +21,7 @@ from connectors.edge.schemas import Schemas
 from streams.core.event import Kind
 from streams.records.topics import TOPICS
 from streams.settings import Settings
-from streams.wire.avro import place
+from streams.wire.avro import field_index
 from streams.wire.contracts import SCHEMA_IDS, schema
 
 ROOT = Path(__file__).parent.parent
@@ -156,7 +156,7 @@ def test_every_contract_has_a_schema_id_and_every_topic_a_contract() -> None:
 
 def test_canonical_contracts_begin_with_the_same_fields() -> None:
     leads = {
-        json.dumps(fields[: place(schema(kind.contract), "occurred_at") + 1])
+        json.dumps(fields[: field_index(schema(kind.contract), "occurred_at") + 1])
         for kind in Kind
         if (fields := _fields(kind.contract))
     }

@@ -53,7 +53,7 @@ def up(memory: bool, processes: int) -> None:
     with tempfile.TemporaryDirectory(prefix="roundhouse-") as temporary:
         if memory:
             settings = settings.model_copy(update={"data_dir": Path(temporary)})
-        registry = Registry(settings.tenants_home)
+        registry = Registry(settings.tenants_path)
         key = None
         if not registry.all():
             key = registry.add("demo", channel_merging=False, campaigns_enabled=True)
@@ -300,7 +300,7 @@ def tenant_list() -> None:
 def _registry() -> Any:
     from connectors.edge.tenants import Registry
 
-    return Registry(Settings.load().tenants_home)
+    return Registry(Settings.load().tenants_path)
 
 
 main.add_command(campaign)

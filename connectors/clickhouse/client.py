@@ -18,12 +18,12 @@ from streams.settings import Settings
 
 def is_embedded(settings: Settings) -> bool:
     """True for chDB."""
-    return settings.clickhouse_home.startswith("chdb:")
+    return settings.clickhouse_url.startswith("chdb:")
 
 
 def connect(settings: Settings) -> Client:
     """A client of the configured ClickHouse. Raises ``ClickHouseError`` if it does not answer."""
-    dsn = settings.clickhouse_home
+    dsn = settings.clickhouse_url
     scheme = urlsplit(dsn).scheme
     if scheme not in ("chdb", "http", "https"):
         raise ConfigurationError(

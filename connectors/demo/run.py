@@ -50,7 +50,7 @@ def run_demo(settings: Settings, *, memory: bool, events: int, seed: int, proces
 
 def _feed_and_report(console: Console, stack: Stack, seed: int, events: int) -> None:
     settings = stack.settings
-    keys = demo_keys(Registry(settings.tenants_home))
+    keys = demo_keys(Registry(settings.tenants_path))
     posts = day(seed, events)
     before = accounts(settings)
     total = sum(post.items for post in posts)

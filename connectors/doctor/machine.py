@@ -23,7 +23,7 @@ def check_disk(settings: Settings, free_bytes_min: int = FREE_BYTES_MIN) -> Iter
     """Whether the directories of this machine exist, and have room."""
     for name, path in (
         ("ROUNDHOUSE_DATA_DIR", settings.data_dir),
-        ("ROUNDHOUSE_STATE_DIR", settings.state_home),
+        ("ROUNDHOUSE_STATE_DIR", settings.state_path),
     ):
         whole = path.resolve()
         existing = next(folder for folder in (whole, *whole.parents) if folder.exists())
@@ -57,7 +57,7 @@ def check_file_descriptors(settings: Settings) -> Iterator[Finding]:
 
 def check_tenants(settings: Settings) -> Iterator[Finding]:
     """Whether the tenants file can be read, by its owner alone, and holds a key."""
-    path = settings.tenants_home
+    path = settings.tenants_path
     if not path.exists():
         yield error(
             "tenants",

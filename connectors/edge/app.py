@@ -201,7 +201,7 @@ def create_app(
     now: Callable[[], int] = lambda: time.time_ns() // 1000,
 ) -> Starlette:
     """The ASGI app; ``writer`` is closed with it. ``app.state.edge`` is its :class:`Edge`."""
-    edge = Edge(settings, Registry(settings.tenants_home), writer, metrics, now)
+    edge = Edge(settings, Registry(settings.tenants_path), writer, metrics, now)
 
     def endpoint(route: _Route) -> Callable[[Request], object]:
         async def post(request: Request) -> Response:

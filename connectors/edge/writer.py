@@ -18,7 +18,7 @@ from streams.records.topics import RAW
 from streams.runtime.fail_stop import fail_stop
 from streams.settings import Settings
 
-COMPANY_S = 0.005
+LINGER_S = 0.005
 """How long a small request waits for others to share a record with."""
 
 SMALL_BYTES = 65_536
@@ -98,7 +98,7 @@ class KafkaWriter:
         if self._together_bytes > SHARED_BYTES or len(together) == SHARED_REQUESTS:
             self._send_together(together)
         elif len(together) == 1:
-            asyncio.get_running_loop().call_later(COMPANY_S, self._send_together, together)
+            asyncio.get_running_loop().call_later(LINGER_S, self._send_together, together)
 
     def _send_together(self, together: list[_Post]) -> None:
         if together is self._together:  # or they were enough before their time was over

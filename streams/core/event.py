@@ -9,7 +9,7 @@ import msgspec
 from msgspec.structs import replace
 
 from streams.core.identity import content_hash
-from streams.wire.avro import Codec, Record, place, resolving
+from streams.wire.avro import Codec, Record, field_index, resolving
 from streams.wire.avro_encoder import joined
 from streams.wire.contracts import Schema, schema, versions
 from streams.wire.money import from_bytes, to_decimal
@@ -99,8 +99,8 @@ def player_body(player_id: str, **known: object) -> Record:
 
 # A datum falls into three runs: what the batch shares, which is encoded once for all its events, the
 # item's position, and the content, which is hashed. A field belongs to the run in which it stands.
-_POSITION = place(schema("login"), "position")
-_OCCURRED_AT = place(schema("login"), "occurred_at")
+_POSITION = field_index(schema("login"), "position")
+_OCCURRED_AT = field_index(schema("login"), "occurred_at")
 _ORIGIN_FIELDS = Translated.__struct_fields__
 _BATCH = Codec("login", 0, _POSITION, attributes=Batch._fields)
 _ORIGIN = Codec("login", _POSITION + 1, _OCCURRED_AT + 1, attributes=_ORIGIN_FIELDS)
@@ -146,7 +146,7 @@ class _Encoders(NamedTuple):
 
     @classmethod
     def of(cls, contract: str, version: Schema) -> Self:
-        after, body = place(version, "position") + 1, place(version, "occurred_at") + 1
+        after, body = field_index(version, "position") + 1, field_index(version, "occurred_at") + 1
         origin = Codec(contract, after, body, attributes=_ORIGIN_FIELDS, version=version)
         return cls(origin.encode, Codec(contract, body, version=version).encode)
 
@@ -202,7 +202,7 @@ class Content:
         self.encode_batch: Callable[[Batch], bytes] = encode_batch
         """The run before the position."""
         if not is_present:
-            lead = place(writer, "position")
+            lead = field_index(writer, "position")
             self.encode_batch = Codec(
                 contract, 0, lead, attributes=Batch._fields, version=writer
             ).encode

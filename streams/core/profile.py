@@ -59,12 +59,12 @@ def game_key(tenant: str, game_id: str) -> str:
     return state_key(Kind.GAME, key_of(tenant, game_id))
 
 
-def said_by(kind: Kind, event: Record) -> Profile:
+def profile_in(kind: Kind, event: Record) -> Profile:
     """What a canonical player or game event says; null says nothing."""
     return _said(event, (field for field in _FIELDS[kind] if event.get(f"has_{field}", True)))
 
 
-def contact_said_by(event: Record) -> Profile:
+def contact_in(event: Record) -> Profile:
     """What a custom event says about its player: the contact, where it was kept."""
     return _said(event, ("mobile", "email"))
 

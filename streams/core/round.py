@@ -13,7 +13,7 @@ from msgspec import Meta
 
 from streams.core.event import Batch, Kind, Translated
 from streams.core.profile import Profile, value_of
-from streams.wire.avro import Codec, place
+from streams.wire.avro import Codec, field_index
 from streams.wire.contracts import schema
 from streams.wire.money import LIMIT, ZERO, add, from_bytes
 
@@ -62,8 +62,8 @@ _FAR_FROM_LIMIT_BYTES = 15
 
 # A datum falls into three runs: the state, what is known of the player, and what is known of the game.
 # A field belongs to the run in which it stands.
-_PLAYER_AT = place(schema("round"), "player_country")
-_GAME_AT = place(schema("round"), "game_name")
+_PLAYER_AT = field_index(schema("round"), "player_country")
+_GAME_AT = field_index(schema("round"), "game_name")
 _STATE = Codec("round", 0, _PLAYER_AT, attributes=Round.__struct_fields__)
 _PLAYER = Codec("round", _PLAYER_AT, _GAME_AT)
 _GAME = Codec("round", _GAME_AT)

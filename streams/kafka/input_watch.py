@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 EVERY_S = 5.0
 _ASK_WITHIN_S = 10.0
 
-Place = tuple[str, int]
+PartitionId = tuple[str, int]
 """A topic's name, prefix included, and a partition."""
 
 
@@ -37,19 +37,19 @@ class Stillness:
     """Since when each partition that has work stands still. Times are of a monotonic clock, in s."""
 
     def __init__(self) -> None:
-        self._since: dict[Place, tuple[object, float]] = {}
+        self._since: dict[PartitionId, tuple[object, float]] = {}
 
-    def observe(self, marks: Mapping[Place, object], now: float) -> None:
+    def observe(self, marks: Mapping[PartitionId, object], now: float) -> None:
         """``marks`` has the partitions in which something waits; a mark that changes is progress."""
         before = self._since
         self._since = {
-            place: before[place] if before.get(place, (None,))[0] == mark else (mark, now)
-            for place, mark in marks.items()
+            tp: before[tp] if before.get(tp, (None,))[0] == mark else (mark, now)
+            for tp, mark in marks.items()
         }
 
-    def still_s(self, place: Place, now: float) -> float:
+    def still_s(self, tp: PartitionId, now: float) -> float:
         """For how long; 0 if nothing waits."""
-        return now - self._since[place][1] if place in self._since else 0.0
+        return now - self._since[tp][1] if tp in self._since else 0.0
 
 
 class Input(NamedTuple):
@@ -59,7 +59,7 @@ class Input(NamedTuple):
     ``kafka_away_s``: seconds; None while Kafka answers. Then the rest is of the time before.
     """
 
-    partitions: Mapping[Place, Waiting]
+    partitions: Mapping[PartitionId, Waiting]
     progress_s: float | None
     kafka_away_s: float | None
 
@@ -72,21 +72,21 @@ class Input(NamedTuple):
 class InputWatch:
     """Asks Kafka every few seconds, in a thread of its own, for ends and committed offsets.
 
-    :meth:`assign` says which partitions. ``mark(place)`` is what a partition may have done beside a
+    :meth:`assign` says which partitions. ``mark(tp)`` is what a partition may have done beside a
     commit (its recovery); a change of it is progress. After an outage of Kafka, waiting counts from
     its return.
     """
 
     def __init__(
-        self, settings: Settings, group: str, mark: Callable[[Place], object] = lambda place: None
+        self, settings: Settings, group: str, mark: Callable[[PartitionId], object] = lambda tp: None
     ) -> None:
         quiet = {"log_level": 0}
         self._mark = mark
         self._admin = AdminClient({**client_config(settings), **quiet})
         self._consumer = committed_consumer(settings, group, **quiet)
-        self._assigned: frozenset[Place] = frozenset()
-        self._lags: dict[Place, int] = {}
-        self._committed: dict[Place, int] = {}
+        self._assigned: frozenset[PartitionId] = frozenset()
+        self._lags: dict[PartitionId, int] = {}
+        self._committed: dict[PartitionId, int] = {}
         self._still = Stillness()
         self._progress_at: float | None = None
         self._away_since: float | None = None
@@ -103,9 +103,9 @@ class InputWatch:
         self._thread.join()
         self._consumer.close()
 
-    def assign(self, places: Collection[Place]) -> None:
+    def assign(self, tps: Collection[PartitionId]) -> None:
         """From now on these partitions are the input."""
-        self._assigned = frozenset(places)
+        self._assigned = frozenset(tps)
 
     def now(self) -> Input:
         """The state as of the last answer; Kafka itself is not asked."""
@@ -113,8 +113,8 @@ class InputWatch:
         with self._changing:
             return Input(
                 {
-                    place: Waiting(lag, self._still.still_s(place, now))
-                    for place, lag in sorted(self._lags.items())
+                    tp: Waiting(lag, self._still.still_s(tp, now))
+                    for tp, lag in sorted(self._lags.items())
                 },
                 None if self._progress_at is None else now - self._progress_at,
                 None if self._away_since is None else now - self._away_since,
@@ -134,43 +134,41 @@ class InputWatch:
             with self._changing:
                 self._take(found, time.monotonic())
 
-    def _ask(self, places: Collection[Place]) -> dict[Place, tuple[int, int]]:
+    def _ask(self, tps: Collection[PartitionId]) -> dict[PartitionId, tuple[int, int]]:
         """Committed offset and end of each partition. Raises ``KafkaException``."""
         self._admin.list_topics(timeout=_ASK_WITHIN_S)
-        if not places:
+        if not tps:
             return {}
-        partitions = [TopicPartition(*place) for place in places]
+        partitions = [TopicPartition(*tp) for tp in tps]
         committed = self._consumer.committed(partitions, timeout=_ASK_WITHIN_S)
         begins = self._ends([at for at in committed if at.offset < 0], OffsetSpec.earliest())  # type: ignore[no-untyped-call]
         ends = self._ends(partitions, OffsetSpec.latest())  # type: ignore[no-untyped-call]
         found = {}
         for at in committed:
-            place = at.topic, at.partition
-            found[place] = (at.offset if at.offset >= 0 else begins[place], ends[place])
+            tp = at.topic, at.partition
+            found[tp] = (at.offset if at.offset >= 0 else begins[tp], ends[tp])
         return found
 
-    def _ends(self, partitions: Collection[TopicPartition], which: OffsetSpec) -> dict[Place, int]:
+    def _ends(
+        self, partitions: Collection[TopicPartition], which: OffsetSpec
+    ) -> dict[PartitionId, int]:
         if not partitions:
             return {}
         asked: Any = {TopicPartition(at.topic, at.partition): which for at in partitions}
         answers = self._admin.list_offsets(asked, request_timeout=_ASK_WITHIN_S)
         return {(at.topic, at.partition): future.result().offset for at, future in answers.items()}
 
-    def _take(self, found: Mapping[Place, tuple[int, int]], now: float) -> None:
+    def _take(self, found: Mapping[PartitionId, tuple[int, int]], now: float) -> None:
         if self._away_since is not None:
             log.warning("Kafka answers again, after %.0f s", now - self._away_since)
             self._away_since = None
             self._still = Stillness()
-        committed = {place: offset for place, (offset, _) in found.items()}
-        if any(self._committed.get(place, offset) != offset for place, offset in committed.items()):
+        committed = {tp: offset for tp, (offset, _) in found.items()}
+        if any(self._committed.get(tp, offset) != offset for tp, offset in committed.items()):
             self._progress_at = now
         self._committed = committed
-        self._lags = {place: max(0, end - offset) for place, (offset, end) in found.items()}
+        self._lags = {tp: max(0, end - offset) for tp, (offset, end) in found.items()}
         self._still.observe(
-            {
-                place: (committed[place], self._mark(place))
-                for place, lag in self._lags.items()
-                if lag > 0
-            },
+            {tp: (committed[tp], self._mark(tp)) for tp, lag in self._lags.items() if lag > 0},
             now,
         )

@@ -41,7 +41,7 @@ SINK = Group(
     {"sink": [topic for topic in CONTRACTS if topic not in (STAGED, WINDOW, PROFILES)]},
 )
 
-Place = tuple[str, int]
+PartitionId = tuple[str, int]
 
 
 class LagMeter:
@@ -72,54 +72,54 @@ class LagMeter:
             committed = self._consumer.committed(self._places, timeout=_WITHIN_S)
             ends = self._offsets(self._places, OffsetSpec.latest())  # type: ignore[no-untyped-call]
             begins = self._offsets(
-                [place for place in committed if place.offset < 0],
+                [tp for tp in committed if tp.offset < 0],
                 OffsetSpec.earliest(),  # type: ignore[no-untyped-call]
             )
             behind = []
-            for place in committed:
-                offset = begins.get((place.topic, place.partition), place.offset)
-                if offset < ends[place.topic, place.partition]:
-                    behind.append(TopicPartition(place.topic, place.partition, offset))
+            for tp in committed:
+                offset = begins.get((tp.topic, tp.partition), tp.offset)
+                if offset < ends[tp.topic, tp.partition]:
+                    behind.append(TopicPartition(tp.topic, tp.partition, offset))
             first = self._first(behind)
         except KafkaException as error:
             raise BrokerUnavailable(
                 f"Kafka at {self._bootstrap} does not answer: {error.args[0].str()}"
             ) from None
         now = time.time()
-        found = {(place.topic, place.partition): (place.offset, None) for place in behind} | first
+        found = {(tp.topic, tp.partition): (tp.offset, None) for tp in behind} | first
         return [self._lag((p.topic, p.partition), found, ends, now) for p in self._places]
 
     def _lag(
         self,
-        place: Place,
-        found: Mapping[Place, tuple[int, float | None] | None],
-        ends: Mapping[Place, int],
+        tp: PartitionId,
+        found: Mapping[PartitionId, tuple[int, float | None] | None],
+        ends: Mapping[PartitionId, int],
         now: float,
     ) -> Lag:
-        topic, partition = place
+        topic, partition = tp
         stage, name = self._stages[topic]
-        first = found.get(place)
+        first = found.get(tp)
         if first is None:
             return Lag(stage, name, partition, 0, 0.0)
         offset, written_s = first
         seconds = None if written_s is None else max(0.0, now - written_s)
-        return Lag(stage, name, partition, ends[place] - offset, seconds)
+        return Lag(stage, name, partition, ends[tp] - offset, seconds)
 
-    def _offsets(self, places: Iterable[TopicPartition], spec: OffsetSpec) -> dict[Place, int]:
-        asked = {TopicPartition(place.topic, place.partition): spec for place in places}
+    def _offsets(self, tps: Iterable[TopicPartition], spec: OffsetSpec) -> dict[PartitionId, int]:
+        asked = {TopicPartition(tp.topic, tp.partition): spec for tp in tps}
         if not asked:
             return {}
         answers = self._admin.list_offsets(
             asked, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=_WITHIN_S
         )
-        return {
-            (place.topic, place.partition): answer.result().offset for place, answer in answers.items()
-        }
+        return {(tp.topic, tp.partition): answer.result().offset for tp, answer in answers.items()}
 
-    def _first(self, behind: Sequence[TopicPartition]) -> dict[Place, tuple[int, float] | None]:
-        """The offset and time (s, epoch) of the first record from each place on; None if there is none:
-        what is left are marks of transactions, or records that were aborted."""
-        found: dict[Place, tuple[int, float] | None] = {}
+    def _first(self, behind: Sequence[TopicPartition]) -> dict[PartitionId, tuple[int, float] | None]:
+        """Offset and time (s, epoch) of the first record at or after each offset.
+
+        None where only transaction markers or aborted records are left.
+        """
+        found: dict[PartitionId, tuple[int, float] | None] = {}
         if not behind:
             return found
         deadline = time.monotonic() + _WITHIN_S
@@ -129,10 +129,10 @@ class LagMeter:
                 message = self._consumer.poll(0.1)
                 if message is None:
                     continue
-                place = message.topic() or "", message.partition() or 0
-                if place not in found:
-                    found[place] = _read(message)
-                    self._consumer.pause([TopicPartition(*place)])
+                tp = message.topic() or "", message.partition() or 0
+                if tp not in found:
+                    found[tp] = _read(message)
+                    self._consumer.pause([TopicPartition(*tp)])
         finally:
             self._consumer.resume(list(behind))  # a pause outlasts the assignment
             self._consumer.unassign()

@@ -14,12 +14,12 @@ _ELECTING = (
 )
 
 
-def watermarks(consumer: Consumer, place: TopicPartition, timeout_s: float = 30.0) -> tuple[int, int]:
+def watermarks(consumer: Consumer, tp: TopicPartition, timeout_s: float = 30.0) -> tuple[int, int]:
     """Where a partition begins and ends; waits for a leader that is just being elected."""
     deadline = time.monotonic() + timeout_s
     while True:
         try:
-            return consumer.get_watermark_offsets(place, timeout=timeout_s)
+            return consumer.get_watermark_offsets(tp, timeout=timeout_s)
         except KafkaException as error:
             if error.args[0].code() not in _ELECTING or time.monotonic() > deadline:
                 raise
@@ -30,8 +30,8 @@ def committed_offset(settings: Settings, group: str, topic: str, partition: int)
     """The offset at which a group goes on; where the partition begins, if it has committed none."""
     consumer = committed_consumer(settings, group)
     try:
-        place = TopicPartition(topic, partition)
-        [found] = consumer.committed([place], timeout=30)
-        return found.offset if found.offset >= 0 else watermarks(consumer, place)[0]
+        tp = TopicPartition(topic, partition)
+        [found] = consumer.committed([tp], timeout=30)
+        return found.offset if found.offset >= 0 else watermarks(consumer, tp)[0]
     finally:
         consumer.close()

@@ -20,7 +20,7 @@ from streams.core.round import Transaction
 from streams.records.raw_batch import Headers
 from streams.wire.avro import MAGIC, Record, codec
 
-TELLING = frozenset((Kind.PLAYER, Kind.GAME, Kind.CUSTOM_EVENT))
+PROFILE_KINDS = frozenset((Kind.PLAYER, Kind.GAME, Kind.CUSTOM_EVENT))
 """Kinds that say something about a player or a game: process reads their events."""
 
 CONTENTS = "contents"
@@ -155,6 +155,6 @@ def unpack(group: PackedGroup, contents: Contents) -> Group:
     for item in items:
         if (item.kind is Kind.GAME_TRANSACTION) != bool(item.transactions):
             raise ValueError("the group's transactions are not those of its items")
-        if item.kind in TELLING:
+        if item.kind in PROFILE_KINDS:
             contents[item.kind].decode(item.contents[0])
     return Group(group.raw_partition, group.raw_offset, group.part, batch, items, contents)

@@ -31,7 +31,7 @@ from streams.records.topics import RAW, STAGED
 from streams.runtime import memory
 from streams.runtime.fail_stop import fail_stop
 from streams.runtime.faust_channel import batches
-from streams.runtime.gaps import Incoming, Seek
+from streams.runtime.gaps import InputOrder, Seek
 from streams.runtime.stages_on_kafka import Process, Translate
 from streams.runtime.worker_health import WorkerHealth
 from streams.settings import Settings
@@ -64,9 +64,9 @@ def create_app(
     """The app of one worker process; ``worker`` names it on this host, stably across restarts."""
     cluster = wait_for_broker(settings)
     ensure_topics(settings)
-    home = settings.state_home / worker
-    home.mkdir(parents=True, exist_ok=True)
-    app = _faust_app(settings, worker, home / "faust")
+    directory = settings.state_path / worker
+    directory.mkdir(parents=True, exist_ok=True)
+    app = _faust_app(settings, worker, directory / "faust")
     publish(settings)
     schemas = Schemas(settings, frames(settings))
     # Threads that compute side by side pass the interpreter's lock back and forth, and the processor's
@@ -84,7 +84,7 @@ def create_app(
         return committed_offset(settings, app.conf.id, raw_topic, partition)
 
     translate = Translate(settings, schemas.frames, computing, metrics)
-    incoming = Incoming(committed, seek(raw_topic))
+    raw_order = InputOrder(committed, seek(raw_topic))
     memory_of_tables = Memory()
     metrics.partitions.watch(memory_of_tables.usage)
     shared = Shared(
@@ -92,8 +92,8 @@ def create_app(
     )
     process = Process(partial(open_partition, shared), seek(staged_topic))
     health.begin(process, shared.recoveries)
-    _connect(app, staged_topic, incoming, process, health)
-    _add_agents(app, settings, incoming, translate, process, metrics)
+    _connect(app, staged_topic, raw_order, process, health)
+    _add_agents(app, settings, raw_order, translate, process, metrics)
     metrics.partitions.configured.set(settings.partitions)
     _report_lag(app, LagMeter(settings, LINE), metrics, process)
 
@@ -158,7 +158,7 @@ def _credentials(settings: Settings) -> CredentialsT | None:
 def _add_agents(
     app: faust.App,
     settings: Settings,
-    incoming: Incoming,
+    raw_order: InputOrder,
     translate: Translate,
     process: Process,
     metrics: WorkerMetrics,
@@ -179,7 +179,7 @@ def _add_agents(
                 ready = [
                     event
                     for event in events
-                    if await incoming.in_order(event.message.partition, event.message.offset)
+                    if await raw_order.admit(event.message.partition, event.message.offset)
                 ]
                 metrics.stages.took(RAW, (event.message.timestamp for event in ready))
                 await asyncio.to_thread(translate, [_raw_record(event) for event in ready])
@@ -205,7 +205,7 @@ def _add_agents(
 
 
 def _connect(
-    app: faust.App, staged_topic: str, incoming: Incoming, process: Process, health: WorkerHealth
+    app: faust.App, staged_topic: str, raw_order: InputOrder, process: Process, health: WorkerHealth
 ) -> None:
     """Partitions open and close as Faust's partitions come and go."""
 
@@ -214,7 +214,7 @@ def _connect(
 
     @app.on_partitions_assigned.connect(weak=False)
     async def assigned(sender: Any, assigned: Any = (), **kwargs: Any) -> None:
-        incoming.forget()
+        raw_order.forget()
         process.assign(staged(assigned))
         health.assigned((tp.topic, tp.partition) for tp in assigned)
 

@@ -26,7 +26,7 @@ class Gaps:
         self._seek = seek
         self._sought: dict[int, int] = {}
 
-    async def go_back(self, partition: int, due: int, came: int) -> None:
+    async def seek_back(self, partition: int, due: int, came: int) -> None:
         """What was under way comes with rising offsets, and is to be dropped too."""
         sought = self._sought.get(partition)
         if sought is None:
@@ -44,7 +44,7 @@ class Gaps:
         self._sought.pop(partition, None)
 
 
-class Incoming:
+class InputOrder:
     """Raw records in their order, from where their partition was committed.
 
     ``committed(partition)`` is that offset, and ``seek(partition, offset)`` asks for records again.
@@ -61,13 +61,13 @@ class Incoming:
             self._gaps.close(partition)
         self._due.clear()
 
-    async def in_order(self, partition: int, offset: int) -> bool:
+    async def admit(self, partition: int, offset: int) -> bool:
         """Whether the record may be translated; one that may not is to be dropped unacknowledged."""
         due = self._due.get(partition)
         if due is None:
             due = self._due[partition] = await asyncio.to_thread(self._committed, partition)
         if offset > due:
-            await self._gaps.go_back(partition, due, offset)
+            await self._gaps.seek_back(partition, due, offset)
             return False
         if offset == due:
             self._due[partition] = due + 1

@@ -94,13 +94,13 @@ class Translate:
                     if chunk.add(group) > RECORD_BYTES:
                         self._stage(partition, chunk)
                         work.sent[STAGED] += 1
-            home = record.partition % self.settings.partitions
+            partition = record.partition % self.settings.partitions
             for reject in translation.rejects:
                 key = reject.tenant.encode()
-                self._send(REJECTS, "reject", home, key, encode_reject(reject))
+                self._send(REJECTS, "reject", partition, key, encode_reject(reject))
             for outcome in translation.outcomes:
                 key = outcome.tenant.encode()
-                self._send(OUTCOMES, "outcome", home, key, encode_outcome(outcome))
+                self._send(OUTCOMES, "outcome", partition, key, encode_outcome(outcome))
         for partition, chunk in chunks.items():
             if chunk.groups:
                 self._stage(partition, chunk)
@@ -231,7 +231,7 @@ class Process:
             owned = await asyncio.shield(task)
             fresh = [record for record in records if record.offset >= owned.expected]
             if fresh and fresh[0].offset > owned.expected:
-                await self._gaps.go_back(partition, owned.expected, fresh[0].offset)
+                await self._gaps.seek_back(partition, owned.expected, fresh[0].offset)
                 return False
             if fresh:
                 self._gaps.close(partition)

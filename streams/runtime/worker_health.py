@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-from streams.kafka.input_watch import Input, InputWatch, Place
+from streams.kafka.input_watch import Input, InputWatch, PartitionId
 from streams.records.topics import STAGED
 from streams.runtime.stages_on_kafka import Process
 from streams.settings import Settings
@@ -22,7 +22,7 @@ class WorkerHealth:
         self._process: Process | None = None
         self._recoveries: Recoveries | None = None
         self._watch: InputWatch | None = None
-        self._assigned: frozenset[Place] = frozenset()
+        self._assigned: frozenset[PartitionId] = frozenset()
 
     def begin(self, process: Process, recoveries: Recoveries) -> None:
         """The stages are there; the worker goes on to join its group."""
@@ -34,14 +34,14 @@ class WorkerHealth:
         """The event loop runs."""
         self._beat_at = time.monotonic()
 
-    def assigned(self, places: Iterable[Place]) -> None:
+    def assigned(self, tps: Iterable[PartitionId]) -> None:
         """The group has given these partitions to the worker, beside those it has."""
         self._joined = True
-        self._watching(self._assigned.union(places))
+        self._watching(self._assigned.union(tps))
 
-    def revoked(self, places: Iterable[Place]) -> None:
+    def revoked(self, tps: Iterable[PartitionId]) -> None:
         """The group has taken these partitions."""
-        self._watching(self._assigned.difference(places))
+        self._watching(self._assigned.difference(tps))
 
     def report(self) -> Health:
         """The worker's health; asks Kafka nothing."""
@@ -65,14 +65,14 @@ class WorkerHealth:
             waiting.append("the worker has not been assigned partitions by its group yet")
         return judged(facts, waiting=waiting, stuck=self._stuck(now), dead=self._dead())
 
-    def _watching(self, places: frozenset[Place]) -> None:
-        self._assigned = places
+    def _watching(self, tps: frozenset[PartitionId]) -> None:
+        self._assigned = tps
         if self._watch is not None:
-            self._watch.assign(places)
+            self._watch.assign(tps)
 
-    def _recovery_of(self, place: Place) -> object:
+    def _recovery_of(self, tp: PartitionId) -> object:
         """Changes while the tables of a staged partition are built."""
-        topic, partition = place
+        topic, partition = tp
         if self._recoveries is None or topic != self.settings.topic_prefix + STAGED:
             return None
         return next((at for at in self._recoveries.now() if at.partition == partition), None)

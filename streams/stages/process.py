@@ -32,7 +32,7 @@ from streams.core.event import (
 from streams.core.event import Translated as Derived
 from streams.core.identity import hash_after, lengthened, longer_key, same_content
 from streams.core.profile import Profile, game_key, state_key
-from streams.records.staged_chunk import TELLING, Group, StagedItem
+from streams.records.staged_chunk import PROFILE_KINDS, Group, StagedItem
 from streams.records.topics import OUTCOMES, REJECTS, ROUNDS
 from streams.wire.avro import Record, unframe
 
@@ -98,29 +98,29 @@ def process(groups: Iterable[Group], lookup: Lookup, frames: Mapping[str, bytes]
     return _Processing(list(groups), lookup, frames, at).run()
 
 
-class _Source:
-    """A group, what all its items share, and how many of them came to what."""
+class _Group:
+    """A staged group, what all its items share, and the counts of its items' outcomes."""
 
-    def __init__(self, group: Group) -> None:
-        self.group = group
-        self.batch = group.batch
+    def __init__(self, staged: Group) -> None:
+        self.staged = staged
+        self.batch = staged.batch
         self._heads: dict[Kind, bytes] = {}
-        self.hash_lead = lengthened("", group.batch.tenant)
+        self.hash_lead = lengthened("", staged.batch.tenant)
         self.tally = {"accepted": 0, "duplicate": 0, "conflict": 0}
 
-    def datums(self, staged: StagedItem) -> list[bytes]:
-        """The framed datums of an item's events, by the version that wrote their contents."""
-        head = self._heads.get(staged.kind)
+    def datums(self, item: StagedItem) -> list[bytes]:
+        """The framed datums of an item's events, in the version in which their contents are written."""
+        head = self._heads.get(item.kind)
         if head is None:
-            content = self.group.contents[staged.kind]
-            head = self._heads[staged.kind] = content.frame + content.encode_batch(self.batch)
-        return datums(head, staged.position, staged.contents)
+            content = self.staged.contents[item.kind]
+            head = self._heads[item.kind] = content.frame + content.encode_batch(self.batch)
+        return datums(head, item.position, item.contents)
 
 
 class _Item(msgspec.Struct, gc=False):
-    """A staged item on its way; ``round_key`` only where it has transactions and a new id."""
+    """A staged item with its keys; ``round_key`` is set if it has transactions and a new id."""
 
-    source: _Source
+    group: _Group
     staged: StagedItem
     id_key: bytes
     round_key: bytes = b""
@@ -138,7 +138,7 @@ class _Processing:
     def __init__(
         self, groups: list[Group], lookup: Lookup, frames: Mapping[str, bytes], at: At
     ) -> None:
-        self.sources = [_Source(group) for group in groups]
+        self.groups = [_Group(group) for group in groups]
         self.lookup = lookup
         self.frames = frames
         self.at = at
@@ -151,9 +151,9 @@ class _Processing:
 
     def run(self) -> Effects:
         items = [
-            _Item(source, staged, ID_KEY + staged.id_hash)
-            for source in self.sources
-            for staged in source.group.items
+            _Item(group, staged, ID_KEY + staged.id_hash)
+            for group in self.groups
+            for staged in group.staged.items
         ]
         self._look_up_ids(items)
         fresh = [item for item in items if item.staged.lookup_only or self.ids[item.id_key] is None]
@@ -179,7 +179,7 @@ class _Processing:
         for item in items:
             if item.staged.transactions:
                 first = item.staged.transactions[0]
-                player = lengthened(item.source.hash_lead, first.player_id)
+                player = lengthened(item.group.hash_lead, first.player_id)
                 item.round_key = ROUND_KEY + hash_after(player, first.round_id)
                 keys[item.round_key] = item.staged.key
         for round_key, datum in zip(keys, self.lookup.window(list(keys)), strict=True):
@@ -189,7 +189,7 @@ class _Processing:
                 )
 
     def _look_up_profiles(self, items: list[_Item]) -> None:
-        keys = list({_profile_key(item) for item in items if item.staged.kind in TELLING})
+        keys = list({_profile_key(item) for item in items if item.staged.kind in PROFILE_KINDS})
         self.profiles = dict(zip(keys, self.lookup.profiles(keys), strict=True))
 
     # Deciding --------------------------------------------------------------------------------
@@ -197,7 +197,7 @@ class _Processing:
     def _decide(self, item: _Item) -> None:
         known = self.ids[item.id_key]
         if known is not None and same_content(known, item.staged.content_hash):
-            item.source.tally["duplicate"] += 1
+            item.group.tally["duplicate"] += 1
         elif known is not None:
             self._refuse(
                 item,
@@ -211,7 +211,7 @@ class _Processing:
 
     def _fold(self, item: _Item) -> tuple[str, str] | None:
         """Folds the item's transactions into their round, or says why not."""
-        batch, transactions = item.source.batch, item.staged.transactions
+        batch, transactions = item.group.batch, item.staged.transactions
         opened = self.open_rounds.get(item.round_key)
         if opened is None:
             state = rounds.opened_by(batch, transactions[0], self.at.offset)
@@ -224,47 +224,47 @@ class _Processing:
         return refused
 
     def _accept(self, item: _Item) -> None:
-        source, staged = item.source, item.staged
-        source.tally["accepted"] += 1
+        group, staged = item.group, item.staged
+        group.tally["accepted"] += 1
         self.ids[item.id_key] = self.effects.window[item.id_key] = staged.content_hash
         canonical = self.canonical[staged.kind]
-        for value in source.datums(staged):
+        for value in group.datums(staged):
             canonical.append((staged.key, value))
-        if staged.kind in TELLING:
+        if staged.kind in PROFILE_KINDS:
             self._learn(item)
 
     def _refuse(self, item: _Item, code: str, message: str) -> None:
-        source, staged = item.source, item.staged
-        source.tally["conflict"] += 1
+        group, staged = item.group, item.staged
+        group.tally["conflict"] += 1
         self.effects.refused[code] += 1
         errors = [{"code": code, "pointer": "", "message": message}]
-        content = source.group.contents[staged.kind]
+        content = group.staged.contents[staged.kind]
         payload = b"\n".join(
             to_json(staged.kind.contract, content.decode_whole(unframe(value)))
-            for value in source.datums(staged)
+            for value in group.datums(staged)
         )
         reason = Reason("conflict", code, errors, "canonical", payload)
-        refused = Reject.of(self._counted_at(source.group), source.batch, staged.position, reason)
+        refused = Reject.of(self._counted_at(group.staged), group.batch, staged.position, reason)
         value = self.frames["reject"] + encode_reject(refused)
-        self.effects.outputs[REJECTS].append((source.batch.tenant, value))
+        self.effects.outputs[REJECTS].append((group.batch.tenant, value))
 
     def _learn(self, item: _Item) -> None:
         """Merges what an event says into its profile; an unknown player comes into being."""
         key = _profile_key(item)
         known = self.profiles[key]
-        content = item.source.group.contents[item.staged.kind]
+        content = item.group.staged.contents[item.staged.kind]
         event = content.decode(item.staged.contents[0])
         kind = Kind.GAME if item.staged.kind is Kind.GAME else Kind.PLAYER
         if item.staged.kind is Kind.CUSTOM_EVENT:
-            said = profiles.contact_said_by(event)
+            said = profiles.contact_in(event)
         else:
-            said = profiles.said_by(kind, event)
+            said = profiles.profile_in(kind, event)
         merged = profiles.merge(known or {}, said)
         if known is not None and merged == known:
             return
         self.profiles[key] = merged
         identity = event["game_id" if kind is Kind.GAME else "player_id"]
-        self.effects.profiles[key] = ProfilePut(kind, item.source.batch.tenant, identity, merged)
+        self.effects.profiles[key] = ProfilePut(kind, item.group.batch.tenant, identity, merged)
         if item.staged.kind is Kind.CUSTOM_EVENT:
             self._derive_player(item, event)
 
@@ -279,7 +279,7 @@ class _Processing:
             event["occurred_at"],
             [body],
         )
-        head = self.frames[Kind.PLAYER.contract] + encode_batch(item.source.batch)
+        head = self.frames[Kind.PLAYER.contract] + encode_batch(item.group.batch)
         for value in datums(head, item.staged.position, encode_content(player)):
             self.canonical[Kind.PLAYER].append((item.staged.key, value))
 
@@ -309,12 +309,12 @@ class _Processing:
         ]
 
     def _emit_outcomes(self) -> None:
-        for source in self.sources:
-            if any(source.tally.values()):
-                counted = Outcome.of(self._counted_at(source.group), source.batch, **source.tally)
+        for group in self.groups:
+            if any(group.tally.values()):
+                counted = Outcome.of(self._counted_at(group.staged), group.batch, **group.tally)
                 self.effects.outcomes.append(counted)
                 value = self.frames["outcome"] + encode_outcome(counted)
-                self.effects.outputs[OUTCOMES].append((source.batch.tenant, value))
+                self.effects.outputs[OUTCOMES].append((group.batch.tenant, value))
 
     def _counted_at(self, group: Group) -> CountedAt:
         return CountedAt(

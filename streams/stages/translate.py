@@ -154,7 +154,7 @@ def _staged(
             hash_leads[event] = reduce(lengthened, (batch.tenant, batch.source, event), "")
         contents = encode_content(translated)
         key = longer_key(tenant, translated.subject)
-        home = partition_of(key, partitions)
+        own_partition = partition_of(key, partitions)
         entry = StagedItem(
             position,
             translated.kind,
@@ -165,10 +165,10 @@ def _staged(
             contents,
             transactions_of(translated) if translated.kind is Kind.GAME_TRANSACTION else [],
         )
-        staged[home].append(entry)
+        staged[own_partition].append(entry)
         if translated.kind is Kind.GAME:
             for other in range(partitions):
-                if other != home:
+                if other != own_partition:
                     staged[other].append(replace(entry, lookup_only=True))
     return staged, invalid
 

@@ -78,7 +78,7 @@ class Shared(NamedTuple):
 
 def state_directory(settings: Settings, worker: str, partition: int) -> Path:
     """Of a worker's state of a partition."""
-    return settings.state_home / worker / f"partition-{partition}"
+    return settings.state_path / worker / f"partition-{partition}"
 
 
 def window_directory(settings: Settings, worker: str, partition: int) -> Path:

@@ -149,7 +149,7 @@ class Changelog(NamedTuple):
     """
 
     table: Store
-    place: TopicPartition
+    topic_partition: TopicPartition
     puts_of: Callable[[bytes | None, bytes], Puts]
     write: Callable[[Puts, int, float], None]
 
@@ -159,8 +159,8 @@ def behind(changelog: Changelog, consumer: Consumer) -> range:
 
     Raises ``StateMismatch`` if the table is ahead of the changelog.
     """
-    topic, partition = changelog.place.topic, changelog.place.partition
-    low, high = watermarks(consumer, changelog.place)
+    topic, partition = changelog.topic_partition.topic, changelog.topic_partition.partition
+    low, high = watermarks(consumer, changelog.topic_partition)
     start = changelog.table.offset
     if start > high:
         raise StateMismatch(
@@ -175,8 +175,8 @@ def recover(changelog: Changelog, due: range, consumer: Consumer, recovering: Re
     """Brings a table up to the end of its changelog; ``due`` is what :func:`behind` said of it."""
     if not due:
         return
-    place = changelog.place
-    consumer.assign([TopicPartition(place.topic, place.partition, due.start)])
+    topic_partition = changelog.topic_partition
+    consumer.assign([TopicPartition(topic_partition.topic, topic_partition.partition, due.start)])
     start = due.start
     with filling(changelog.table):
         for records, end in _to_the_end(consumer):

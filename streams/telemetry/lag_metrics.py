@@ -42,8 +42,8 @@ class LagMetrics:
 
     def show(self, lags: Iterable[Lag]) -> None:
         """Replaces what is served."""
-        by_place = {(lag.stage, lag.topic, str(lag.partition)): lag for lag in lags}
-        self._records.replace({at: lag.records for at, lag in by_place.items()})
+        by_partition = {(lag.stage, lag.topic, str(lag.partition)): lag for lag in lags}
+        self._records.replace({at: lag.records for at, lag in by_partition.items()})
         self._seconds.replace(
-            {at: lag.seconds for at, lag in by_place.items() if lag.seconds is not None}
+            {at: lag.seconds for at, lag in by_partition.items() if lag.seconds is not None}
         )

@@ -25,7 +25,7 @@ FRAME_BYTES = 5
 _SYNC = b"roundhouse-sync!"
 
 
-def place(schema: Schema, field: str) -> int:
+def field_index(schema: Schema, field: str) -> int:
     """The index of a field. Raises ``ValueError`` if there is none of this name."""
     return [known["name"] for known in schema["fields"]].index(field)
 
@@ -79,7 +79,7 @@ def resolving(name: str, writer: Schema, after: str | None = None) -> Callable[[
     """
 
     def run(schema: Schema) -> Any:
-        return _parsed(_run(schema, 0 if after is None else place(schema, after) + 1, None))
+        return _parsed(_run(schema, 0 if after is None else field_index(schema, after) + 1, None))
 
     present, written = run(schema(name)), run(writer)
 

@@ -31,7 +31,7 @@ class Version(NamedTuple):
     schema: Schema
 
 
-def home() -> Path:
+def contracts_directory() -> Path:
     """The folder ``avro/``, in a checkout or in a wheel."""
     return next((path for path in _HOMES if path.is_dir()), _HOMES[-1])
 
@@ -39,13 +39,13 @@ def home() -> Path:
 @cache
 def schema(contract: str) -> Schema:
     """The present schema. Raises ``FileNotFoundError`` if there is no such contract."""
-    return _read(home() / f"{contract}.avsc")
+    return _read(contracts_directory() / f"{contract}.avsc")
 
 
 @cache
 def published() -> tuple[Version, ...]:
     """Every published version of every contract, by rising schema id."""
-    return published_in(home())
+    return published_in(contracts_directory())
 
 
 def published_in(avro: Path) -> tuple[Version, ...]:

@@ -76,7 +76,7 @@ def edge_alone(home: Path, **limits: Any) -> Iterator[Target]:
             edge_port=ports.hold("the test's edge"),
             **(small | limits),
         )
-        registry = Registry(settings.tenants_home)
+        registry = Registry(settings.tenants_path)
         keys = {
             name: registry.add(name, name == "zinc", campaigns_enabled=True)
             for name in ("acme", "zinc")

@@ -240,7 +240,7 @@ class Line:
         time.sleep(long_s if self.long else short_s)
 
     def state_of(self, worker: str) -> Path:
-        return self.settings.state_home / worker
+        return self.settings.state_path / worker
 
     def admin(self) -> AdminClient:
         """To ask the brokers who leads what."""
@@ -358,7 +358,7 @@ class Line:
         files = [
             *home.glob("*"),
             *(home / "logs").glob("*"),
-            *self.settings.state_home.glob("*/*.json"),
+            *self.settings.state_path.glob("*/*.json"),
         ]
         return [
             path.name
@@ -402,7 +402,7 @@ def line(
             supervisor=supervisor,
         ) as stack,
     ):
-        keys = demo_keys(Registry(settings.tenants_home))
+        keys = demo_keys(Registry(settings.tenants_path))
         feeder = Feeder(stack.edge_url, keys, traffic(seed), items_per_s)
         watcher = Watcher(stack.settings)
         feeder.books = books

@@ -54,7 +54,7 @@ def test_the_worker_works_beside_ids_that_were_there_before(tmp_path: Path) -> N
 
     def fill(settings: Settings) -> None:
         growth.fill(settings, 8_000)
-        filled.extend(settings.state_home.glob("worker-0/partition-*/window/*/*.sst"))
+        filled.extend(settings.state_path.glob("worker-0/partition-*/window/*/*.sst"))
 
     contender = CONTENDERS["roundhouse"]
     worker.run(contender, 5_000, BATCH_ITEMS, tmp_path, partitions=2, prepare=fill)

@@ -55,7 +55,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
     settings = on_any_ports(Settings(data_dir=tmp_path_factory.mktemp("docs")))
     with Stack(settings, in_memory=bool(missing_tools())) as stack:
-        keys = demo_keys(Registry(settings.tenants_home))
+        keys = demo_keys(Registry(settings.tenants_path))
         posts = day(seed=3, events=3000)
         asyncio.run(feed(stack.edge_url, keys, posts))
         total = sum(post.items for post in posts)

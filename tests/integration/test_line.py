@@ -197,7 +197,7 @@ def test_state_is_built_again_from_the_changelog_when_its_directory_is_gone(line
     with line.owned() as owned:
         owned.apply(line.staged())
         position = owned.position
-    shutil.rmtree(line.settings.state_home)
+    shutil.rmtree(line.settings.state_path)
     again = Translate(line.settings, FRAMES, threading.Lock(), worker_metrics())
     line.post([bet("b", 2), win("w", 5)])
     with line.owned() as owned:
@@ -529,7 +529,7 @@ def test_state_that_was_damaged_is_kept_aside_and_built_again(line: Line) -> Non
     line.translate(line.raw())
     with line.owned() as owned:
         owned.apply(line.staged())
-    home = line.settings.state_home / "w" / f"partition-{P1}"
+    home = line.settings.state_path / "w" / f"partition-{P1}"
     for current in home.rglob("CURRENT"):
         current.write_text("")
     line.post([bet("b", 2), win("w", 5)])

@@ -102,7 +102,7 @@ def accounts(settings: Settings) -> dict[str, dict[str, int]]:
 @pytest.mark.parametrize("kept", [True, False], ids=["with its state", "from its changelog"])
 @pytest.mark.parametrize("version", RELEASED)
 def test_todays_code_goes_on_from_a_released_line(version: str, kept: bool, settings: Settings) -> None:
-    state = settings.state_home / "w"
+    state = settings.state_path / "w"
     state.parent.mkdir(parents=True)
     captured = unpacked(version, state)
     if not kept:

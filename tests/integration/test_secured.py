@@ -150,7 +150,7 @@ def _run_secured(tmp_path: Path, certificates: Certificates, ports: Ports) -> No
 
             wait_until(ready, "edge and sink")
             posts = day(seed=3, events=900)
-            asyncio.run(feed(stack.edge_url, demo_keys(Registry(settings.tenants_home)), posts))
+            asyncio.run(feed(stack.edge_url, demo_keys(Registry(settings.tenants_path)), posts))
             expected = expect(posts)
 
             def stored() -> bool:

@@ -96,7 +96,7 @@ def test_the_line_into_clickhouse_over_http(tmp_path: Path) -> None:
         clickhouse_server.running(tmp_path / "server") as dsn,
         Stack(on_any_ports(Settings(data_dir=tmp_path, clickhouse_dsn=dsn)), in_memory=True) as stack,
     ):
-        keys = demo_keys(Registry(stack.settings.tenants_home))
+        keys = demo_keys(Registry(stack.settings.tenants_path))
         asyncio.run(feed(stack.edge_url, keys, posts))
         wait_until(lambda: complete(stack.settings, expected), "the day in ClickHouse")
         found = query(stack.settings, "SELECT sum(stake), sum(payout) FROM rounds", "tsv")
@@ -197,7 +197,7 @@ def test_worker_and_edge_run_several_processes_and_stop_when_told(tmp_path: Path
             wait_until(lambda: well("edge") == 3, "two serving processes beside the stack's own")
             url = f"http://127.0.0.1:{port}"
             posts = day(seed=9, events=600)
-            asyncio.run(feed(url, demo_keys(Registry(settings.tenants_home)), posts))
+            asyncio.run(feed(url, demo_keys(Registry(settings.tenants_path)), posts))
             wait_until(lambda: complete(stack.settings, expect(posts)), "the day in ClickHouse")
             worker.terminate()
             edge.terminate()

@@ -13,7 +13,7 @@ from streams.kafka.clients import committed_consumer
 from streams.kafka.offsets import committed_offset
 from streams.records.raw_batch import RawRecord, headers_of
 from streams.records.topics import RAW
-from streams.runtime.gaps import Incoming
+from streams.runtime.gaps import InputOrder
 from streams.runtime.stages_on_kafka import Translate
 from streams.settings import Settings
 from tests.line import FRAMES, NATIVE, bet
@@ -57,14 +57,14 @@ class Offsets:
     def __init__(self, committed: int) -> None:
         self.committed = committed
         self.sought: list[int] = []
-        self.incoming = Incoming(lambda partition: self.committed, self._seek)
+        self.order = InputOrder(lambda partition: self.committed, self._seek)
 
     async def _seek(self, partition: int, offset: int) -> None:
         self.sought.append(offset)
 
     def come(self, *offsets: int) -> list[int]:
         async def run() -> list[int]:
-            return [offset for offset in offsets if await self.incoming.in_order(0, offset)]
+            return [offset for offset in offsets if await self.order.admit(0, offset)]
 
         return asyncio.run(run())
 
@@ -89,7 +89,7 @@ def test_a_raw_record_that_does_not_come_even_then_stops_the_stage() -> None:
 def test_what_comes_again_after_an_assignment_is_translated_again() -> None:
     offsets = Offsets(committed=5)
     assert offsets.come(5, 6, 7) == [5, 6, 7]
-    offsets.incoming.forget()
+    offsets.order.forget()
     offsets.committed = 6
     assert offsets.come(5, 6, 7) == [5, 6, 7]
     assert offsets.sought == []

@@ -144,7 +144,7 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> Iterator[History]:
     file = home / "rates.csv"
     file.write_text(RATES)
     with Stack(settings, in_memory=True) as stack:
-        keys = demo_keys(Registry(stack.settings.tenants_home))
+        keys = demo_keys(Registry(stack.settings.tenants_path))
         import_rates(stack.settings, file)
         first = _post(stack, keys, parts[0])
         live = {
@@ -387,7 +387,7 @@ def test_a_late_win_changes_the_standings_within_the_line_s_latency(history: His
     path = next(path for path in EXAMPLES if path.stem == "best-multiplier")
     campaign = load(path).campaign
     before = evaluation.evaluate(history.settings, campaign)
-    keys = demo_keys(Registry(history.settings.tenants_home))
+    keys = demo_keys(Registry(history.settings.tenants_path))
     late = {
         "unique_id": "x-late", "timestamp": "2026-03-20T00:00:00", "player_id": "x-edge",
         "game_id": "x-game", "round_id": "x-x-edge-2", "amount": 901_000, "currency": "EUR",

@@ -64,7 +64,7 @@ def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Console]:
             assert process.stdout
             found = Console(
                 stack.settings,
-                demo_keys(Registry(settings.tenants_home)),
+                demo_keys(Registry(settings.tenants_path)),
                 process.stdout.readline().strip(),
             )
 

@@ -56,7 +56,7 @@ def test_tenants_missing_broken_keyless_open_or_well(settings: Settings) -> None
         [finding] = check_tenants(settings)
         return finding.severity, finding.found
 
-    path = settings.tenants_home
+    path = settings.tenants_path
     assert found() == (
         Severity.ERROR,
         f"there is no tenants file at {path}: the edge refuses every request",

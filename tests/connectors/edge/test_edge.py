@@ -29,7 +29,7 @@ class Edge:
 
     def __init__(self, home: Path) -> None:
         self.settings = Settings(data_dir=home, body_bytes_max=20_000, items_max=20)
-        self.registry = Registry(self.settings.tenants_home)
+        self.registry = Registry(self.settings.tenants_path)
         self.key = self.registry.add("acme", channel_merging=False, campaigns_enabled=True)
         self.writer = MemoryWriter()
         self.app = create_app(self.settings, self.writer, edge_metrics(), lambda: NOW)

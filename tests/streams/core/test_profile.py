@@ -11,7 +11,7 @@ def test_null_says_nothing_and_an_empty_list_clears() -> None:
         "has_categories": True, "categories": [], "has_features": False, "features": [],
         "has_themes": False, "themes": [], "device": None, "has_freespins": "yes",
     }  # fmt: skip
-    said = profiles.said_by(Kind.GAME, event)
+    said = profiles.profile_in(Kind.GAME, event)
     assert {field: entry.value for field, entry in said.items()} == {
         "provider": "N",
         "categories": [],

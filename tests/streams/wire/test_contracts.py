@@ -11,7 +11,7 @@ from streams.errors import NewerVersion
 from streams.wire.avro import Reader, codec, frame
 from streams.wire.contracts import (
     SCHEMA_IDS,
-    home,
+    contracts_directory,
     on_the_wire,
     published,
     schema,
@@ -27,7 +27,8 @@ def without_docs(node: Any) -> Any:
 
 
 def test_every_published_file_is_listed_under_an_id_of_its_own() -> None:
-    files = {path.relative_to(home() / "published") for path in home().glob("published/*/*.avsc")}
+    directory = contracts_directory() / "published"
+    files = {path.relative_to(directory) for path in directory.glob("*/*.avsc")}
     assert files == {Path(v.contract, f"{v.number}.avsc") for v in published()}
     assert len({version.schema_id for version in published()}) == len(published())
 
