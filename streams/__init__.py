@@ -1,1 +1,1 @@
-"""What happens to an event: from the raw batch to the enriched round."""
+"""The stream processor: from the raw batch to the enriched round."""

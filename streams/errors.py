@@ -1,7 +1,7 @@
-"""Every error Roundhouse raises on purpose, one sentence each.
+"""Every error that Roundhouse raises on purpose, one sentence each.
 
-Bad input is not here: it is a value (:class:`streams.formats.validation.Invalid`). These are outages,
-bugs, and mistakes of the person who runs the system.
+Bad input is not among them: it is a value (:class:`streams.formats.validation.Invalid`). These
+errors are outages, bugs, and mistakes of the person who runs the system.
 """
 
 
@@ -14,7 +14,7 @@ class ConfigurationError(RoundhouseError):
 
 
 class EnvelopeError(RoundhouseError):
-    """A request body is not JSON or has the wrong outer form, so it has no items to speak of.
+    """A request body is not JSON or has the wrong outer form, so no items can be read from it.
 
     ``code`` and ``pointer`` are those of an item error: see docs/operators.md.
     """
@@ -31,7 +31,7 @@ class TooManyItems(EnvelopeError):
 
 
 class InputGap(RoundhouseError):
-    """Input between the last applied position and the next record is missing: something was lost."""
+    """Input between the last applied position and the next record is missing: records were lost."""
 
 
 class StateMismatch(RoundhouseError):
@@ -39,7 +39,7 @@ class StateMismatch(RoundhouseError):
 
 
 class StateDamaged(RoundhouseError):
-    """Local state cannot be read or is not whole; it can be built anew from its changelog."""
+    """Local state cannot be read or is incomplete; it can be rebuilt from its changelog."""
 
 
 class NewerVersion(RoundhouseError):
@@ -47,7 +47,9 @@ class NewerVersion(RoundhouseError):
 
 
 class TooManyRejects(RoundhouseError):
-    """Translate refuses much of what the edge took: edge and worker do not fit together."""
+    """Translate refuses many items that the edge took as valid: edge and worker run different
+    versions.
+    """
 
 
 class DeliveryFailed(RoundhouseError):
@@ -67,7 +69,7 @@ class PortInUse(ConfigurationError):
 
 
 class GaveUp(RoundhouseError):
-    """A process ended too often in a row to be started once more."""
+    """A process ended too often in a row; the supervisor does not start it again."""
 
 
 class NotRunning(RoundhouseError):

@@ -14,17 +14,17 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="ROUNDHOUSE_", extra="ignore", frozen=True)
 
-    data_dir: Path = Field(Path("data"), description="Where one machine keeps everything it keeps.")
+    data_dir: Path = Field(Path("data"), description="Directory of all data of this machine.")
     state_dir: Path | None = Field(
-        None, description="RocksDB of this machine's workers; default `<data_dir>/state`."
+        None, description="Directory of the workers' RocksDB; default `<data_dir>/state`."
     )
     tenants_file: Path | None = Field(
-        None, description="Tenants and their key hashes; default `<data_dir>/tenants.json`."
+        None, description="File of the tenants and their key hashes; default `<data_dir>/tenants.json`."
     )
 
     kafka_bootstrap: str = Field("127.0.0.1:9092", description="Kafka's bootstrap servers.")
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
-        "PLAINTEXT", description="How to speak to the brokers."
+        "PLAINTEXT", description="Protocol of the connections to the brokers."
     )
     kafka_ca_file: Path | None = Field(
         None,
@@ -35,18 +35,21 @@ class Settings(BaseSettings):
     )
     kafka_key_file: Path | None = Field(None, description="PEM of the client certificate's key.")
     kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
-        "SCRAM-SHA-512", description="How to log in, with a `SASL_` protocol."
+        "SCRAM-SHA-512", description="Mechanism of the login, with a `SASL_` protocol."
     )
-    kafka_sasl_username: str | None = Field(None, description="Who logs in.")
-    kafka_sasl_password: SecretStr | None = Field(None, description="Its password.")
-    topic_prefix: str = Field("roundhouse.", description="Put before every topic name.")
+    kafka_sasl_username: str | None = Field(None, description="User name of the login.")
+    kafka_sasl_password: SecretStr | None = Field(None, description="Password of the login.")
+    topic_prefix: str = Field("roundhouse.", description="Prefix of every topic name.")
     partitions: int = Field(
-        4, ge=1, le=1024, description="Partitions of every topic. Fixed once topics exist."
+        4,
+        ge=1,
+        le=1024,
+        description="Number of partitions of every topic. It is fixed once topics exist.",
     )
     replication_factor: int = Field(
         1,
         ge=1,
-        description="Replicas of every topic. Of three or more, one may be away.",
+        description="Number of replicas of every topic. With three or more, one may be down.",
     )
     reject_share_max: float = Field(
         0.2,
@@ -61,10 +64,10 @@ class Settings(BaseSettings):
         description="How long an event id and a round are remembered, at least; at most twice as long.",
     )
     session_timeout_s: float = Field(
-        10.0, ge=1, description="After so long a silent worker loses its partitions."
+        10.0, ge=1, description="Time without a heartbeat after which a worker loses its partitions."
     )
     schema_registry_url: str | None = Field(
-        None, description="Confluent schema registry; without one, schema ids are built in."
+        None, description="URL of a Confluent schema registry; without one, schema ids are built in."
     )
 
     edge_host: str = Field("127.0.0.1", description="Address the edge listens on.")
@@ -74,15 +77,15 @@ class Settings(BaseSettings):
     )
     items_max: int = Field(10_000, ge=1, description="Most items in one request.")
     request_timeout_s: float = Field(
-        60.0, gt=0, description="Longest a client may take over a request's headers, and over its body."
+        60.0, gt=0, description="Longest time for a request's headers, and for its body."
     )
     held_bytes_max: int = Field(
         268_435_456,
         ge=1 << 20,
-        description="Most bytes of bodies that one edge process holds; beyond, the answer is 503.",
+        description="Most bytes of bodies that one edge process holds; above it, the answer is 503.",
     )
     ack_timeout_s: float = Field(
-        10.0, gt=0, description="After so long without Kafka's acknowledgement the answer is 503."
+        10.0, gt=0, description="Time without Kafka's acknowledgement after which the answer is 503."
     )
 
     clickhouse_dsn: str | None = Field(
@@ -99,9 +102,11 @@ class Settings(BaseSettings):
     sink_linger_ms: int = Field(
         200,
         ge=1,
-        description="Least time from insert to insert; twice what an insert takes if that is more.",
+        description="Least time between two inserts; at least twice the duration of the last insert.",
     )
-    sink_rows_max: int = Field(50_000, ge=1, description="Most rows held before they are inserted.")
+    sink_rows_max: int = Field(
+        50_000, ge=1, description="Number of rows at which the sink inserts at once."
+    )
     sql_port: int = Field(
         8124, ge=0, le=65535, description="Loopback port of the sink's read-only SQL."
     )
@@ -127,27 +132,29 @@ class Settings(BaseSettings):
 
     @property
     def state_path(self) -> Path:
-        """``state_dir`` or its default."""
+        """The directory of RocksDB: ``state_dir`` or its default."""
         return self.state_dir or self.data_dir / "state"
 
     @property
     def tenants_path(self) -> Path:
-        """``tenants_file`` or its default."""
+        """The file of the tenants: ``tenants_file`` or its default."""
         return self.tenants_file or self.data_dir / "tenants.json"
 
     @property
     def clickhouse_url(self) -> str:
-        """``clickhouse_dsn`` or its default."""
+        """The DSN of ClickHouse: ``clickhouse_dsn`` or its default."""
         return self.clickhouse_dsn or f"chdb:///{(self.data_dir / 'clickhouse').resolve()}"
 
     @property
     def window_s(self) -> int:
-        """The window in seconds."""
+        """The idempotency window in seconds."""
         return self.window_days * 86_400
 
     @classmethod
     def load(cls) -> Self:
-        """From the environment. Raises ``ConfigurationError`` naming each variable that is wrong."""
+        """Reads the settings from the environment. Raises ``ConfigurationError`` naming each wrong
+        variable.
+        """
         try:
             return cls()
         except ValidationError as error:

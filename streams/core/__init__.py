@@ -1,1 +1,1 @@
-"""What an event is, and what becomes of it: identity, round, profile. Pure."""
+"""Events and what the stages compute from them: identity, rounds, profiles, outcomes. Pure."""

@@ -1,7 +1,8 @@
-"""The accounts: what is counted of a request, and what is said of an item that was refused.
+"""The accounting records: outcomes, which count the items of a request, and rejects, which describe a
+refused item.
 
-Every item that was received is counted once: as accepted, duplicate, conflict or rejected. A replay of
-the same raw record makes the same outcomes and rejects, under the same ids.
+Every received item is counted once: as accepted, duplicate, conflict or rejected. A replay of the
+same raw record makes the same outcomes and rejects, under the same ids.
 """
 
 from typing import Literal, NamedTuple, Self
@@ -14,10 +15,10 @@ Refusal = Literal["rejected", "conflict"]
 
 
 class CountedAt(NamedTuple):
-    """Where something is counted: a raw record, a stage, and what of the record.
+    """What an outcome counts: a stage, a raw record, and a part of that record.
 
-    In translate the part is the number of the request in its record and the partition 0; in process
-    they are those of the group in ``staged``.
+    In translate, ``part`` is the number of the request in its record and ``partition`` is 0. In
+    process, they are those of the group in ``staged``.
     """
 
     raw_partition: int
@@ -28,15 +29,16 @@ class CountedAt(NamedTuple):
 
     @property
     def id(self) -> str:
-        """The id of the outcome that is counted here."""
+        """The id of the outcome."""
         return f"{self.raw_partition}-{self.raw_offset}-{self.stage}-{self.partition}-{self.part}"
 
 
 class Reason(NamedTuple):
-    """Why an item was refused, and what is kept of it.
+    """Why an item was refused, and the payload that is kept of it.
 
-    ``code`` is that of the first of ``errors``, which are records of the contract. ``payload_format``:
-    ``item`` (its JSON), ``canonical`` (JSON lines of its events) or ``record`` (the bytes in Kafka).
+    ``code`` is that of the first of ``errors``, which are records of the contract.
+    ``payload_format`` is ``item`` (the item's JSON), ``canonical`` (JSON lines of its events) or
+    ``record`` (the bytes in Kafka).
     """
 
     outcome: Refusal
@@ -47,7 +49,9 @@ class Reason(NamedTuple):
 
 
 class Reject(NamedTuple):
-    """A refused item, as the contract ``reject`` has it; ``position`` -1 is none."""
+    """A refused item with the fields of the contract ``reject``. ``position`` is -1 if the reject has
+    no item.
+    """
 
     reject_id: str
     tenant: str
@@ -66,7 +70,7 @@ class Reject(NamedTuple):
 
     @classmethod
     def of(cls, at: CountedAt, batch: Batch, position: int, reason: Reason) -> Self:
-        """The refusal, for a reason, of the item at a position of a batch."""
+        """The reject of the item at ``position`` of a batch."""
         return cls(
             f"{at.id}-{position}",
             batch.tenant,
@@ -82,7 +86,7 @@ class Reject(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What became of items of a request, counted, as the contract ``outcome`` has it."""
+    """Counts of the items of a request, with the fields of the contract ``outcome``."""
 
     outcome_id: str
     tenant: str
@@ -100,7 +104,7 @@ class Outcome(NamedTuple):
 
     @classmethod
     def of(cls, at: CountedAt, batch: Batch, **counts: int) -> Self:
-        """The outcome of a batch with ``counts``; what is not given is zero."""
+        """The outcome of a batch with ``counts``; a count that is not given is zero."""
         return cls(
             at.id,
             batch.tenant,

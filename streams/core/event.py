@@ -1,4 +1,4 @@
-"""The canonical kinds, and how an event of any source becomes one Avro datum."""
+"""The canonical kinds, and the encoding of an event of any format as one Avro datum."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -45,9 +45,9 @@ _TOPICS = {kind: f"canonical.{contract}s" for kind, contract in _CONTRACTS.items
 
 
 class Batch(NamedTuple):
-    """What all items of a request have in common: its headers in the raw record.
+    """The fields that all items of a request share. The headers of its raw record carry them.
 
-    ``received_at`` in microseconds since the epoch, UTC.
+    ``received_at`` is in microseconds since the epoch, UTC.
     """
 
     tenant: str
@@ -63,8 +63,8 @@ class Translated(msgspec.Struct, frozen=True, gc=False):
     """A valid item in canonical terms.
 
     ``subject`` is the player, or the game for a game. ``bodies`` are the fields that the kind adds
-    to the shared leading ones; an item has one, a realtime-gameround that won has two. ``timed`` is
-    false where the source sends no time and ``occurred_at`` is the receipt.
+    to the shared leading ones: one body for most items, two for a realtime-gameround with a win.
+    ``timed`` is false if the format carries no time; ``occurred_at`` is then the receipt.
     """
 
     kind: Kind
@@ -77,7 +77,7 @@ class Translated(msgspec.Struct, frozen=True, gc=False):
 
 
 def player_body(player_id: str, **known: object) -> Record:
-    """The body of a canonical player event that says ``known`` and nothing else."""
+    """The body of a canonical player event in which only the fields ``known`` are set."""
     return {
         "player_id": player_id,
         "username": None,
@@ -97,8 +97,8 @@ def player_body(player_id: str, **known: object) -> Record:
     } | known
 
 
-# A datum falls into three runs: what the batch shares, which is encoded once for all its events, the
-# item's position, and the content, which is hashed. A field belongs to the run in which it stands.
+# A datum has three runs of fields: those that the batch shares, encoded once for all its events; the
+# item's position; and the content, which is hashed.
 _POSITION = field_index(schema("login"), "position")
 _OCCURRED_AT = field_index(schema("login"), "occurred_at")
 _ORIGIN_FIELDS = Translated.__struct_fields__
@@ -115,18 +115,19 @@ def encode_batch(batch: Batch) -> bytes:
 
 
 def encode_content(item: Translated) -> list[bytes]:
-    """The content of each of the item's events: all that does not depend on the delivery."""
+    """The content of each of the item's events: every field that does not depend on the delivery."""
     origin = _ORIGIN.encode(item)
     encode_body = _BODY[item.kind].encode
     return [origin + encode_body(body) for body in item.bodies]
 
 
 def hash_of_content(item: Translated, contents: list[bytes]) -> bytes:
-    """Whether an item that comes again is the same: 8 bytes for each version of its contract.
+    """The hash by which a repeated item is compared: 8 bytes for each version of its contract.
 
-    ``contents`` are those of ``item``. The first 8 bytes are of what version 1 of the contract has, the
-    next of what version 2 has, and so on: see :func:`streams.core.identity.same_content`. The time is
-    left out where the source sends none, or every item that comes again would be another one.
+    ``contents`` are those of ``item``. The first 8 bytes cover the fields of version 1 of the
+    contract, the next those of version 2, and so on: see
+    :func:`streams.core.identity.same_content`. The time is left out if the format carries none, or
+    a retry would differ from the first delivery.
     """
     if not item.timed:
         item = replace(item, occurred_at=0)
@@ -139,7 +140,7 @@ def hash_of_content(item: Translated, contents: list[bytes]) -> bytes:
 
 
 class _Encoders(NamedTuple):
-    """Of the two runs of a content, as a version of the contract has them."""
+    """The two runs of a content as one version of the contract defines them."""
 
     origin: Callable[[Translated], bytes]
     body: Callable[[Record], bytes]
@@ -158,7 +159,9 @@ _OLDER = {
 
 
 def _older_hash(item: Translated, encoders: _Encoders, newest: bytes) -> bytes:
-    """An item that an older version cannot express was never accepted by it: any other hash will do."""
+    """The hash of an item that an older version cannot express. That version never accepted it, so any
+    value that differs will do.
+    """
     try:
         origin = encoders.origin(item)
         return content_hash([origin + encoders.body(body) for body in item.bodies])
@@ -167,7 +170,9 @@ def _older_hash(item: Translated, encoders: _Encoders, newest: bytes) -> bytes:
 
 
 datums: Callable[[bytes, int, list[bytes]], list[bytes]] = joined
-"""Whole datums of an item, of what :func:`encode_batch` makes, its position, and its contents."""
+"""Builds the whole datums of an item from the result of :func:`encode_batch`, its position and its
+contents.
+"""
 
 
 def encode(batch: Batch, position: int, item: Translated) -> list[bytes]:
@@ -181,24 +186,25 @@ def decode(kind: Kind, datum: bytes) -> Record:
 
 
 class Content:
-    """How one version of a contract writes the events of a kind.
+    """The encoding of a kind's events in one version of its contract.
 
-    An event is sent on as the version that its content was written by, whatever the present version is.
+    An event is forwarded in the version in which its content was written, whatever the present
+    version is.
     """
 
     def __init__(self, kind: Kind, frame: bytes, writer: Schema) -> None:
-        """``writer``: the schema of the version, and ``frame`` what stands before its datums."""
+        """``writer`` is the schema of the version, ``frame`` the five bytes before its datums."""
         contract = kind.contract
         is_present = writer == schema(contract)
         self.frame = frame
         self.decode: Callable[[bytes], Record] = (
             _CONTENT[kind].decode if is_present else resolving(contract, writer, after="position")
         )
-        """The fields of a content, as the present version has them."""
+        """The fields of a content, resolved to the present version."""
         self.decode_whole: Callable[[bytes], Record] = (
             _WHOLE[kind].decode if is_present else resolving(contract, writer)
         )
-        """The same of a whole datum."""
+        """The fields of a whole datum, resolved to the present version."""
         self.encode_batch: Callable[[Batch], bytes] = encode_batch
         """The run before the position."""
         if not is_present:
@@ -209,11 +215,11 @@ class Content:
 
 
 Contents = Sequence[Content]
-"""By kind."""
+"""Contents by kind."""
 
 
 def contents_of(frames: Mapping[str, bytes], schema_of: Callable[[str, bytes], Schema]) -> Contents:
-    """How contents are written by the versions that ``frames`` name, by contract.
+    """The encodings, by kind, in the versions that ``frames`` name by contract.
 
     ``schema_of(contract, frame)`` is the schema that a frame names.
     """
@@ -224,7 +230,7 @@ def contents_of(frames: Mapping[str, bytes], schema_of: Callable[[str, bytes], S
 
 
 def to_json(contract: str, record: Record) -> bytes:
-    """A record for people to read: money as decimal text, bytes as hex."""
+    """The record as readable JSON: money as decimal text, bytes as hex."""
 
     def plain(node: Any, value: Any) -> Any:
         if isinstance(node, list):

@@ -1,4 +1,4 @@
-"""Which event is which: keys, hashes, partitions."""
+"""Identity: idempotency hashes, topic keys, partitions."""
 
 from functools import reduce
 from hashlib import blake2b
@@ -22,27 +22,29 @@ def lengthened(lead: str, part: str) -> str:
 
 
 def content_hash(contents: list[bytes]) -> bytes:
-    """8 bytes for an item's content; Avro datums delimit themselves, so they may simply be joined."""
+    """The 8-byte hash of an item's contents. Avro datums delimit themselves, so they are hashed as one
+    text.
+    """
     return blake2b(b"".join(contents), digest_size=CONTENT_BYTES).digest()
 
 
 def same_content(one: bytes, other: bytes) -> bool:
-    """Whether hashes of two items say the same in the newest version that both of them know.
+    """Whether two items are the same in the newest version that both hashes cover.
 
-    An item's hash is a :func:`content_hash` for each version of its contract, the oldest first. So what
-    a newer version makes of an item begins with what an older one makes of it.
+    An item's hash has a :func:`content_hash` for each version of its contract, the oldest first, so
+    the hash of a newer version begins with that of an older one.
     """
     known = min(len(one), len(other))
     return one[:known] == other[:known]
 
 
 def key_of(first: str, *parts: str) -> str:
-    """A topic key people can read: ``tenant|player``, with ``%`` and ``|`` in a part escaped."""
+    """A readable topic key: ``tenant|player``, with ``%`` and ``|`` in a part escaped."""
     return reduce(longer_key, parts, _escaped(first))
 
 
 def longer_key(key: str, part: str) -> str:
-    """A key with one part more."""
+    """``key`` with one part appended."""
     return f"{key}|{_escaped(part)}"
 
 

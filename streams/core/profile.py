@@ -37,7 +37,7 @@ _FIELDS = {
 
 
 class Value(NamedTuple):
-    """A field's value, after what decides how new it is."""
+    """The value of a field, preceded by the columns that order updates."""
 
     occurred_at: int
     source_event: str
@@ -55,17 +55,17 @@ def state_key(kind: Kind, canonical_key: str) -> str:
 
 @lru_cache(20_000)
 def game_key(tenant: str, game_id: str) -> str:
-    """The same of a game that is only named."""
+    """The state key of a game, from its tenant and id."""
     return state_key(Kind.GAME, key_of(tenant, game_id))
 
 
 def profile_in(kind: Kind, event: Record) -> Profile:
-    """What a canonical player or game event says; null says nothing."""
+    """The fields that a canonical player or game event sets; a null sets none."""
     return _said(event, (field for field in _FIELDS[kind] if event.get(f"has_{field}", True)))
 
 
 def contact_in(event: Record) -> Profile:
-    """What a custom event says about its player: the contact, where it was kept."""
+    """The contact that a custom event sets on its player, if the event kept it."""
     return _said(event, ("mobile", "email"))
 
 
@@ -75,7 +75,7 @@ def _said(event: Record, fields: Iterable[str]) -> Profile:
 
 
 def merge(known: Profile, news: Profile) -> Profile:
-    """Both, the newer entry of each field. Neither argument is changed."""
+    """The newer entry of each field of both profiles. Neither argument is changed."""
     merged = dict(known)
     for field, value in news.items():
         if field not in merged or merged[field][:3] < value[:3]:
@@ -84,7 +84,7 @@ def merge(known: Profile, news: Profile) -> Profile:
 
 
 def value_of(profile: Mapping[str, Value] | None, field: str, default: Any = None) -> Any:
-    """A field's newest value."""
+    """The newest value of a field, or ``default``."""
     return profile[field].value if profile and field in profile else default
 
 

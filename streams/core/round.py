@@ -1,8 +1,8 @@
 """Rounds: a commutative fold of bets, wins, losses and rollbacks.
 
-The state is sums, counts, minima and maxima, so the events of a round may come in any order, late,
-and a rollback before its bet. What order does decide is which currency and which reporting kind a
-round has when its events disagree: the first to be accepted; the others are refused.
+The state is sums, counts, minima and maxima, so the events of a round may arrive in any order,
+late, and a rollback before its bet. Arrival order matters only if events of a round disagree on its
+currency or reporting kind: the first accepted event decides, and the others are refused.
 """
 
 from collections.abc import Callable, Sequence
@@ -58,10 +58,9 @@ class Round(msgspec.Struct, array_like=True, gc=False):
 
 
 _FAR_FROM_LIMIT_BYTES = 15
-"""A hundred amounts of so many bytes stay under the limit."""
+"""A sum of a hundred amounts of so many bytes stays below the limit."""
 
-# A datum falls into three runs: the state, what is known of the player, and what is known of the game.
-# A field belongs to the run in which it stands.
+# A datum has three runs of fields: the state, the player's profile, and the game's profile.
 _PLAYER_AT = field_index(schema("round"), "player_country")
 _GAME_AT = field_index(schema("round"), "game_name")
 _STATE = Codec("round", 0, _PLAYER_AT, attributes=Round.__struct_fields__)
@@ -69,14 +68,16 @@ _PLAYER = Codec("round", _PLAYER_AT, _GAME_AT)
 _GAME = Codec("round", _GAME_AT)
 
 to_state: Callable[[Round], bytes] = msgspec.msgpack.Encoder().encode
-"""A round as the window table keeps it."""
+"""The round as the window table stores it."""
 
 of_state: Callable[[bytes], Round] = msgspec.msgpack.Decoder(Round).decode
 """The inverse of :data:`to_state`."""
 
 
 class Transaction(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """What a round needs of a game transaction; the time in microseconds."""
+    """The fields of a game transaction that a round needs. The time is in microseconds since the
+    epoch.
+    """
 
     source_event: str
     occurred_at: int
@@ -108,7 +109,7 @@ def transactions_of(item: Translated) -> list[Transaction]:
 
 
 def opened_by(batch: Batch, event: Transaction, segment: int) -> Round:
-    """An empty round that ``event`` may be folded into."""
+    """A round without events, for ``event`` to be folded into."""
     return Round(
         tenant=batch.tenant,
         player_id=event.player_id,
@@ -160,7 +161,7 @@ def _is_overflow(state: Round, events: Sequence[Transaction]) -> bool:
 
 
 def fold(state: Round, batch: Batch, event: Transaction) -> None:
-    """Adds ``event``, which was not refused, to ``state``."""
+    """Adds ``event``, which :func:`refusal` has allowed, to ``state``."""
     when = event.occurred_at
     if when < state.first_event_at:
         state.first_event_at = when
@@ -196,12 +197,12 @@ def fold(state: Round, batch: Batch, event: Transaction) -> None:
 
 
 def encode_state(state: Round) -> bytes:
-    """The first of the three runs of a ``round`` datum; those of player and game make it whole."""
+    """The first of the three runs of a ``round`` datum. The runs of player and game complete it."""
     return _STATE.encode(state)
 
 
 def encode_profile(kind: Kind, profile: Profile | None) -> bytes:
-    """The run that tells of the player, or the last one, that tells of the game."""
+    """The second run of a ``round`` datum, for a player, or the third, for a game."""
     if kind is Kind.GAME:
         return _GAME.encode(
             {

@@ -8,4 +8,4 @@ READERS: dict[str, Reader] = {
     "fasttrack": fasttrack.read,
     "gameball": gameball.read,
 }
-"""By the ``source`` header of a raw record."""
+"""The readers by the ``source`` header of a raw record."""

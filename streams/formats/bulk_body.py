@@ -1,8 +1,8 @@
 """Bulk bodies: ``{"items": [...]}`` or a bare array of ``{"event": kind, "data": {...}}``.
 
-Most items are right: :class:`streams.formats.right_items.RightItems` reads each first. An item that is
-not right, and every item of a kind without a fast reading, is validated by its pydantic model, which
-names every error in it.
+:class:`streams.formats.fast_reader.FastReader` reads each item first. An item that it refuses, and
+every item of a kind that it does not support, is validated by its pydantic model, which lists every
+error in it.
 """
 
 from collections.abc import Mapping, Set
@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from streams.core.event import Batch
 from streams.errors import EnvelopeError
-from streams.formats.right_items import RightItems
+from streams.formats.fast_reader import FastReader
 from streams.formats.validation import (
     Data,
     Invalid,
@@ -32,9 +32,10 @@ Where = tuple[str | int, ...]
 def bulk_reader(kinds: Mapping[str, type[Data]], validated_only: Set[str] = frozenset()) -> Reader:
     """A reader of items of these kinds, by ``event``.
 
-    ``validated_only`` names the kinds that have no fast reading: a field of theirs is nested.
+    ``validated_only`` names the kinds that :class:`FastReader` does not support because a field is
+    nested.
     """
-    right = RightItems({name: model for name, model in kinds.items() if name not in validated_only})
+    right = FastReader({name: model for name, model in kinds.items() if name not in validated_only})
     validators = {name: model.__pydantic_validator__.validate_python for name, model in kinds.items()}
     allowed = ", ".join(kinds)
 
@@ -79,7 +80,7 @@ def bulk_reader(kinds: Mapping[str, type[Data]], validated_only: Set[str] = froz
 
 
 def _items_of(outer: Any) -> tuple[Where, list[Any]]:
-    """The items of a body and where they are. Raises ``EnvelopeError`` if it holds none."""
+    """The items of a body and their path in it. Raises ``EnvelopeError`` if it holds none."""
     where: Where = ()
     if isinstance(outer, dict):
         where = ("items",)

@@ -42,7 +42,7 @@ _JSON_LENGTH_MAX = 16_384
 
 
 class Event(Data):
-    """What every FastTrack event has."""
+    """The fields that every FastTrack event has."""
 
     user_id: Id
     timestamp: Timestamp
@@ -100,7 +100,7 @@ class Gameround(Event):
     total_win_base: Amount | None = None
 
     def translate(self, batch: Batch) -> Translated:
-        """One item, a bet, and a win if anything was won."""
+        """One item with a bet, and a win if an amount was won."""
         legs = [("bet", self.total_bet_user, self.bonus_bet_user, self.total_bet_base)]
         if self.total_win_user:
             legs.append(("win", self.total_win_user, self.bonus_win_user, self.total_win_base))
@@ -136,7 +136,7 @@ class Payment(Event):
     vendor_name: Text
 
     def translate(self, batch: Batch) -> Translated:
-        """A payment; each state of it is an event of its own."""
+        """A payment; each state of it has an event of its own."""
         return self._translated(
             Kind.PAYMENT,
             "realtime-payment",
@@ -169,7 +169,7 @@ class Registration(Event):
     segmentation_isPromoBanned: bool | None = None  # noqa: N815  the contract's name
 
     def translate(self, batch: Batch) -> Translated:
-        """A player update; null says nothing."""
+        """A player update; a null sets no field."""
         body = player_body(
             self.user_id,
             username=self.username,
@@ -187,10 +187,12 @@ _JSON = msgspec.json.Encoder(decimal_format="number", order="deterministic")
 
 
 def _json_text(value: object) -> str:
-    """Canonical JSON text of a free-form part, numbers kept to the digit."""
+    """Canonical JSON text of a free-form part; numbers keep every digit."""
     try:
         text = _JSON.encode(value).decode()
-        msgspec.json.decode(text, type=msgspec.Raw)  # what stood for an absurd number is no JSON
+        msgspec.json.decode(
+            text, type=msgspec.Raw
+        )  # refuses the placeholder of a number beyond Decimal's range
     except (ValueError, RecursionError):
         raise PydanticCustomError("wrong_type", "must be plain JSON of valid Unicode text") from None
     if len(text) > _JSON_LENGTH_MAX:
@@ -245,7 +247,7 @@ class SportsBet(Event):
     type: Id
 
     def translate(self, batch: Batch) -> Translated:
-        """A sports bet; each state of it is an event of its own."""
+        """A sports bet; each state of it has an event of its own."""
         return self._translated(
             Kind.SPORTS_BET,
             "realtime-sports-bet",

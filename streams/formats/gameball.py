@@ -1,8 +1,8 @@
 """Gameball's format, ``POST /integrations/event`` (contracts/gameball-event).
 
-A request is one player and a map of event name to metadata. It carries no id and no time: an event
-is identified by the request's ``Idempotency-Key`` header, else the edge's batch id, and its name;
-it happened when it was received.
+A request holds one player and a map of event name to metadata. It carries neither ids nor times. An
+event's id is the request's ``Idempotency-Key`` header, or else the edge's batch id, with the
+event's name; its time is the receipt.
 """
 
 from collections import Counter
@@ -53,7 +53,7 @@ class Event(NamedTuple):
 
 
 def read(body: bytes, batch: Batch, items_max: int) -> Sequence[Item | Invalid]:
-    """The events of a request. Raises ``EnvelopeError`` where the request as a whole is wrong."""
+    """The events of a request. Raises ``EnvelopeError`` if the request as a whole is wrong."""
     text = text_of(body)
     top: dict[str, Member] = {}
     for member in members(text):
@@ -108,7 +108,7 @@ def _is_text(value: str) -> bool:
 
 
 class _Metadata:
-    """The metadata of one event, sorted by type, with every error met on the way."""
+    """The metadata of one event, sorted by type, with every error found in it."""
 
     def __init__(self, event: str) -> None:
         self.event = event

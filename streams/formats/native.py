@@ -21,7 +21,7 @@ Labels = Annotated[list[Id], Field(max_length=1000)]
 
 
 class Event(Data):
-    """What every native event has; ``unique_id`` is its idempotency key."""
+    """The fields that every native event has; ``unique_id`` is its idempotency key."""
 
     unique_id: Id
     timestamp: Timestamp
@@ -42,7 +42,7 @@ class Gameround(Event):
     is_bonus: bool
 
     def translate(self, batch: Batch) -> Translated:
-        """A game transaction; bonus money is all of the amount or none of it."""
+        """A game transaction; the bonus amount is either the whole amount or zero."""
         amount = to_bytes(self.amount)
         return self._translated(
             Kind.GAME_TRANSACTION,
@@ -63,7 +63,7 @@ class Gameround(Event):
 
 
 class Payment(Event):
-    """What a deposit and a withdrawal share."""
+    """The fields that a deposit and a withdrawal share."""
 
     player_id: Id
     amount: Number
@@ -123,7 +123,7 @@ class Player(Event):
     is_blocked: bool | None = None
 
     def translate(self, batch: Batch) -> Translated:
-        """A player update: a field that is absent or null says nothing."""
+        """A player update: an absent or null field sets no value."""
         body = player_body(
             self.player_id,
             username=self.username,
@@ -154,7 +154,7 @@ class Game(Event):
     has_freespins: Literal["yes", "no", "unknown"] | None = None
 
     def translate(self, batch: Batch) -> Translated:
-        """A game update: a field that is absent or null says nothing."""
+        """A game update: an absent or null field sets no value."""
         return self._translated(
             Kind.GAME,
             self.game_id,

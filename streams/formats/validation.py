@@ -1,7 +1,7 @@
-"""What reading a body comes to: items, each valid or with every error it has; field types; errors.
+"""The result of reading a body (items, each valid or with all its errors), field types, and errors.
 
-The edge and the translate stage both read with :data:`streams.formats.READERS`, so they agree on every
-item.
+The edge and the translate stage both read with :data:`streams.formats.READERS`, so they agree on
+every item.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,7 +27,7 @@ from streams.wire.money import to_units
 
 
 class ItemError(NamedTuple):
-    """One thing that is wrong with an item; ``pointer`` is a JSON pointer into the body."""
+    """One error of an item; ``pointer`` is a JSON pointer into the body."""
 
     code: str
     pointer: str
@@ -35,22 +35,22 @@ class ItemError(NamedTuple):
 
 
 class Invalid(NamedTuple):
-    """An item that was refused. ``text`` is its JSON where the reader has it at hand."""
+    """A refused item. ``text`` is its JSON if the reader has it."""
 
     errors: tuple[ItemError, ...]
     text: bytes | None = None
 
 
 class Item(Protocol):
-    """A valid item, ready to be put in canonical terms."""
+    """A valid item that can be translated."""
 
     def translate(self, batch: Batch) -> Translated:
-        """Pure: the same item of the same batch always becomes the same."""
+        """The item in canonical terms: a pure function of the item and its batch."""
         ...
 
 
 Reader = Callable[[bytes, Batch, int], Sequence[Item | Invalid]]
-"""Reads a body that may hold so many items; raises ``EnvelopeError`` for the body as a whole."""
+"""Reads a body with at most so many items; raises ``EnvelopeError`` if the body as a whole is wrong."""
 
 
 class Data(BaseModel):
@@ -149,7 +149,7 @@ def errors_of(error: ValidationError, *where: str | int) -> tuple[ItemError, ...
 
 @dataclass(frozen=True)
 class PartOf:
-    """A validator: the amount must not exceed the field ``whole``, which stands before it."""
+    """A validator: the amount must not exceed the field ``whole``, which is declared before it."""
 
     whole: str
 

@@ -1,9 +1,9 @@
-"""The fast reading of bulk items: straight from JSON into objects with the fields of their models.
+"""The fast reader of bulk items: from JSON text directly to objects with the fields of their models.
 
-Every field of a model has a type of :mod:`streams.formats.validation`; :func:`_field` derives from that
-type how ``msgspec`` reads and checks it in C. The reading refuses whatever is not certainly right, and
-says nothing about why: pydantic validates the item then. A property test holds the two readings to the
-same answers.
+Every field of a model has a type of :mod:`streams.formats.validation`; :func:`_field` derives from
+that type how ``msgspec`` reads and checks it in C. The fast reader refuses every item that is not
+certainly valid and gives no reason: pydantic then validates the item. A property test compares the
+results of the two readers.
 """
 
 import types
@@ -31,7 +31,9 @@ _NUMBER_BYTES_MAX = 40
 
 
 class _Field(NamedTuple):
-    """How ``msgspec`` reads a field, and what makes the model's value of that, if anything."""
+    """How ``msgspec`` reads a field, and the conversion from that to the model's value, if there is
+    one.
+    """
 
     kind: Any
     convert: Callable[[Any], Any] | None = None
@@ -39,17 +41,17 @@ class _Field(NamedTuple):
 
 
 class _Shape(NamedTuple):
-    """What is left to do with an object after ``msgspec`` has read it."""
+    """The conversions and checks that follow after ``msgspec`` has read an object."""
 
     converts: list[tuple[str, Callable[[Any], Any]]]
     parts: list[tuple[str, str]]
 
 
-class RightItems:
-    """A reader of right items of these kinds, by ``event``."""
+class FastReader:
+    """A reader of valid items of these kinds, by ``event``."""
 
     def __init__(self, kinds: Mapping[str, type[Data]]) -> None:
-        """Raises ``TypeError`` for a field whose type has no reading here."""
+        """Raises ``TypeError`` for a field whose type the fast reader does not support."""
         self._shapes: dict[type, _Shape] = {}
         items = []
         for event, model in kinds.items():
@@ -64,7 +66,7 @@ class RightItems:
         self._decode = msgspec.json.Decoder(Union[tuple(items)]).decode  # noqa: UP007
 
     def read(self, text: Raw) -> Item:
-        """Raises ``ValueError`` or ``RecursionError`` unless it is surely right."""
+        """Reads an item. Raises ``ValueError`` or ``RecursionError`` unless it is certainly valid."""
         data = self._decode(text).data
         shape = self._shapes[type(data)]
         for name, convert in shape.converts:
@@ -110,7 +112,7 @@ def _field_of(model: type[Data], name: str, hint: Any) -> _Field:
 
 
 def _field(hint: Any) -> _Field | None:
-    """None for a type that has no reading here."""
+    """How a field of this type is read; None if the type is not supported."""
     if hint is bool or get_origin(hint) is Literal:
         return _Field(hint)
     if get_origin(hint) in (Union, types.UnionType) and types.NoneType in get_args(hint):
@@ -155,7 +157,9 @@ def _conditional(base: Any, conditions: list[Any]) -> _Field | None:
 
 
 def _number(parse: Callable[[object], int]) -> _Field:
-    """The same amounts recur in most bodies, so their values are cached."""
+    """A field that holds a JSON number. Most bodies repeat the same amounts, so their values are
+    cached.
+    """
 
     @lru_cache(1 << 14)
     def parsed(text: bytes) -> int:
