@@ -13,8 +13,11 @@ import pytest
 HOME = Path(__file__).parent.parent / ".tools"
 
 
-def go_tool(package: str, version: str) -> Path:
-    """The program of a Go package; skips the test, with the reason, where it cannot be had."""
+def go_tool(package: str, version: str, tags: str = "") -> Path:
+    """The program of a Go package, built with ``tags``.
+
+    Skips the test, with the reason, where it cannot be had.
+    """
     program = HOME / f"{re.sub('/v[0-9]+$', '', package).rpartition('/')[2]}@{version}"
     if program.exists():
         return program
@@ -24,7 +27,7 @@ def go_tool(package: str, version: str) -> Path:
     with open(HOME / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # tests run in several processes
         if not program.exists():
-            _build(package, version, program)
+            _build(package, version, tags, program)
     return program
 
 
@@ -40,11 +43,11 @@ def go_module(module: str, version: str) -> Path:
     return Path(found["Dir"])
 
 
-def _build(package: str, version: str, program: Path) -> None:
+def _build(package: str, version: str, tags: str, program: Path) -> None:
     """``go install`` names the program after the package; here the version is part of the name."""
     home = HOME / f"building-{program.name}"
     built = subprocess.run(
-        ["go", "install", f"{package}@{version}"],
+        ["go", "install", f"-tags={tags}", f"{package}@{version}"],
         env=os.environ | {"GOBIN": str(home.resolve())},
         capture_output=True,
         text=True,

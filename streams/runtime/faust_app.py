@@ -111,10 +111,17 @@ def create_app(
                 await asyncio.to_thread(memory.give_back)
             recovered = {now.partition: now.percent / 100 for now in shared.recoveries.now()}
             metrics.partitions.assigned(process.opened(), recovered)
-            if tick % int(SAMPLE_EVERY_S / BEAT_EVERY_S) == 0:
+            await app.sleep(BEAT_EVERY_S)
+
+    @app.task  # type: ignore[untyped-decorator]
+    async def sample() -> None:  # not in the beat: it waits for transactions
+        while not app.should_stop:
+            try:
                 translate.poll()
                 await process.sample()
-            await app.sleep(BEAT_EVERY_S)
+            except Exception as error:
+                fail_stop(error)
+            await app.sleep(SAMPLE_EVERY_S)
 
     return app
 
@@ -271,7 +278,7 @@ def run_worker(settings: Settings, worker: str, loglevel: str = "INFO") -> None:
     """Runs a worker until it is told to stop (SIGINT, SIGTERM) or must stop (:func:`fail_stop`)."""
     memory.tune()
     mode.loop.use("uvloop")
-    registry, health = process_registry(settings.data_dir), WorkerHealth(settings)
+    registry, health = process_registry(settings.state_home / worker), WorkerHealth(settings)
     try:
         with serving(settings, "worker", registry, health.report, worker):
             app = create_app(settings, worker, WorkerMetrics(registry), health)

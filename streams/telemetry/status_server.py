@@ -24,7 +24,10 @@ from typing import IO
 
 import uvicorn
 from prometheus_client import CollectorRegistry
+from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.exposition import choose_encoder
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -96,7 +99,31 @@ def health_routes(report: Report) -> list[Route]:
     return [Route("/livez", livez), Route("/readyz", readyz), Route("/healthz", healthz)]
 
 
+class _HealthMetrics(Collector):
+    """The health of the process, asked when it is served."""
+
+    def __init__(self, registry: CollectorRegistry, report: Report) -> None:
+        self._report = report
+        registry.register(self)
+
+    def describe(self) -> Iterator[Metric]:
+        """The family without samples."""
+        yield GaugeMetricFamily(
+            "roundhouse_health", "1 if the process is in the state: live, ready, stuck.", labels=["state"]
+        )
+
+    def collect(self) -> Iterator[Metric]:
+        """The family with a sample for each state."""
+        health = self._report()
+        [family] = self.describe()
+        for state in ("live", "ready", "stuck"):
+            family.add_metric([state], getattr(health, state))  # type: ignore[attr-defined]
+        yield family
+
+
 def _app(registry: CollectorRegistry, report: Report) -> Starlette:
+    _HealthMetrics(registry, report)
+
     def metrics(request: Request) -> Response:
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
         return Response(encode(registry), headers={"content-type": content_type})
