@@ -37,6 +37,18 @@ def test_services_start_after_what_they_need_is_healthy(compose: dict[str, Any])
         for needed, how in service.get("depends_on", {}).items():
             assert how == {"condition": "service_healthy"}
             assert "healthcheck" in services[needed]
+            of_needed = services[needed].get("profiles")
+            assert of_needed is None or of_needed == service.get("profiles")
+
+
+def test_the_line_runs_without_what_is_there_to_look_at_it(compose: dict[str, Any]) -> None:
+    profiles = {name: service.get("profiles") for name, service in compose["services"].items()}
+    assert {name for name, found in profiles.items() if found == ["monitoring"]} == {
+        "prometheus",
+        "grafana",
+    }
+    assert {name for name, found in profiles.items() if found == ["ui"]} == {"console", "kafka-ui"}
+    assert {"edge", "worker", "sink"} <= {name for name, found in profiles.items() if found is None}
 
 
 def test_our_services_run_commands_and_settings_that_exist(compose: dict[str, Any]) -> None:
@@ -53,7 +65,28 @@ def test_our_services_run_commands_and_settings_that_exist(compose: dict[str, An
         assert volumes <= set(compose["volumes"])
 
 
-def test_grafana_finds_the_dashboard_and_the_database(compose: dict[str, Any]) -> None:
+def test_prometheus_finds_the_processes_and_the_rules(compose: dict[str, Any]) -> None:
+    service = compose["services"]["prometheus"]
+    [folder] = [volume.split(":")[0] for volume in service["volumes"] if volume[0] == "."]
+    home = ROOT / folder
+    config = yaml.safe_load((home / "prometheus.yml").read_text())
+    assert all((home / name).exists() for name in config["rule_files"])
+    found = set()
+    for job in config["scrape_configs"]:
+        [discovery] = job["dns_sd_configs"]
+        found |= {(name, discovery["port"]) for name in discovery["names"]}
+    expected = set()
+    for name in ("edge", "worker", "sink"):
+        environment = compose["services"][name]["environment"]
+        assert environment["ROUNDHOUSE_STATUS_HOST"] == "0.0.0.0"
+        first = int(environment["ROUNDHOUSE_STATUS_PORT"])
+        command = compose["services"][name]["command"].split()
+        processes = int(command[-1]) if "--processes" in command else 1
+        expected |= {(name, first + number) for number in range(processes)}
+    assert found == expected
+
+
+def test_grafana_finds_the_dashboards_and_the_databases(compose: dict[str, Any]) -> None:
     mounted = dict(
         volume.split(":")[:2]
         for volume in compose["services"]["grafana"]["volumes"]
@@ -63,11 +96,17 @@ def test_grafana_finds_the_dashboard_and_the_database(compose: dict[str, Any]) -
     home = ROOT / "connectors" / "grafana"
     provider = yaml.safe_load((home / "provisioning/dashboards/roundhouse.yaml").read_text())
     assert provider["providers"][0]["options"]["path"] in mounted.values()
-    source = yaml.safe_load((home / "provisioning/datasources/clickhouse.yaml").read_text())
-    assert source["datasources"][0]["jsonData"]["host"] in compose["services"]
-    dashboard = json.loads((home / "dashboards/roundhouse.json").read_text())
-    uids = {panel["datasource"]["uid"] for panel in dashboard["panels"]}
-    assert uids == {source["datasources"][0]["uid"]}
+    sources = {}
+    for name in ("clickhouse", "prometheus"):
+        loaded = yaml.safe_load((home / f"provisioning/datasources/{name}.yaml").read_text())
+        [sources[name]] = loaded["datasources"]
+    assert sources["clickhouse"]["jsonData"]["host"] in compose["services"]
+    assert httpx.URL(sources["prometheus"]["url"]).host in compose["services"]
+    for dashboard, source in (("roundhouse", "clickhouse"), ("on-call", "prometheus")):
+        panels = json.loads((home / f"dashboards/{dashboard}.json").read_text())["panels"]
+        assert len({panel["id"] for panel in panels}) == len(panels)
+        uids = {panel["datasource"]["uid"] for panel in panels if panel["type"] != "row"}
+        assert uids == {sources[source]["uid"]}
 
 
 def test_the_broker_takes_our_largest_message(compose: dict[str, Any]) -> None:

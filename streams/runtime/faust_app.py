@@ -96,6 +96,7 @@ def create_app(
     _add_agents(app, settings, raw_order, translate, process, metrics)
     metrics.partitions.configured.set(settings.partitions)
     _report_lag(app, LagMeter(settings, LINE), metrics, process)
+    _sample(app, translate, process)
 
     @app.task  # type: ignore[untyped-decorator]
     async def beat() -> None:
@@ -112,16 +113,6 @@ def create_app(
             recovered = {now.partition: now.percent / 100 for now in shared.recoveries.now()}
             metrics.partitions.assigned(process.opened(), recovered)
             await app.sleep(BEAT_EVERY_S)
-
-    @app.task  # type: ignore[untyped-decorator]
-    async def sample() -> None:  # not in the beat: it waits for transactions
-        while not app.should_stop:
-            try:
-                translate.poll()
-                await process.sample()
-            except Exception as error:
-                fail_stop(error)
-            await app.sleep(SAMPLE_EVERY_S)
 
     return app
 
@@ -255,6 +246,20 @@ def _report_lag(app: faust.App, meter: LagMeter, metrics: WorkerMetrics, process
         stopping.set()
 
 
+def _sample(app: faust.App, translate: Translate, process: Process) -> None:
+    """Not part of the beat: it waits for transactions."""
+
+    @app.task  # type: ignore[untyped-decorator]
+    async def sample() -> None:
+        while not app.should_stop:
+            try:
+                translate.poll()
+                await process.sample()
+            except Exception as error:
+                fail_stop(error)
+            await app.sleep(SAMPLE_EVERY_S)
+
+
 def _acknowledge(events: Iterable[EventT[Any]]) -> None:
     for event in events:
         event.ack()
@@ -278,7 +283,7 @@ def run_worker(settings: Settings, worker: str, loglevel: str = "INFO") -> None:
     """Runs a worker until it is told to stop (SIGINT, SIGTERM) or must stop (:func:`fail_stop`)."""
     memory.tune()
     mode.loop.use("uvloop")
-    registry, health = process_registry(settings.state_home / worker), WorkerHealth(settings)
+    registry, health = process_registry(settings.state_path / worker), WorkerHealth(settings)
     try:
         with serving(settings, "worker", registry, health.report, worker):
             app = create_app(settings, worker, WorkerMetrics(registry), health)

@@ -109,7 +109,9 @@ class _HealthMetrics(Collector):
     def describe(self) -> Iterator[Metric]:
         """The family without samples."""
         yield GaugeMetricFamily(
-            "roundhouse_health", "1 if the process is in the state: live, ready, stuck.", labels=["state"]
+            "roundhouse_health",
+            "1 if the process is in the state: live, ready, stuck.",
+            labels=["state"],
         )
 
     def collect(self) -> Iterator[Metric]:

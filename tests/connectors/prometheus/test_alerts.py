@@ -1,4 +1,4 @@
-"""The alerts: valid, tried on series by promtool, on metrics that exist, and each with its paragraph."""
+"""The alerts: valid, tried by promtool, on metrics that exist, and each with its paragraph."""
 
 import json
 import re
@@ -68,7 +68,9 @@ def test_alerts_and_panels_read_metrics_and_labels_that_exist(name: str) -> None
     served = {
         f"{metric}{suffix}"
         for metric, row in metrics.items()
-        for suffix in {"counter": ["_total"], "histogram": ["_bucket", "_count", "_sum"]}.get(row.type, [""])
+        for suffix in {"counter": ["_total"], "histogram": ["_bucket", "_count", "_sum"]}.get(
+            row.type, [""]
+        )
     }
     labels = set().union(*(row.labels for row in metrics.values()))
     expression = expressions()[name]
