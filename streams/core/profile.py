@@ -109,7 +109,12 @@ def encode(kind: Kind, tenant: str, identity: str, profile: Profile) -> bytes:
 
 
 def decode(datum: bytes) -> Profile:
-    """The profile of a ``profile`` datum."""
+    """The profile of a ``profile`` datum of the present version."""
+    return profile_of(_CODEC.decode(datum))
+
+
+def profile_of(record: Record) -> Profile:
+    """The profile of a ``profile`` record."""
     return {
         field: Value(
             entry["occurred_at"],
@@ -117,5 +122,5 @@ def decode(datum: bytes) -> Profile:
             entry["event_id"],
             msgspec.json.decode(entry["value"]),
         )
-        for field, entry in _CODEC.decode(datum)["fields"].items()
+        for field, entry in record["fields"].items()
     }

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from streams.core.event import SOURCES, Batch
+from streams.records import layout
+from streams.records.topics import RAW
 
 Headers = Sequence[tuple[str, bytes]]
 
@@ -34,6 +36,7 @@ class Request(NamedTuple):
 def headers_of(batch: Batch, invalid: int) -> list[tuple[str, bytes]]:
     """The headers of the request that is ``batch``, of whose items the edge found so many invalid."""
     headers = [
+        *layout.RAW_LAYOUT.headers,
         ("tenant", batch.tenant.encode()),
         ("source", batch.source.encode()),
         ("batch-id", batch.batch_id.encode()),
@@ -85,7 +88,12 @@ def joined(requests: Sequence[tuple[Headers, bytes]]) -> tuple[list[tuple[str, b
 
 
 def requests_of(record: RawRecord) -> list[Request]:
-    """The requests of a record. Raises ``ValueError`` if lengths and value do not fit together."""
+    """The requests of a record.
+
+    Raises ``ValueError`` if lengths and value do not fit together, and ``NewerVersion`` if the record
+    has a layout that is not known here.
+    """
+    layout.RAW_LAYOUT.check(f"{RAW}[{record.partition}] at offset {record.offset}", record.headers)
     requests: list[Request] = []
     headers: dict[str, bytes] = {}
     begin = 0

@@ -14,6 +14,7 @@ from confluent_kafka import KafkaError, Message
 from streams.core.accounting import encode_outcome, encode_reject
 from streams.errors import DeliveryFailed
 from streams.kafka.clients import idempotent_producer, reporting
+from streams.records import layout
 from streams.records.raw_batch import RawRecord
 from streams.records.staged_chunk import PackedGroup, StagedRecord, content_header, encode_chunk
 from streams.records.topics import OUTCOMES, RECORD_BYTES, REJECTS, STAGED
@@ -52,7 +53,7 @@ class Translate:
         self.settings = settings
         self._computing = computing
         self.frames = frames
-        self._contents = [content_header(frames)]
+        self._staged_headers = [content_header(frames), *layout.STAGED_LAYOUT.headers]
         self._metrics = metrics
         self._producer = idempotent_producer(
             settings,
@@ -109,7 +110,7 @@ class Translate:
         return work
 
     def _stage(self, partition: int, chunk: "_Chunk") -> None:
-        self._send(STAGED, "staged-chunk", partition, None, chunk.take(), self._contents)
+        self._send(STAGED, "staged-chunk", partition, None, chunk.take(), self._staged_headers)
 
     def _send(
         self,

@@ -6,14 +6,17 @@ from typing import NamedTuple
 
 import msgspec
 
-from streams.records.topics import RECORD_BYTES
+from streams.core.profile import Profile, profile_of
+from streams.kafka.schemas import Schemas
+from streams.records.topics import CONTRACTS, PROFILES, RECORD_BYTES, WINDOW
 from streams.state.rocksdb import Puts
-from streams.wire.avro import Record, codec, unframe
+from streams.wire.avro import FRAME_BYTES, MAGIC, Reader, Record, codec
 
 POSITION_KEY = b"\x00position"
 """Of the position in the window table; its value is a record of the changelog without puts."""
 
 _CHANGES = codec("window-changes")
+_NAMED = b"\x01"
 _PACK = msgspec.msgpack.Encoder().encode
 _UNPACK = msgspec.msgpack.Decoder(dict[bytes, bytes]).decode
 
@@ -38,11 +41,6 @@ class Position(NamedTuple):
         return cls(record["staged_offset"], raw)
 
 
-def stored_position(value: bytes) -> Position:
-    """The inverse of what :data:`POSITION_KEY` holds."""
-    return Position.of(_CHANGES.decode(value)["position"])
-
-
 def change(puts: Puts, position: Position | None) -> bytes:
     """The datum of one changelog record."""
     return _CHANGES.encode(
@@ -62,16 +60,57 @@ def changelog_records(puts: Puts, position: Position) -> list[bytes]:
     return [*[change(part, None) for part in slices[:-1]], change(slices[-1], position)]
 
 
-def window_puts(key: bytes | None, value: bytes) -> Puts:
-    """The puts of a record of the window changelog."""
-    record = _CHANGES.decode(unframe(value))
-    puts = _UNPACK(record["puts"])
-    if record["position"] is not None:
-        puts[POSITION_KEY] = change({}, Position.of(record["position"]))
-    return puts
+class StateCodec:
+    """State as changelogs and tables hold it, whichever version has written it.
 
+    A record of a changelog is framed as every Avro record is. In a table a datum stands bare where
+    version 1 of its contract has written it, as 0.1.0 did, and otherwise behind a byte with which no
+    bare datum begins and the schema id: ``0x01`` would be a length or an index below zero.
+    """
 
-def profile_puts(key: bytes | None, value: bytes) -> Puts:
-    """The put of a record of the profiles changelog."""
-    assert key is not None
-    return {key: unframe(value)}
+    def __init__(self, schemas: Schemas) -> None:
+        self._window, self._profile = CONTRACTS[WINDOW], CONTRACTS[PROFILES]
+        self._frames = schemas.frames
+        self._first = {name: schemas.first(name) for name in (self._window, self._profile)}
+        self._readers = {
+            name: Reader(name, schemas.frames[name], schemas.schema_of) for name in self._first
+        }
+
+    def window_puts(self, key: bytes | None, value: bytes) -> Puts:
+        """The puts of a record of the window changelog."""
+        record = self._readers[self._window].read(value)
+        puts = _UNPACK(record["puts"])
+        if record["position"] is not None:
+            puts[POSITION_KEY] = self.stored_position(Position.of(record["position"]))
+        return puts
+
+    def profile_puts(self, key: bytes | None, value: bytes) -> Puts:
+        """The put of a record of the profiles changelog."""
+        assert key is not None
+        return {key: self.stored_profile(value)}
+
+    def stored_position(self, position: Position) -> bytes:
+        """What the window table holds under :data:`POSITION_KEY`."""
+        return self._stored(self._window, self._frames[self._window] + change({}, position))
+
+    def stored_profile(self, framed: bytes) -> bytes:
+        """What the table of profiles holds for a value of its changelog."""
+        return self._stored(self._profile, framed)
+
+    def position(self, stored: bytes) -> Position:
+        """The inverse of :meth:`stored_position`, for any version."""
+        return Position.of(self._read(self._window, stored)["position"])
+
+    def profile(self, stored: bytes) -> Profile:
+        """The profile that the table of profiles holds, written by any version."""
+        return profile_of(self._read(self._profile, stored))
+
+    def _stored(self, contract: str, framed: bytes) -> bytes:
+        if framed.startswith(self._first[contract]):
+            return framed[FRAME_BYTES:]
+        return _NAMED + framed[len(MAGIC) :]
+
+    def _read(self, contract: str, stored: bytes) -> Record:
+        if stored.startswith(_NAMED):
+            return self._readers[contract].read(MAGIC + stored[len(_NAMED) :])
+        return self._readers[contract].read(self._first[contract] + stored)

@@ -24,6 +24,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,6 +36,8 @@ from streams.errors import DeliveryFailed, InputGap, NewerVersion, StateDamaged
 from streams.kafka.clients import committed_consumer, reporting, transactional_producer
 from streams.kafka.offsets import watermarks
 from streams.kafka.schemas import Schemas
+from streams.records import layout
+from streams.records.raw_batch import Headers
 from streams.records.staged_chunk import Group, StagedRecord, content_header, groups_of
 from streams.records.topics import CONTRACTS, PROFILES, REJECTS, STAGED, WINDOW
 from streams.settings import Settings
@@ -42,11 +45,8 @@ from streams.stages.process import At, Effects, process
 from streams.state.changelog import (
     POSITION_KEY,
     Position,
-    change,
+    StateCodec,
     changelog_records,
-    profile_puts,
-    stored_position,
-    window_puts,
 )
 from streams.state.recovery import Changelog, Recoveries, behind, recover
 from streams.state.rocksdb import Memory, Puts
@@ -135,7 +135,7 @@ def _open_state(shared: Shared, partition: int) -> State:
         stored = Table(directory.with_name("profiles"), shared.cluster, shared.memory)
         try:
             low = _recover(shared, partition, window, stored)
-            return State(window, stored, _read_position(window, partition, low))
+            return State(window, stored, _read_position(window, shared.schemas, partition, low))
         except BaseException:
             stored.close()
             raise
@@ -154,16 +154,18 @@ def _set_aside(directory: Path, error: StateDamaged) -> None:
 
 def _recover(shared: Shared, partition: int, window: Window, stored: Table) -> int:
     """Brings both tables to the end of their changelogs; the first offset left in ``staged``."""
-    prefix = shared.settings.topic_prefix
+    prefix, codec = shared.settings.topic_prefix, StateCodec(shared.schemas)
     recovering = shared.recoveries.begin(partition)
     consumer = committed_consumer(shared.settings, f"{prefix}recovery")
     try:
         changelogs = (
-            Changelog(window, TopicPartition(prefix + WINDOW, partition), window_puts, window.write),
+            Changelog(
+                window, TopicPartition(prefix + WINDOW, partition), codec.window_puts, window.write
+            ),
             Changelog(
                 stored,
                 TopicPartition(prefix + PROFILES, partition),
-                profile_puts,
+                codec.profile_puts,
                 lambda puts, offset, at_s: stored.write(puts, offset),
             ),
         )
@@ -178,13 +180,13 @@ def _recover(shared: Shared, partition: int, window: Window, stored: Table) -> i
     return low
 
 
-def _read_position(window: Window, partition: int, low: int) -> Position:
+def _read_position(window: Window, schemas: Schemas, partition: int, low: int) -> Position:
     stored = window.get(POSITION_KEY)
     if stored is None:
         if window.offset:
             raise StateDamaged(f"the state in {window.path} has a changelog offset and no position")
         return Position(low - 1, {})
-    position = stored_position(stored)
+    position = StateCodec(schemas).position(stored)
     if position.staged_offset + 1 < low:
         raise InputGap(
             f"{STAGED}[{partition}] begins at offset {low}, but only {position.staged_offset} and "
@@ -206,6 +208,7 @@ class OwnedPartition:
         self._settings = shared.settings
         self._schemas = shared.schemas
         self._frames = shared.schemas.frames
+        self._codec = StateCodec(shared.schemas)
         contract = CONTRACTS[STAGED]
         self._staged = Reader(contract, self._frames[contract], self._schemas.schema_of)
         _, self._own_contents = content_header(self._frames)
@@ -214,7 +217,7 @@ class OwnedPartition:
         self._producer = producer
         self._state = state
         self._metrics = shared.metrics
-        self.reader = StateReader(state.window, state.profiles)
+        self.reader = StateReader(state.window, state.profiles, self._codec.profile)
 
     @property
     def expected(self) -> int:
@@ -280,6 +283,8 @@ class OwnedPartition:
 
     def _read(self, record: StagedRecord) -> list[Group]:
         """The groups of a staged record. Raises ``ValueError`` if translate did not write it."""
+        where = f"{STAGED}[{self.partition}] at offset {record.offset}"
+        layout.STAGED_LAYOUT.check(where, record.headers)
         contract, schemas = CONTRACTS[STAGED], self._schemas
         if record.contents is None and not record.value.startswith(schemas.first(contract)):
             raise ValueError(f"not framed as the contract {contract}")
@@ -290,16 +295,17 @@ class OwnedPartition:
             if record.contents in (None, self._own_contents):
                 raise
             raise NewerVersion(
-                f"{STAGED}[{self.partition}] at offset {record.offset} was written by another version "
-                f"and cannot be read by this one: {error}. Deploy the version that wrote it."
+                f"{where} was written by another version and cannot be read by this one: {error}. "
+                "Deploy the version that wrote it."
             ) from None
 
     def _send_effects(self, effects: Effects, position: Position) -> "_Changes":
         """Begins the transaction and sends; returns what is to be stored when it has committed."""
+        frame = self._frames[CONTRACTS[PROFILES]]
         changes = _Changes(
             effects.window,
             {
-                key.encode(): profiles.encode(put.kind, put.tenant, put.identity, put.profile)
+                key.encode(): frame + profiles.encode(put.kind, put.tenant, put.identity, put.profile)
                 for key, put in effects.profiles.items()
             },
             position,
@@ -309,21 +315,21 @@ class OwnedPartition:
         self._producer.begin_transaction()
         for topic, outputs in effects.outputs.items():
             self._send(topic, [(key.encode(), value) for key, value in outputs])
-        frame = self._frames[CONTRACTS[PROFILES]]
-        puts = [(key, frame + datum) for key, datum in changes.profiles.items()]
-        self._send(PROFILES, puts, changes.profiles_end)
+        headers = layout.STATE_LAYOUT.headers
+        self._send(PROFILES, changes.profiles.items(), changes.profiles_end, headers)
         frame = self._frames[CONTRACTS[WINDOW]]
-        records = changelog_records(changes.window, position)
-        self._send(WINDOW, [(None, frame + record) for record in records], changes.window_end)
+        records = [(None, frame + record) for record in changelog_records(changes.window, position)]
+        self._send(WINDOW, records, changes.window_end, headers)
         return changes
 
     def _store(self, changes: "_Changes") -> None:
         """Writes to RocksDB what has been committed."""
-        now = time.time()
-        puts = {**changes.window, POSITION_KEY: change({}, changes.position)}
+        now, codec = time.time(), self._codec
+        puts = {**changes.window, POSITION_KEY: codec.stored_position(changes.position)}
         self._state.window.write(puts, changes.window_end.next, now)
         if changes.profiles:
-            self._state.profiles.write(changes.profiles, changes.profiles_end.next)
+            puts = {key: codec.stored_profile(value) for key, value in changes.profiles.items()}
+            self._state.profiles.write(puts, changes.profiles_end.next)
         self.reader.forget(changes.profiles)
         self.position = changes.position
 
@@ -332,10 +338,13 @@ class OwnedPartition:
         topic: str,
         records: Iterable[tuple[bytes | None, bytes]],
         on_delivery: Callable[[KafkaError | None, Message], None] | None = None,
+        headers: Headers = (),
     ) -> None:
         """Sends (key, framed datum) records."""
-        name = self._settings.topic_prefix + topic
-        partition, produce = self.partition, self._producer.produce
+        name, produce = self._settings.topic_prefix + topic, self._producer.produce
+        partition = self.partition
+        if headers:
+            produce = partial(produce, headers=list(headers))
         for key, value in records:
             while True:
                 try:
@@ -386,7 +395,10 @@ class _Last:
 
 
 class _Changes(NamedTuple):
-    """What a transaction changes in the tables, by table; the ends are known when it has committed."""
+    """What a transaction changes in the tables, by table; the ends are known when it has committed.
+
+    ``profiles`` are framed, as they go to the changelog.
+    """
 
     window: Puts
     profiles: Puts

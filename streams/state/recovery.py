@@ -11,6 +11,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from streams.errors import StateMismatch
 from streams.kafka.offsets import watermarks
+from streams.records import layout
 from streams.state.rocksdb import Puts
 
 log = logging.getLogger(__name__)
@@ -213,6 +214,9 @@ def _to_the_end(consumer: Consumer) -> Iterator[tuple[list[_Record], int]]:
             if error is None:
                 value = message.value()
                 assert value is not None
+                headers: Any = message.headers() or ()
+                where = f"{message.topic()}[{message.partition()}] at offset {message.offset()}"
+                layout.STATE_LAYOUT.check(where, headers)
                 batch.append(_Record(message.key(), value, message.timestamp()[1] / 1000))
                 size += len(value) + _RECORD_BYTES
                 end = (message.offset() or 0) + 1

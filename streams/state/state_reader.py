@@ -1,8 +1,7 @@
 """What the process stage looks up in the tables of a partition."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
-from streams.core import profile as profiles
 from streams.core import round as rounds
 from streams.core.event import Kind
 from streams.core.profile import Profile
@@ -17,9 +16,11 @@ class StateReader:
     The encoded runs of profiles in rounds are cached, since a player has many rounds.
     """
 
-    def __init__(self, window: Window, profiles: Table) -> None:
+    def __init__(self, window: Window, profiles: Table, profile_of: Callable[[bytes], Profile]) -> None:
+        """``profile_of`` reads what the table of profiles holds."""
         self._window = window
         self._profiles = profiles
+        self._profile_of = profile_of
         self._round_runs: dict[str, bytes] = {}
 
     def window(self, keys: Sequence[bytes]) -> Sequence[bytes | None]:
@@ -27,7 +28,7 @@ class StateReader:
 
     def profiles(self, keys: Sequence[str]) -> Sequence[Profile | None]:
         stored = self._profiles.get_many([key.encode() for key in keys])
-        return [None if value is None else profiles.decode(value) for value in stored]
+        return [None if value is None else self._profile_of(value) for value in stored]
 
     def round_runs(self, kind: Kind, keys: Sequence[str]) -> Sequence[bytes]:
         known = self._round_runs

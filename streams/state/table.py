@@ -13,12 +13,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from streams.errors import StateDamaged, StateMismatch
+from streams.records import layout
 from streams.state.rocksdb import Database, Memory, Puts
 from streams.telemetry.worker_metrics import TableSize
 
 _OFFSET = b"\x00offset"
 _CLUSTER = b"\x00cluster"
 _EARLIER = b"\x00earlier"
+_LAYOUT = b"\x00layout"
 _DAMAGED = "DAMAGED"
 
 
@@ -27,6 +29,7 @@ class Table:
 
     Raises ``StateMismatch`` if it belongs to another cluster, and ``StateDamaged`` if RocksDB finds
     its files damaged. A table that was found damaged by a read is refused at every later opening.
+    Raises ``NewerVersion``, and writes nothing, if it has a layout that is not known here.
     """
 
     def __init__(self, path: Path, cluster: str, memory: Memory, filling: bool = False) -> None:
@@ -35,14 +38,23 @@ class Table:
         if (path / _DAMAGED).exists():
             raise StateDamaged(f"the state in {path} was found damaged when it was last read")
         self.database = Database(path, memory, filling)
-        [known] = self.database.get_many([_CLUSTER])
-        if known is not None and known != cluster.encode():
+        try:
+            self._check(cluster)
+        except BaseException:
             self.close()
+            raise
+        marks = {_LAYOUT: layout.STATE_LAYOUT.mark} if layout.STATE_LAYOUT.written > 1 else {}
+        self.database.write({_CLUSTER: cluster.encode(), **marks})
+
+    def _check(self, cluster: str) -> None:
+        known, mark = self.database.get_many([_CLUSTER, _LAYOUT])
+        if mark is not None:
+            layout.STATE_LAYOUT.check_mark(f"the state in {self.path}", mark)
+        if known is not None and known != cluster.encode():
             raise StateMismatch(
-                f"the state in {path} belongs to another Kafka cluster. Move that directory away, "
+                f"the state in {self.path} belongs to another Kafka cluster. Move that directory away, "
                 "or point ROUNDHOUSE_KAFKA_BOOTSTRAP or ROUNDHOUSE_DATA_DIR back."
             )
-        self.database.write({_CLUSTER: cluster.encode()})
 
     def reopen(self, filling: bool) -> None:
         """Opens the table again, for many writes (``filling``) or for reads and writes."""

@@ -171,7 +171,7 @@ class InRocksDB:
         memory = Memory()
         self._window = Window(path / "window", "cluster", 3600, memory)
         self._profiles = Table(path / "profiles", "cluster", memory)
-        self.lookup = StateReader(self._window, self._profiles)
+        self.lookup = StateReader(self._window, self._profiles, profiles.decode)
 
     def store(self, effects: Effects) -> None:
         values = {

@@ -1,7 +1,8 @@
 """One version of Roundhouse reads what another has written, or says which to deploy."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from io import BytesIO
 from typing import Any
@@ -11,12 +12,15 @@ from fastavro import schemaless_reader
 from msgspec.structs import replace
 
 from streams.core.event import Kind
+from streams.core.round import Round
 from streams.errors import NewerVersion
 from streams.kafka.clients import idempotent_producer
 from streams.kafka.schemas import learned, publish
+from streams.records import layout
 from streams.records.staged_chunk import (
     CONTENTS,
     Group,
+    StagedItem,
     StagedRecord,
     content_header,
     encode_chunk,
@@ -31,7 +35,7 @@ from tests import line as memory
 from tests.integration.test_line import P1, Line, decoded, read
 from tests.line import FRAMES, bet
 
-pytestmark = pytest.mark.parametrize("settings", ["memory"], indirect=True)
+in_memory = pytest.mark.parametrize("settings", ["memory"], indirect=True)
 
 NEWER = {kind.contract: 1000 + kind for kind in (Kind.GAME_TRANSACTION, Kind.PLAYER)}
 """Ids of contracts as a newer version has them: with a field more at the end."""
@@ -80,6 +84,7 @@ PLAYER = {
 ABSENT, MOBILE = b"\x00", b"\x02\x0cmobile"
 
 
+@in_memory
 def test_what_a_newer_translate_staged_is_sent_on_as_it_was_written(settings: Settings) -> None:
     line = Line(settings)
     publish_newer(settings)
@@ -104,6 +109,7 @@ def _reading_all(writer: Schema) -> Any:
     return lambda datum: schemaless_reader(BytesIO(datum), writer, None)
 
 
+@in_memory
 def test_contents_of_a_version_that_nobody_knows_stop_the_stage_and_change_nothing(
     settings: Settings,
 ) -> None:
@@ -124,6 +130,7 @@ def _kinds(settings: Settings) -> Sequence[bytes]:
     return [(message.value() or b"")[:5] for message in found]
 
 
+@in_memory
 def test_what_0_1_0_staged_names_no_contracts_and_is_read(settings: Settings) -> None:
     line = Line(settings)
     line.post([bet("b")])
@@ -135,6 +142,7 @@ def test_what_0_1_0_staged_names_no_contracts_and_is_read(settings: Settings) ->
     assert _kinds(settings) == [FRAMES["game-transaction"]]
 
 
+@in_memory
 def test_a_broken_record_of_another_version_is_never_refused(settings: Settings) -> None:
     line = Line(settings)
     publish_newer(settings)
@@ -147,6 +155,131 @@ def test_a_broken_record_of_another_version_is_never_refused(settings: Settings)
     assert read(settings, "rejects", P1) == []
 
 
+# Layouts -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def newer(monkeypatch: pytest.MonkeyPatch) -> "NewerRelease":
+    return NewerRelease(monkeypatch)
+
+
+class NewerRelease:
+    """Within the block, the code is that of a release that writes layouts of its own."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self._patch = patch
+
+    @contextmanager
+    def deployed(self) -> Iterator[None]:
+        with self._patch.context() as patch:
+            for name in ("RAW_LAYOUT", "STAGED_LAYOUT", "STATE_LAYOUT"):
+                patch.setattr(layout, name, getattr(layout, name)._replace(written=2, newest=2))
+            yield
+
+
+REFUSED = r"has layout 2 of .*written by Roundhouse .*reads layouts up to 1.*Deploy Roundhouse"
+
+
+@in_memory
+def test_a_raw_record_of_a_newer_layout_stops_it(settings: Settings, newer: NewerRelease) -> None:
+    line = Line(settings)
+    with newer.deployed():
+        line.post([bet("b")])
+    with pytest.raises(NewerVersion, match=r"raw\.batches\[.\] at offset 0 " + REFUSED):
+        line.translate(line.raw())
+    assert [line.staged(partition) for partition in range(4)] == [[]] * 4
+    assert read(settings, "rejects", *range(4)) == []
+    with newer.deployed():
+        Line(settings).translate(line.raw())
+    assert len(line.staged()) == 1
+
+
+@in_memory
+def test_a_staged_record_of_a_newer_layout_stops_it(settings: Settings, newer: NewerRelease) -> None:
+    line = Line(settings)
+    line.post([bet("b")])
+    with newer.deployed():
+        Line(settings).translate(line.raw())
+    with (
+        line.owned() as owned,
+        pytest.raises(NewerVersion, match=r"staged.* at offset 0 " + REFUSED),
+    ):
+        owned.apply(line.staged())
+    assert _kinds(settings) == []
+    assert read(settings, "rejects", P1) == []
+
+
+@in_memory
+def test_state_of_a_newer_layout_is_refused_and_left_as_it_is(
+    settings: Settings, newer: NewerRelease
+) -> None:
+    #   layout 1 applies b1 ---- layout 2 goes on with b2 ---- layout 1 refuses ---- layout 2 goes on
+    line = Line(settings)
+    for number in (1, 2, 3):
+        line.post([bet(f"b{number}")])
+        Line(settings).translate([record for record in line.raw() if record.offset >= number - 1][:1])
+    staged = line.staged()
+    assert len(staged) == 3
+    with line.owned() as owned:
+        owned.apply(staged[:1])
+    with newer.deployed(), line.owned() as owned:
+        owned.apply(staged[:2])
+    with pytest.raises(NewerVersion, match="the state in .*" + REFUSED):
+        line.opened()
+    with pytest.raises(NewerVersion, match=r"state\.window\[.\] at offset . " + REFUSED):
+        line.opened(worker="without-state")
+    with newer.deployed(), line.owned() as owned:
+        owned.apply(staged)
+    with newer.deployed(), line.owned(worker="without-state") as owned:
+        assert owned.expected == 3
+    assert [round_["bet_count"] for round_ in decoded(settings, "rounds", "round")] == [1, 2, 3]
+
+
+@in_memory
+def test_state_in_newer_contracts_is_read_from_table_and_changelog(
+    settings: Settings,
+) -> None:
+    numbers = {"profile": 1013, "window-changes": 1012}
+    producer = idempotent_producer(settings)
+    for contract, number in numbers.items():
+        text = json.dumps(schema(contract))
+        producer.produce(settings.topic_prefix + SCHEMAS, text, b"%d" % number, partition=0)
+    producer.flush()
+    older = Line(settings)
+    newer = Line(settings, FRAMES | {name: frame(number) for name, number in numbers.items()})
+    older.post([{"event": "player", "data": PLAYER}, bet("b1")])
+    older.translate(older.raw())
+    with newer.owned() as owned:
+        owned.apply(older.staged())
+        position = owned.position
+    for worker in ("w", "without-state"):
+        with older.owned(worker=worker) as owned:
+            assert owned.position == position
+            assert [profile is not None for profile in owned.reader.profiles(["player|acme|p-1"])] == [
+                True
+            ]
+
+
+def test_what_stands_in_state_and_staged_items_is_that_of_their_layouts() -> None:
+    """Other fields are another layout: an older worker would drop them when it writes a round again."""
+    fields = {1: (27, 8)}
+    found = len(Round.__struct_fields__), len(StagedItem.__struct_fields__)
+    assert found == fields[layout.STATE_LAYOUT.written]
+
+
+READ_BY = {"0.1.0": 1}
+"""The newest layouts that each release reads."""
+
+
+def test_what_is_written_can_be_read_by_the_release_before() -> None:
+    *_, last = READ_BY.values()
+    assert (
+        max(layout.RAW_LAYOUT.written, layout.STAGED_LAYOUT.written, layout.STATE_LAYOUT.written)
+        <= last
+    )
+
+
+@in_memory
 def test_schemas_are_published_once_and_can_be_learned(settings: Settings) -> None:
     publish(settings)
     publish(settings)

@@ -2,10 +2,11 @@
 
 import os
 
-from streams.kafka.schema_ids import frames
+from streams.kafka.schemas import Schemas
 from streams.settings import Settings
-from streams.state.changelog import Position, changelog_records, window_puts
+from streams.state.changelog import Position, StateCodec, changelog_records
 from streams.wire.avro import codec
+from tests.line import FRAMES
 
 
 def test_puts_of_a_large_chunk_go_into_several_records_with_the_position_in_the_last() -> None:
@@ -18,10 +19,10 @@ def test_puts_of_a_large_chunk_go_into_several_records_with_the_position_in_the_
         *[None] * (len(records) - 1),
         position.record(),
     ]
-    frame = frames(Settings())["window-changes"]
+    frame, state = FRAMES["window-changes"], StateCodec(Schemas(Settings(), FRAMES))
     recovered: dict[bytes, bytes] = {}
     for record in records:
-        recovered |= window_puts(None, frame + record)
+        recovered |= state.window_puts(None, frame + record)
     assert {key: value for key, value in recovered.items() if key != b"\x00position"} == puts
 
 

@@ -1,0 +1,60 @@
+"""Versions of what only Roundhouse reads, beside the contracts, which have versions of their own.
+
+A layout is how raw records, staged records, or state (keys and values of the tables, puts in the
+changelogs) are made up. A record of another layout than 1 says so in a header, and so does a table
+under a key; 0.1.0, which knew one layout of each, wrote neither.
+
+A release writes a layout only if the release before it can read it. So workers of two releases can run
+side by side, and each release can be rolled back by one.
+"""
+
+from collections.abc import Iterable
+from importlib.metadata import version
+from typing import NamedTuple
+
+from streams.errors import NewerVersion
+
+HEADER = "layout"
+"""Of a record: the number of its layout and the release that wrote it."""
+
+
+class Layout(NamedTuple):
+    """Of ``what``, this release writes the layout ``written`` and reads all up to ``newest``."""
+
+    what: str
+    written: int = 1
+    newest: int = 1
+
+    @property
+    def mark(self) -> bytes:
+        """What is written to tell the layout."""
+        return f"{self.written} {version('roundhouse')}".encode()
+
+    @property
+    def headers(self) -> list[tuple[str, bytes]]:
+        """What a record that is written has to say; nothing of layout 1."""
+        return [(HEADER, self.mark)] if self.written > 1 else []
+
+    def check(self, where: str, headers: Iterable[tuple[str, bytes]]) -> None:
+        """Raises ``NewerVersion`` if the record with these headers cannot be read."""
+        for name, mark in headers:
+            if name == HEADER:
+                self.check_mark(where, mark)
+
+    def check_mark(self, where: str, mark: bytes) -> None:
+        """Raises ``NewerVersion`` if what is marked so cannot be read."""
+        number, _, release = mark.decode(errors="replace").partition(" ")
+        if number.isdecimal() and int(number) <= self.newest:
+            return
+        own = version("roundhouse")
+        raise NewerVersion(
+            f"{where} has layout {number} of {self.what}, written by Roundhouse {release}. This is "
+            f"{own}, which reads layouts up to {self.newest}; it has changed nothing. "
+            f"Deploy Roundhouse {release} here, or the release before it, which reads what it writes: "
+            "a rollback goes back one release at a time."
+        )
+
+
+RAW_LAYOUT = Layout("raw records")
+STAGED_LAYOUT = Layout("staged records")
+STATE_LAYOUT = Layout("state")
