@@ -36,7 +36,7 @@ LINES_OF_A_FILE_MAX = 600
 LINES_OF_A_FUNCTION_MAX = 60
 PURE = {
     "annotated_types", "collections", "dataclasses", "datetime", "decimal", "enum", "fastavro",
-    "functools", "hashlib", "io", "json", "msgspec", "operator", "pathlib", "pydantic",
+    "functools", "hashlib", "importlib", "io", "json", "msgspec", "operator", "pathlib", "pydantic",
     "pydantic_core", "re", "types", "typing", "zlib",
 }  # fmt: skip
 CLOCKS = {"now", "utcnow", "today", "time", "time_ns", "monotonic"}
