@@ -46,6 +46,10 @@ class NewerVersion(RoundhouseError):
     """A newer version wrote something that this one cannot read; the message says what to deploy."""
 
 
+class NotDrained(RoundhouseError):
+    """The line has work left, or workers that run, where it must stand still."""
+
+
 class TooManyRejects(RoundhouseError):
     """Translate refuses many items that the edge took as valid: edge and worker run different
     versions.

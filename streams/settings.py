@@ -44,7 +44,7 @@ class Settings(BaseSettings):
         4,
         ge=1,
         le=1024,
-        description="Number of partitions of every topic. It is fixed once topics exist.",
+        description="Number of partitions of every topic; `roundhouse repartition` makes more.",
     )
     replication_factor: int = Field(
         1,

@@ -192,6 +192,24 @@ def asyncapi() -> None:
 
 
 @main.command()
+@click.option("--to", type=click.IntRange(2, 1024), required=True, help="A multiple of today's number.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done, and write nothing.")
+def repartition(to: int, dry_run: bool) -> None:
+    """Give a line whose workers are stopped more partitions; run again, it goes on where it ended."""
+    from streams.kafka.schema_ids import frames
+    from streams.kafka.schemas import Schemas
+    from streams.state.repartition import Repartitioning
+
+    settings = Settings.load()
+    schemas = Schemas(settings, frames(settings))
+    copies = Repartitioning(settings, schemas, to, click.echo).run(dry_run)
+    for copied in copies if dry_run else ():
+        click.echo(f"would make: {copied}")
+    if copies and not dry_run:
+        click.echo(f"Done. Set ROUNDHOUSE_PARTITIONS={to} everywhere, and start the workers.")
+
+
+@main.command()
 @click.argument("query")
 @click.option(
     "--format", "form", type=click.Choice(["table", "csv", "tsv", "json"]), default="table",

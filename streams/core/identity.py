@@ -1,8 +1,11 @@
 """Identity: idempotency hashes, topic keys, partitions."""
 
+from collections.abc import Mapping
 from functools import reduce
 from hashlib import blake2b
 from zlib import crc32
+
+from streams.errors import ConfigurationError
 
 ID_BYTES = 16
 CONTENT_BYTES = 8
@@ -57,3 +60,16 @@ def _escaped(part: str) -> str:
 def partition_of(key: str, partitions: int) -> int:
     """The partition of a key; librdkafka's ``consistent`` partitioner chooses the same."""
     return crc32(key.encode()) % partitions
+
+
+def parents(old: int, new: int) -> Mapping[int, int]:
+    """For each partition that a growth from ``old`` to ``new`` adds: the one that had its keys before.
+
+    Raises ``ConfigurationError`` unless ``new`` is a multiple of ``old``: keys would come from several.
+    """
+    if new <= old or new % old:
+        raise ConfigurationError(
+            f"{old} partitions can become a multiple, like {2 * old}, and not {new}: the ids of a new "
+            "partition must all have been decided by one old partition"
+        )
+    return {partition: partition % old for partition in range(old, new)}

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from streams.core.event import Kind
-from streams.core.identity import key_of
+from streams.core.identity import key_of, partition_of
 from streams.wire.avro import Record, codec
 
 _CODEC = codec("profile")
@@ -57,6 +57,12 @@ def state_key(kind: Kind, canonical_key: str) -> str:
 def game_key(tenant: str, game_id: str) -> str:
     """The state key of a game, from its tenant and id."""
     return state_key(Kind.GAME, key_of(tenant, game_id))
+
+
+def is_of_partition(key: str, partition: int, partitions: int) -> bool:
+    """Whether a partition looks up the profile with this state key. Games are known to all."""
+    kind, _, canonical_key = key.partition("|")
+    return kind == "game" or partition_of(canonical_key, partitions) == partition
 
 
 def profile_in(kind: Kind, event: Record) -> Profile:

@@ -83,6 +83,5 @@ def _check_partitions(settings: Settings, admin: AdminClient) -> None:
         if len(found) != settings.partitions:
             raise ConfigurationError(
                 f"topic {name} has {len(found)} partitions, ROUNDHOUSE_PARTITIONS is "
-                f"{settings.partitions}. The number is fixed once topics exist: keys, positions and "
-                "state depend on it."
+                f"{settings.partitions}. Set it to {len(found)}; `roundhouse repartition` makes more."
             )

@@ -1,6 +1,8 @@
 """Offsets: where partitions begin and end, and where groups go on."""
 
 import time
+from collections.abc import Callable
+from typing import TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
@@ -11,19 +13,29 @@ _ELECTING = (
     KafkaError.NOT_LEADER_FOR_PARTITION,
     KafkaError.LEADER_NOT_AVAILABLE,
     KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError.NOT_COORDINATOR,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
 )
 
+Answer = TypeVar("Answer")
 
-def watermarks(consumer: Consumer, tp: TopicPartition, timeout_s: float = 30.0) -> tuple[int, int]:
-    """Where a partition begins and ends; waits for a leader that is just being elected."""
+
+def when_elected(ask: Callable[[], Answer], timeout_s: float = 30.0) -> Answer:
+    """What ``ask`` returns; asks again while a leader or a coordinator is just being elected."""
     deadline = time.monotonic() + timeout_s
     while True:
         try:
-            return consumer.get_watermark_offsets(tp, timeout=timeout_s)
+            return ask()
         except KafkaException as error:
             if error.args[0].code() not in _ELECTING or time.monotonic() > deadline:
                 raise
             time.sleep(0.1)
+
+
+def watermarks(consumer: Consumer, tp: TopicPartition, timeout_s: float = 30.0) -> tuple[int, int]:
+    """Where a partition begins and ends."""
+    return when_elected(lambda: consumer.get_watermark_offsets(tp, timeout=timeout_s), timeout_s)
 
 
 def committed_offset(settings: Settings, group: str, topic: str, partition: int) -> int:
@@ -31,7 +43,7 @@ def committed_offset(settings: Settings, group: str, topic: str, partition: int)
     consumer = committed_consumer(settings, group)
     try:
         tp = TopicPartition(topic, partition)
-        [found] = consumer.committed([tp], timeout=30)
+        [found] = when_elected(lambda: consumer.committed([tp], timeout=30))
         return found.offset if found.offset >= 0 else watermarks(consumer, tp)[0]
     finally:
         consumer.close()

@@ -5,6 +5,7 @@ import itertools
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from clickhouse_connect.driver.client import Client
@@ -83,10 +84,10 @@ def real_settings(line_settings: Callable[[str], Settings], real_broker: str) ->
 
 
 @pytest.fixture
-def line_settings(tmp_path: Path) -> Callable[[str], Settings]:
+def line_settings(tmp_path: Path) -> Callable[..., Settings]:
     """Makes settings for a broker and creates their topics."""
 
-    def make(bootstrap: str) -> Settings:
+    def make(bootstrap: str, **more: Any) -> Settings:
         number = next(_numbers)
         made = Settings(
             data_dir=tmp_path,
@@ -95,6 +96,7 @@ def line_settings(tmp_path: Path) -> Callable[[str], Settings]:
             clickhouse_database=f"t{number}",
             sink_linger_ms=20,
             session_timeout_s=6,
+            **more,
         )
         ensure_topics(made)
         return made

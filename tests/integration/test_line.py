@@ -91,7 +91,7 @@ class Line:
                 headers_of_message(message),
                 message.value() or b"",
             )
-            for message in read(self.settings, RAW, *range(4))
+            for message in read(self.settings, RAW, *range(self.settings.partitions))
         ]
 
     def staged(self, partition: int = P1) -> list[StagedRecord]:

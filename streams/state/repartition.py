@@ -1,0 +1,332 @@
+"""More partitions for a line whose workers are stopped.
+
+A key's partition is its checksum modulo the number of partitions. If the new number is a multiple of
+the old one, everything that a new partition will see was decided by one old partition before, its
+parent. So a new partition begins with a copy of its parent's window, and with the profiles that are now
+its own. Ids are hashes that do not name their player: they cannot be told apart and are copied whole.
+What the parent keeps of players that are no longer its own is never looked up again, and is forgotten
+with the window.
+
+Topics grow in place: offsets, positions, local state and consumer groups of the old partitions go on.
+
+Steps, and what a crash after each leaves:
+
+1. Check that the input is drained. Nothing is written.
+2. The topics of the state get the new partitions. From here to the end no process starts: the topics do
+   not agree in their number of partitions. This command, run again with the same number, goes on.
+3. Each new partition: copy the profiles, then the window in transactions, then the position. A copied
+   record names the offset that it was copied from; a copy that was interrupted goes on after the last.
+4. Each copy is read again and compared with its parent.
+5. The other topics get the new partitions, ``staged`` last. Workers start with the new number.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+from zlib import crc32
+
+from confluent_kafka import (
+    ConsumerGroupState,
+    KafkaError,
+    KafkaException,
+    Message,
+    Producer,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewPartitions
+
+from streams.core.identity import parents
+from streams.core.profile import is_of_partition
+from streams.errors import BrokerUnavailable, ConfigurationError, NotDrained, StateDamaged
+from streams.kafka.clients import client_config, committed_consumer, transactional_producer
+from streams.kafka.offsets import watermarks, when_elected
+from streams.kafka.schemas import Schemas
+from streams.records.topics import CONTRACTS, PROFILES, RAW, STAGED, TOPICS, WINDOW
+from streams.settings import Settings
+from streams.state.changelog import POSITION_KEY, Position, change, stored_position, window_puts
+
+COPIED_FROM = "copied-from"
+"""The header of a copied record: the offset of the original, or where the parent ended."""
+
+TRANSACTION_RECORDS = 200
+_WITHIN_S = 60.0
+_NOTHING = Position(-1, {})
+
+
+class Copied(NamedTuple):
+    """What a new partition holds when its copy is complete."""
+
+    partition: int
+    parent: int
+    records: int
+    entries: int
+    profiles: int
+    bytes: int
+
+    def __str__(self) -> str:
+        return (
+            f"partition {self.partition}, a copy of {self.parent}: {self.entries:,} ids, rounds and "
+            f"positions in {self.records:,} records ({self.bytes:,} bytes), {self.profiles:,} profiles"
+        )
+
+
+class Repartitioning:
+    """One run for the line of ``settings``; ``report`` is given a line of text for each step."""
+
+    def __init__(
+        self, settings: Settings, schemas: Schemas, to: int, report: Callable[[str], None]
+    ) -> None:
+        """Raises ``ConfigurationError`` if there is no such line, or another repartition was begun."""
+        self._settings = settings
+        self._frame = schemas.frames[CONTRACTS[WINDOW]]
+        self._to = to
+        self._report = report
+        self._admin = AdminClient(client_config(settings))
+        self._counts = self._count_partitions()
+        self._from = self._counts[STAGED]
+        begun = self._counts[WINDOW]
+        if begun not in (self._from, to):
+            raise ConfigurationError(
+                f"a repartition to {begun} was begun and is not complete: run `roundhouse repartition "
+                f"--to {begun}`"
+            )
+
+    def run(self, dry: bool) -> list[Copied]:
+        """The copies that were made; with ``dry`` those that would be made, and nothing is written.
+
+        Raises ``ConfigurationError`` if the new number is no multiple of the present one,
+        ``NotDrained`` if a worker runs or has work left, ``StateDamaged`` if a copy differs.
+        """
+        if all(count == self._to for count in self._counts.values()):
+            self._report(f"all topics have {self._to} partitions: nothing to do")
+            return []
+        parent_of = parents(self._from, self._to)
+        positions = self._drained()
+        if dry:
+            return [self._measured(child, parent) for child, parent in parent_of.items()]
+        self._grow([WINDOW, PROFILES])
+        copies = []
+        for child, parent in parent_of.items():
+            began = time.monotonic()
+            self._copy(child, parent, positions[parent])
+            copied = self._verified(child, parent)
+            copies.append(copied)
+            self._report(f"{copied}, verified, in {time.monotonic() - began:.1f} s")
+        self._grow([topic.name for topic in TOPICS if topic.name != STAGED])
+        self._grow([STAGED])
+        return copies
+
+    # Checking ---------------------------------------------------------------------------------
+
+    def _count_partitions(self) -> dict[str, int]:
+        found = self._admin.list_topics(timeout=_WITHIN_S).topics
+        missing = [name for name in map(self._name, CONTRACTS) if name not in found]
+        if missing or self._name(RAW) not in found:
+            raise ConfigurationError(
+                f"topics are missing ({', '.join(missing) or self._name(RAW)}): no line has the prefix "
+                f"{self._settings.topic_prefix!r} on this Kafka"
+            )
+        return {topic.name: len(found[self._name(topic.name)].partitions) for topic in TOPICS}
+
+    def _drained(self) -> dict[int, Position]:
+        """The position of each old partition."""
+        group = self._settings.topic_prefix + "line"
+        described = when_elected(
+            lambda: self._admin.describe_consumer_groups([group])[group].result(_WITHIN_S)
+        )
+        if described.state not in (ConsumerGroupState.EMPTY, ConsumerGroupState.DEAD):
+            raise NotDrained(f"workers run in the consumer group {group}: stop them first")
+        positions = {partition: self._position(partition) for partition in range(self._from)}
+        consumer = committed_consumer(self._settings, group)
+        try:
+            for partition, position in positions.items():
+                low, high = watermarks(consumer, self._at(STAGED, partition))
+                left = high - max(low, position.staged_offset + 1)
+                if left:
+                    raise NotDrained(
+                        f"{left} records of {STAGED}[{partition}] are not applied yet. Stop the edges, "
+                        f"start workers with ROUNDHOUSE_PARTITIONS={self._from}, wait until "
+                        "they have no lag, stop them, and run this again."
+                    )
+            places = [self._at(RAW, number) for number in range(self._counts[RAW])]
+            for place in when_elected(lambda: consumer.committed(places, timeout=_WITHIN_S)):
+                applied = max(
+                    position.raw.get(place.partition, (-1, -1))[0] for position in positions.values()
+                )
+                if applied >= max(0, place.offset):
+                    raise NotDrained(
+                        f"{RAW}[{place.partition}] is translated up to offset {applied} and committed "
+                        f"up to {place.offset}: a worker was killed. Start workers with "
+                        f"ROUNDHOUSE_PARTITIONS={self._from} and stop them when they have no lag."
+                    )
+        finally:
+            consumer.close()
+        return positions
+
+    def _position(self, partition: int) -> Position:
+        found = _NOTHING
+        for message in self._records(WINDOW, partition):
+            puts = window_puts(message.key(), message.value() or b"")
+            if POSITION_KEY in puts:
+                found = stored_position(puts[POSITION_KEY])
+        return found
+
+    # Copying ----------------------------------------------------------------------------------
+
+    def _grow(self, names: list[str]) -> None:
+        names = [name for name in names if self._counts[name] < self._to]
+        if not names:
+            return
+        wanted = [NewPartitions(self._name(name), self._to) for name in names]
+        for future in self._admin.create_partitions(wanted).values():
+            future.result(_WITHIN_S)
+        deadline = time.monotonic() + _WITHIN_S
+        while min(self._count_partitions()[name] for name in names) < self._to:
+            if time.monotonic() > deadline:
+                raise BrokerUnavailable(f"the new partitions of {', '.join(names)} do not appear")
+            time.sleep(0.1)
+        self._counts |= dict.fromkeys(names, self._to)
+        self._report(f"{self._to} partitions: {', '.join(names)}")
+
+    def _copy(self, child: int, parent: int, position: Position) -> None:
+        producer = transactional_producer(self._settings, self._name(f"process-{child}"))
+        producer.init_transactions(_WITHIN_S)
+        with _Transactions(producer) as sending:
+            for key, message in self._own_profiles(parent, child).items():
+                sending.send(self._at(PROFILES, child), message, message.value() or b"", key)
+        after = self._copied_up_to(child)
+        with _Transactions(producer) as sending:
+            for message in self._records(WINDOW, parent, after):
+                sending.send(self._at(WINDOW, child), message, message.value() or b"")
+            # its own staged partition begins empty; what its parent did of raw records holds for it too
+            begin = self._frame + change({}, Position(-1, position.raw))
+            sending.send(self._at(WINDOW, child), None, begin)
+
+    def _copied_up_to(self, child: int) -> int:
+        """The offset from which the parent's window is to be copied."""
+        after = 0
+        for message in self._records(WINDOW, child):
+            after = max(after, _origin(message) + 1)
+        return after
+
+    def _own_profiles(self, parent: int, child: int) -> dict[bytes, Message]:
+        """The newest record of each profile that the new partition will look up."""
+        found = {}
+        for message in self._records(PROFILES, parent):
+            key = message.key() or b""
+            if is_of_partition(key.decode(), child, self._to):
+                found[key] = message
+        return found
+
+    # Verifying --------------------------------------------------------------------------------
+
+    def _verified(self, child: int, parent: int) -> Copied:
+        """Reads the copy and its parent. Raises ``StateDamaged`` where they differ."""
+        originals = self._records(WINDOW, parent)
+        due = next(originals, None)
+        records = entries = size = 0
+        last = _NOTHING
+        for message in self._records(WINDOW, child):
+            value = message.value() or b""
+            puts = window_puts(None, value)
+            if POSITION_KEY in puts:
+                last = stored_position(puts[POSITION_KEY])
+            origin = _origin(message)
+            if origin < 0 or (due is not None and origin < (due.offset() or 0)):
+                continue  # the position, or a record whose original is past its retention by now
+            if due is None or origin != due.offset() or crc32(value) != crc32(due.value() or b""):
+                raise StateDamaged(
+                    f"{WINDOW}[{child}]: the copy of offset {origin} is not its original"
+                )
+            records, entries, size = records + 1, entries + len(puts), size + len(value)
+            due = next(originals, None)
+        if due is not None or last.staged_offset != -1:
+            raise StateDamaged(f"{WINDOW}[{child}] is not a whole copy of partition {parent}")
+        own = self._own_profiles(parent, child)
+        there = {message.key(): message.value() for message in self._records(PROFILES, child)}
+        if there != {key: message.value() for key, message in own.items()}:
+            raise StateDamaged(f"{PROFILES}[{child}] does not hold the profiles of partition {child}")
+        return Copied(child, parent, records, entries, len(own), size)
+
+    def _measured(self, child: int, parent: int) -> Copied:
+        """What the copy will hold."""
+        values = [message.value() or b"" for message in self._records(WINDOW, parent)]
+        entries = sum(len(window_puts(None, value)) for value in values)
+        own = self._own_profiles(parent, child)
+        return Copied(child, parent, len(values), entries, len(own), sum(map(len, values)))
+
+    # Kafka ------------------------------------------------------------------------------------
+
+    def _records(self, topic: str, partition: int, start: int = 0) -> Iterator[Message]:
+        """The committed records of a partition from an offset to the present end."""
+        consumer = committed_consumer(self._settings, self._name("repartition"))
+        try:
+            consumer.assign([TopicPartition(self._name(topic), partition, start)])
+            while True:
+                message = consumer.poll(1.0)
+                if message is None:
+                    continue
+                error = message.error()
+                if error is None:
+                    yield message
+                elif error.code() == KafkaError._PARTITION_EOF:
+                    return
+                else:
+                    raise KafkaException(error)
+        finally:
+            consumer.close()
+
+    def _at(self, topic: str, partition: int) -> TopicPartition:
+        return TopicPartition(self._name(topic), partition)
+
+    def _name(self, topic: str) -> str:
+        return self._settings.topic_prefix + topic
+
+
+class _Transactions:
+    """Sends copies in transactions of :data:`TRANSACTION_RECORDS`; the last ends with the block."""
+
+    def __init__(self, producer: Producer) -> None:
+        self._producer = producer
+        self._sent = 0
+
+    def __enter__(self) -> "_Transactions":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._sent % TRANSACTION_RECORDS:
+            (self._producer.abort_transaction if kind else self._producer.commit_transaction)()
+
+    def send(
+        self, to: TopicPartition, original: Message | None, value: bytes, key: bytes | None = None
+    ) -> None:
+        """``original`` is the record of which this is a copy, with its time and headers."""
+        if self._sent % TRANSACTION_RECORDS == 0:
+            self._producer.begin_transaction()
+        headers: list[tuple[str, bytes]] = []
+        at_ms = int(time.time() * 1000)
+        if original is not None:
+            headers = [*_headers(original).items(), (COPIED_FROM, b"%d" % (original.offset() or 0))]
+            at_ms = original.timestamp()[1]
+        self._producer.produce(
+            to.topic,
+            value,
+            key,
+            to.partition,
+            timestamp=at_ms,
+            headers=headers,  # type: ignore[arg-type]  # a list of wider pairs, they say
+        )
+        self._producer.poll(0)
+        self._sent += 1
+        if self._sent % TRANSACTION_RECORDS == 0:
+            self._producer.commit_transaction()
+
+
+def _origin(message: Message) -> int:
+    """The offset that a record was copied from; -1 if it is no copy."""
+    return int(_headers(message).get(COPIED_FROM, b"-1"))
+
+
+def _headers(message: Message) -> dict[str, bytes]:
+    return dict(message.headers() or [])  # type: ignore[arg-type]
