@@ -34,6 +34,7 @@ from streams.records.topics import (
     RAW,
     REJECTS,
     ROUNDS,
+    SCHEMAS,
     STAGED,
     TOPICS,
     WINDOW,
@@ -236,12 +237,12 @@ WRITES = frozenset((AclOperation.WRITE,))
 _CANONICAL = [topic.name for topic in TOPICS if topic.name.startswith("canonical.")]
 
 RIGHTS: dict[str, dict[str, frozenset[AclOperation]]] = {
-    "edge": {RAW: WRITES},
+    "edge": {RAW: WRITES, SCHEMAS: READS},
     "worker": {
         RAW: READS,
         STAGED: READS | WRITES,
         **dict.fromkeys((*_CANONICAL, ROUNDS, REJECTS, OUTCOMES), WRITES),
-        **dict.fromkeys((WINDOW, PROFILES), READS | WRITES),
+        **dict.fromkeys((WINDOW, PROFILES, SCHEMAS), READS | WRITES),
     },
     "sink": dict.fromkeys((*_CANONICAL, ROUNDS, REJECTS, OUTCOMES), READS),
 }

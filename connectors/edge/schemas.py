@@ -4,25 +4,38 @@ With this a stock Avro deserializer works where no schema registry is configured
 edge. No key is needed: schemas are the same for all tenants and hold nothing of any. Where a registry
 is configured, ids on topics are that registry's, and the edge serves none.
 
+While workers of a newer version write, records have ids that this version does not ship. Those schemas
+are read from the topic ``schemas``, where workers put them, when they are asked for.
+
 Paths, bodies and error codes are those of the reference of Confluent's Schema Registry API, as far as
 its clients read.
 """
 
+import asyncio
 import json
+import logging
+import math
 import re
-from collections.abc import Awaitable, Callable, Sequence
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
+from confluent_kafka import KafkaException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from connectors.edge.body import Room, read_body
 from connectors.edge.problems import Problem
+from streams.errors import BrokerUnavailable
+from streams.kafka.schemas import learned
 from streams.records.topics import CONTRACTS
 from streams.settings import Settings
-from streams.wire.contracts import Version, published
+from streams.wire.contracts import Schema, Version, published, schema
+
+log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/vnd.schemaregistry.v1+json"
 COMPATIBILITY = "BACKWARD_TRANSITIVE"
@@ -39,26 +52,58 @@ _DIGITS = re.compile(r"[0-9]{1,10}")
 
 _NO_SUBJECT, _NO_VERSION, _NO_SCHEMA = 40401, 40402, 40403
 _BAD_SCHEMA, _BAD_VERSION, _READ_ONLY = 42201, 42202, 42205
+_NO_STORE = 50001
+
+_LEARN_EVERY_S = 5.0
+"""How often the topic is read at most, whoever asks for what."""
+
+_LEARN_WITHIN_S = 10.0
 
 Answer = Callable[[Request], Awaitable[Response]]
+Learn = Callable[[], Mapping[int, str]]
+"""Gives the schemas on the topic ``schemas``, by id; raises ``BrokerUnavailable``."""
 
 
 def schema_routes(settings: Settings) -> list[Route]:
     """The routes that the edge has for schemas."""
     if settings.schema_registry_url is not None:
         return _rest(_elsewhere)
-    return Schemas(settings.topic_prefix, published(), settings.request_timeout_s).routes()
+    learn = partial(learned, settings, _LEARN_WITHIN_S)
+    return Schemas(settings.topic_prefix, published(), learn, settings.request_timeout_s).routes()
+
+
+def with_learned(versions: Sequence[Version], texts: Mapping[int, str]) -> list[Version]:
+    """``versions``, and after them those that ``texts`` have by id and they have not.
+
+    Ids rise with the versions of a contract. A schema of an unknown name belongs to no topic here.
+    """
+    contracts = {_name(schema(contract)): contract for contract in CONTRACTS.values()}
+    known = list(versions)
+    for number in sorted(texts.keys() - {version.schema_id for version in versions}):
+        found = json.loads(texts[number])
+        contract = contracts.get(_name(found))
+        if contract is not None:
+            count = max(version.number for version in known if version.contract == contract)
+            known.append(Version(number, contract, count + 1, "", found))
+    return known
+
+
+def _name(schema: Schema) -> tuple[str, str]:
+    return schema.get("namespace", ""), schema["name"]
 
 
 class Schemas:
     """The published ``versions`` under the subjects of a line's topics."""
 
-    def __init__(self, topic_prefix: str, versions: Sequence[Version], timeout_s: float) -> None:
-        self._by_id = {version.schema_id: version for version in versions}
-        self._by_subject = {
-            f"{topic_prefix}{topic}-value": {v.number: v for v in versions if v.contract == contract}
-            for topic, contract in CONTRACTS.items()
-        }
+    def __init__(
+        self, topic_prefix: str, versions: Sequence[Version], learn: Learn, timeout_s: float
+    ) -> None:
+        self._prefix = topic_prefix
+        self._learn = learn
+        self._learning = asyncio.Lock()
+        self._learned_at_s = -math.inf
+        self._has_learned = False
+        self._take(versions)
         self._timeout_s = timeout_s
         self._room = Room(_LOOKUPS_BYTES_MAX)
         self.reads: dict[str, Answer] = {
@@ -78,6 +123,14 @@ class Schemas:
         }
         """What is answered to GET, by path."""
 
+    def _take(self, versions: Sequence[Version]) -> None:
+        self._versions = versions
+        self._by_id = {version.schema_id: version for version in versions}
+        self._by_subject = {
+            f"{self._prefix}{topic}-value": {v.number: v for v in versions if v.contract == contract}
+            for topic, contract in CONTRACTS.items()
+        }
+
     def routes(self) -> list[Route]:
         """Every path of a registry: answered, or refused in the registry's terms."""
         return [
@@ -90,19 +143,19 @@ class Schemas:
         return _json(["AVRO"])
 
     async def by_id(self, request: Request) -> Response:
-        found = self._of_id(request)
+        found = await self._of_id(request)
         return found if isinstance(found, Response) else _json({"schema": _text(found)})
 
     async def text_by_id(self, request: Request) -> Response:
-        found = self._of_id(request)
+        found = await self._of_id(request)
         return found if isinstance(found, Response) else _json(found.schema)
 
     async def subjects_by_id(self, request: Request) -> Response:
-        found = self._of_id(request)
+        found = await self._of_id(request)
         return found if isinstance(found, Response) else _page(request, self._subjects_of(found))
 
     async def versions_by_id(self, request: Request) -> Response:
-        found = self._of_id(request)
+        found = await self._of_id(request)
         if isinstance(found, Response):
             return found
         subjects = self._subjects_of(found)
@@ -151,9 +204,26 @@ class Schemas:
                 return _registered(request, version)
         return _error(404, _NO_SCHEMA, "Schema not found")
 
-    def _of_id(self, request: Request) -> Version | Response:
-        number = request.path_params["id"]
-        return self._by_id.get(_number(number)) or _error(404, _NO_SCHEMA, f"Schema {number} not found")
+    async def _of_id(self, request: Request) -> Version | Response:
+        text = request.path_params["id"]
+        number = _number(text)
+        if number > 0 and number not in self._by_id and not await self._learn_newer():
+            return _error(500, _NO_STORE, "Error in the backend data store")
+        return self._by_id.get(number) or _error(404, _NO_SCHEMA, f"Schema {text} not found")
+
+    async def _learn_newer(self) -> bool:
+        """Whether the topic's schemas are known, as they were a moment ago."""
+        async with self._learning:
+            if time.monotonic() - self._learned_at_s > _LEARN_EVERY_S:
+                try:
+                    texts = await asyncio.to_thread(self._learn)
+                    self._take(with_learned(self._versions, texts))
+                    self._has_learned = True
+                except (BrokerUnavailable, KafkaException) as problem:
+                    log.error("schemas of newer versions cannot be read: %s", problem)
+                    self._has_learned = False
+                self._learned_at_s = time.monotonic()
+            return self._has_learned
 
     def _of_subject(self, request: Request) -> dict[int, Version] | Response:
         subject = request.path_params["subject"]

@@ -5,6 +5,7 @@ What this version does not ship it asks for: the schema registry where there is 
 """
 
 import json
+import time
 from collections.abc import Mapping
 from typing import cast
 
@@ -14,7 +15,7 @@ from confluent_kafka.schema_registry import SchemaRegistryClient
 from confluent_kafka.schema_registry.error import SchemaRegistryError
 
 from streams.core.event import Contents, Kind, contents_of
-from streams.errors import DeliveryFailed, NewerVersion
+from streams.errors import BrokerUnavailable, DeliveryFailed, NewerVersion
 from streams.kafka.clients import committed_consumer, idempotent_producer
 from streams.records.staged_chunk import content_frames
 from streams.records.topics import SCHEMAS, TOPICS
@@ -124,8 +125,9 @@ def publish(settings: Settings) -> None:
         raise DeliveryFailed(f"{SCHEMAS}: no acknowledgement in time")
 
 
-def learned(settings: Settings) -> dict[int, str]:
-    """The schemas on the topic ``schemas``, by id."""
+def learned(settings: Settings, within_s: float = 60.0) -> dict[int, str]:
+    """The schemas on the topic ``schemas``, by id. Raises ``BrokerUnavailable``."""
+    deadline = time.monotonic() + within_s
     consumer = committed_consumer(settings, f"{settings.topic_prefix}schemas")
     found: dict[int, str] = {}
     try:
@@ -133,6 +135,8 @@ def learned(settings: Settings) -> dict[int, str]:
         while True:
             message = consumer.poll(1.0)
             if message is None:
+                if time.monotonic() > deadline:
+                    raise BrokerUnavailable(f"{SCHEMAS} could not be read within {within_s:g} s")
                 continue
             error = message.error()
             if error is None:

@@ -4,10 +4,11 @@ import json
 import socket
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,11 +24,12 @@ from streams.core.event import to_json
 from streams.kafka.admin import ensure_topics
 from streams.kafka.clients import idempotent_producer
 from streams.kafka.schema_ids import frames
+from streams.kafka.schemas import learned
 from streams.records.raw_batch import RawRecord
-from streams.records.topics import CONTRACTS
+from streams.records.topics import CONTRACTS, SCHEMAS
 from streams.settings import Settings
 from streams.wire.avro import codec, frame, unframe
-from streams.wire.contracts import SCHEMA_IDS, Version, published, schema, versions
+from streams.wire.contracts import SCHEMA_IDS, published, schema
 from tests.integration.test_golden import requests
 from tests.integration.test_line import Line, read
 from tests.schema_registry import JVM, consumer_command
@@ -80,16 +82,9 @@ def next_version(contract: str) -> dict[str, Any]:
 
 
 @contextmanager
-def edge(topic_prefix: str) -> Iterator[str]:
-    """The edge's schemas as a server, the next version of each contract among them."""
-    nexts = [
-        Version(
-            version.schema_id + 100, version.contract, version.number + 1, "next", next_version(name)
-        )
-        for name in SCHEMA_IDS
-        for version in versions(name)[-1:]
-    ]
-    schemas = Schemas(topic_prefix, [*published(), *nexts], timeout_s=WITHIN_S)
+def edge(settings: Settings) -> Iterator[str]:
+    """The edge's schemas as a server."""
+    schemas = Schemas(settings.topic_prefix, published(), partial(learned, settings), WITHIN_S)
     server = uvicorn.Server(uvicorn.Config(Starlette(routes=schemas.routes()), log_level="warning"))
     with socket.create_server(("127.0.0.1", 0)) as listening:
         thread = threading.Thread(target=server.run, args=([listening],))
@@ -99,6 +94,29 @@ def edge(topic_prefix: str) -> Iterator[str]:
         finally:
             server.should_exit = True
             thread.join()
+
+
+def registered(settings: Settings, client: SchemaRegistryClient) -> dict[str, int]:
+    """The ids of the next version of each contract, which the registry has from now on."""
+    frames(settings)  # registers the present versions
+    return {
+        contract: client.register_schema(
+            f"{settings.topic_prefix}{topic}-value",
+            Schema(json.dumps(next_version(contract)), "AVRO"),
+        )
+        for topic, contract in CONTRACTS.items()
+    }
+
+
+def put_on_the_topic(settings: Settings) -> dict[str, int]:
+    """The same of the edge: it finds them where workers of a newer version put their schemas."""
+    ids = {contract: number + 100 for contract, number in SCHEMA_IDS.items()}
+    producer = idempotent_producer(settings)
+    for contract, number in ids.items():
+        text = json.dumps(next_version(contract))
+        producer.produce(settings.topic_prefix + SCHEMAS, text, str(number), partition=0)
+    assert producer.flush(WITHIN_S) == 0
+    return ids
 
 
 @pytest.fixture(scope="module", params=["registry", "edge"])
@@ -111,23 +129,22 @@ def mixed(
         kafka_bootstrap=real_broker,
         topic_prefix=f"mixed-{request.param}.",
     )
+    ensure_topics(settings)
     if request.param == "edge":
-        with edge(settings.topic_prefix) as url:
-            yield write(settings, url)
+        with edge(settings) as url, SchemaRegistryClient({"url": url}) as client:
+            ids = put_on_the_topic(settings)
+            assert client.get_schema(ids["round"]).schema_str  # from now on it knows the latest
+            yield Mixed(settings, url, written(settings, ids))
     else:
         url = request.getfixturevalue("schema_registry")
         settings = settings.model_copy(update={"schema_registry_url": url})
         with SchemaRegistryClient({"url": url}) as client:
-            frames(settings)  # registers the present versions
-            for topic, contract in CONTRACTS.items():
-                new = Schema(json.dumps(next_version(contract)), "AVRO")
-                client.register_schema(f"{settings.topic_prefix}{topic}-value", new)
-        yield write(settings, url)
+            ids = registered(settings, client)
+        yield Mixed(settings, url, written(settings, ids))
 
 
-def write(settings: Settings, registry: str) -> Mixed:
+def written(settings: Settings, ids: Mapping[str, int]) -> dict[str, list[Found]]:
     """Runs the stages, and writes each record that they wrote once more as the next version."""
-    ensure_topics(settings)
     line = Line(settings, frames(settings))
     small = [request for request in requests() if len(request[1]) < SMALL_BYTES]
     for number, (headers, body) in enumerate(small):
@@ -136,16 +153,13 @@ def write(settings: Settings, registry: str) -> Mixed:
         with line.owned(partition) as owned:
             owned.apply(line.staged(partition))
     producer = idempotent_producer(settings)
-    with SchemaRegistryClient({"url": registry}) as client:
-        for topic in CONTRACTS:
-            name = f"{settings.topic_prefix}{topic}"
-            newest = client.get_latest_version(f"{name}-value").schema_id
-            assert newest is not None
-            for message in read(settings, topic, *PARTITIONS):
-                value = frame(newest) + unframe(message.value() or b"") + PRESENT
-                producer.produce(name, value, message.key(), partition=message.partition() or 0)
+    for topic, contract in CONTRACTS.items():
+        name = f"{settings.topic_prefix}{topic}"
+        for message in read(settings, topic, *PARTITIONS):
+            value = frame(ids[contract]) + unframe(message.value() or b"") + PRESENT
+            producer.produce(name, value, message.key(), partition=message.partition() or 0)
     assert producer.flush(WITHIN_S) == 0
-    return Mixed(settings, registry, {topic: _found(settings, topic) for topic in CONTRACTS})
+    return {topic: _found(settings, topic) for topic in CONTRACTS}
 
 
 def _found(settings: Settings, topic: str) -> list[Found]:
@@ -168,25 +182,23 @@ def plain(value: Any) -> Any:
     return value.hex() if isinstance(value, bytes) else value
 
 
-@pytest.mark.parametrize("topic", CONTRACTS)
 @pytest.mark.parametrize("reader", ["the writer's", "present", "next", "latest"])
-def test_pythons_avro_deserializer_reads_old_and_new_records_of(
-    topic: str, reader: str, mixed: Mixed
+def test_pythons_avro_deserializer_reads_old_and_new_records_of_every_topic(
+    reader: str, mixed: Mixed
 ) -> None:
-    contract = CONTRACTS[topic]
-    into = {"present": schema(contract), "next": next_version(contract)}.get(reader)
-    context = SerializationContext(mixed.name(topic), MessageField.VALUE)
-    found = mixed.found[topic]
-    assert len(found) > 1
     with SchemaRegistryClient({"url": mixed.registry}) as client:
-        deserialize = AvroDeserializer(
-            client, into and json.dumps(into), conf={"use.latest.version": reader == "latest"}
-        )
-        for record in found:
-            read_as = plain(deserialize(record.value, context))
-            if reader in ("next", "latest") or (reader == "the writer's" and record.is_new):
-                assert read_as.pop("added_later") == ("new" if record.is_new else None)
-            assert read_as == json.loads(to_json(contract, codec(contract).decode(record.datum)))
+        for topic, contract in CONTRACTS.items():
+            into = {"present": schema(contract), "next": next_version(contract)}.get(reader)
+            deserialize = AvroDeserializer(
+                client, into and json.dumps(into), conf={"use.latest.version": reader == "latest"}
+            )
+            context = SerializationContext(mixed.name(topic), MessageField.VALUE)
+            assert len(mixed.found[topic]) > 1
+            for record in mixed.found[topic]:
+                read_as = plain(deserialize(record.value, context))
+                if reader in ("next", "latest") or (reader == "the writer's" and record.is_new):
+                    assert read_as.pop("added_later") == ("new" if record.is_new else None)
+                assert read_as == json.loads(to_json(contract, codec(contract).decode(record.datum)))
 
 
 def test_javas_avro_deserializer_reads_old_and_new_records_of_every_topic(

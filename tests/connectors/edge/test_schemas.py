@@ -3,16 +3,20 @@
 import asyncio
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from confluent_kafka import KafkaException
+from starlette.applications import Starlette
 
 from connectors.edge.app import create_app
-from connectors.edge.schemas import LOOKUP_BYTES_MAX, MEDIA_TYPE
+from connectors.edge.schemas import LOOKUP_BYTES_MAX, MEDIA_TYPE, Learn, Schemas
+from streams.errors import BrokerUnavailable
 from streams.records.topics import CONTRACTS
 from streams.settings import Settings
-from streams.wire.contracts import SCHEMA_IDS, schema, versions
+from streams.wire.contracts import SCHEMA_IDS, published, schema, versions
 from tests.metrics import edge_metrics
 from tests.standins import MemoryWriter
 
@@ -20,9 +24,7 @@ ROUNDS = "roundhouse.rounds-value"
 Ask = Callable[..., httpx.Response]
 
 
-def asking(settings: Settings) -> Ask:
-    app = create_app(settings, MemoryWriter(), edge_metrics())
-
+def asking(app: Starlette) -> Ask:
     def ask(path: str, method: str = "GET", **request: Any) -> httpx.Response:
         async def run() -> httpx.Response:
             transport = httpx.ASGITransport(app)
@@ -36,9 +38,14 @@ def asking(settings: Settings) -> Ask:
     return ask
 
 
+def served(learn: Learn) -> Ask:
+    schemas = Schemas("roundhouse.", published(), learn, timeout_s=60)
+    return asking(Starlette(routes=schemas.routes()))
+
+
 @pytest.fixture
-def ask(tmp_path: Any) -> Ask:
-    return asking(Settings(data_dir=tmp_path))
+def ask() -> Ask:
+    return served(dict)
 
 
 def refused(answer: httpx.Response) -> tuple[int, int]:
@@ -143,8 +150,57 @@ def test_nothing_is_registered_or_changed_here(method: str, path: str, ask: Ask)
     assert refused(ask(path, method, json={"schema": "{}"})) == (422, 42205)
 
 
-def test_with_a_registry_of_its_own_the_line_has_that_registrys_ids_only(tmp_path: Any) -> None:
-    settings = Settings(data_dir=tmp_path, schema_registry_url="http://127.0.0.1:1")
-    answer = asking(settings)("/schemas/ids/1")
+def newer(contract: str) -> str:
+    present = schema(contract)
+    added = {"name": "added", "type": "int", "default": 0}
+    return json.dumps(present | {"fields": [*present["fields"], added]})
+
+
+def test_a_schema_of_a_newer_worker_is_found_on_the_topic() -> None:
+    reads = []
+
+    def learn() -> dict[int, str]:
+        reads.append(1)
+        unknown = json.dumps({"type": "record", "name": "Unknown", "fields": []})
+        return {8: json.dumps(schema("round")), 900: newer("round"), 901: newer("game"), 902: unknown}
+
+    ask = served(learn)
+    before = ask(f"/subjects/{ROUNDS}/versions").json()
+    assert ask("/schemas/ids/1").status_code == 200
+    assert not reads  # what this version ships is known without asking
+    assert json.loads(ask("/schemas/ids/900").json()["schema"]) == json.loads(newer("round"))
+    assert ask(f"/subjects/{ROUNDS}/versions").json() == [*before, before[-1] + 1]
+    assert ask(f"/subjects/{ROUNDS}/versions/latest").json()["id"] == 900
+    assert ask("/schemas/ids/901/subjects").json() == ["roundhouse.canonical.games-value"]
+    for unknown in 902, 903, 904:
+        assert refused(ask(f"/schemas/ids/{unknown}")) == (404, 40403)
+    assert len(reads) == 1  # whatever is asked for, the topic is read once in a while
+
+
+@pytest.mark.parametrize("problem", [BrokerUnavailable("no"), KafkaException("no")])
+def test_without_kafka_a_schema_is_not_said_to_be_missing(problem: Exception) -> None:
+    def learn() -> dict[int, str]:
+        raise problem
+
+    ask = served(learn)
+    for _ in range(2):
+        assert refused(ask("/schemas/ids/900")) == (500, 50001)
+    assert ask("/schemas/ids/1").status_code == 200
+
+
+def edge(settings: Settings) -> Ask:
+    return asking(create_app(settings, MemoryWriter(), edge_metrics()))
+
+
+def test_the_edge_serves_the_schemas_of_its_lines_topics(tmp_path: Path) -> None:
+    ask = edge(Settings(data_dir=tmp_path, topic_prefix="other."))
+    assert ask("/schemas/ids/1").status_code == 200
+    assert ask("/subjects").json() == [f"other.{topic}-value" for topic in CONTRACTS]
+
+
+def test_with_a_registry_of_its_own_the_line_has_that_registrys_ids_only(tmp_path: Path) -> None:
+    answer = edge(Settings(data_dir=tmp_path, schema_registry_url="http://127.0.0.1:1"))(
+        "/schemas/ids/1"
+    )
     assert refused(answer) == (404, 404)
     assert "a schema registry is configured" in answer.json()["message"]
