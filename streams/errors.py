@@ -72,8 +72,8 @@ class PortInUse(ConfigurationError):
     """Another process listens on a port that the settings name."""
 
 
-class GaveUp(RoundhouseError):
-    """A process ended too often in a row; the supervisor does not start it again."""
+class GaveUp(ConfigurationError):
+    """A supervised process ended because of a wrong setting, so it is not started again."""
 
 
 class NotRunning(RoundhouseError):

@@ -126,6 +126,12 @@ class Settings(BaseSettings):
         description="A process that has work, waits for nothing outside of it, and gets no further for "
         "so long is stuck.",
     )
+    stop_within_s: float = Field(
+        20.0,
+        gt=0,
+        description="A process that is told to stop finishes what it has in hand, and ends after so "
+        "long at the latest.",
+    )
 
     console_host: str = Field("127.0.0.1", description="Address the console listens on.")
     console_port: int = Field(8090, ge=0, le=65535, description="Port the console listens on.")

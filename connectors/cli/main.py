@@ -1,28 +1,38 @@
 """The command line: ``roundhouse --help`` lists the commands, docs/operations.md explains them."""
 
+import contextlib
 import json
 import logging
 import os
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from connectors.campaigns.commands import campaign, rates
 from streams.errors import ConfigurationError, RoundhouseError
+from streams.runtime.fail_stop import EXIT_CONFIGURATION
 from streams.settings import Settings
+
+if TYPE_CHECKING:
+    from connectors.local.supervisor import Supervisor
 
 
 class _Commands(click.Group):
-    """Turns a known error of any command into one clear message and exit status 1."""
+    """Turns a known error of any command into one clear message and an exit status.
+
+    The status is 78 for a wrong setting, which a supervisor need not try again, and 1 for the rest.
+    """
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except RoundhouseError as error:
-            raise click.ClickException(str(error)) from None
+            shown = click.ClickException(str(error))
+            shown.exit_code = EXIT_CONFIGURATION if isinstance(error, ConfigurationError) else 1
+            raise shown from None
 
 
 @click.group(cls=_Commands)
@@ -69,7 +79,8 @@ def up(memory: bool, processes: int) -> None:
             click.echo(f'\nAsk:\n\n{where}roundhouse sql "SELECT * FROM rounds"\n')
             click.echo("Ctrl-C stops the stack.")
             stop_on_signals(stack.supervisor)
-            stack.supervisor.run()
+            with _supervision(settings, stack.supervisor, "up"):
+                stack.supervisor.run()
             click.echo("stopping")
 
 
@@ -99,18 +110,32 @@ def edge(processes: int) -> None:
 @click.option("--name", default="worker", show_default=True, help="Unique per machine.")
 def worker(processes: int, name: str) -> None:
     """Run the translate and process stages; a process that ends is started again."""
-    from connectors.local.supervisor import Supervisor, stop_on_signals
+    from connectors.local.supervisor import MORE_TO_STOP_S, Supervisor, stop_on_signals
 
-    Settings.load()
-    supervisor = Supervisor()
+    settings = Settings.load()
+    supervisor = Supervisor(stop_within_s=settings.stop_within_s + MORE_TO_STOP_S)
     stop_on_signals(supervisor)
     command = [sys.executable, "-P", "-m", "connectors.cli", "worker-process"]
     try:
         for index in range(processes):
-            supervisor.start(f"{name}-{index}", [*command, str(index), "--name", name], os.environ)
-        supervisor.run()
+            process = [*command, str(index), "--name", name]
+            supervisor.start(f"{name}-{index}", process, os.environ, group="worker-process")
+        with _supervision(settings, supervisor, name):
+            supervisor.run()
     finally:
         supervisor.stop()
+
+
+def _supervision(
+    settings: Settings, supervisor: "Supervisor", name: str
+) -> contextlib.AbstractContextManager[int]:
+    """The status page of a supervisor, on any port: the configured ones are its processes'."""
+    from streams.telemetry.process_metrics import process_registry
+    from streams.telemetry.status_server import serving
+
+    anywhere = settings.model_copy(update={"status_port": 0})
+    registry = process_registry(settings.data_dir)
+    return serving(anywhere, "supervisor", registry, supervisor.health, f"supervisor-{name}")
 
 
 @main.command("worker-process", hidden=True)
@@ -223,7 +248,7 @@ def sql(query: str, form: str) -> None:
 
 
 @main.command()
-@click.argument("what", type=click.Choice(["worker", "sink", "edge", "console"]))
+@click.argument("what", type=click.Choice(["worker", "sink", "edge", "console", "supervisor"]))
 @click.option("--name", default="", help="Only the processes of this name, e.g. the workers'.")
 @click.option("--json", "as_json", is_flag=True, help="Everything that the processes report.")
 def health(what: str, name: str, as_json: bool) -> None:

@@ -35,7 +35,7 @@ from connectors.local.ports import Ports
 from streams.errors import NotReadOnly
 from streams.kafka.admin import ensure_topics, wait_for_broker
 from streams.kafka.lag import SINK, LagMeter, report_lag
-from streams.runtime.fail_stop import fail_stop
+from streams.runtime.fail_stop import end_within, fail_stop
 from streams.settings import Settings
 from streams.telemetry.process_metrics import process_registry
 from streams.telemetry.status_server import serving
@@ -167,8 +167,16 @@ def _run_sink(settings: Settings, port: int, registry: CollectorRegistry, health
         signal.signal(number, lambda *_: None)
     gc.freeze()  # what is here by now stays: collections need not look at it again
     try:
-        uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning", access_log=False)
+        uvicorn.run(
+            app,
+            host="127.0.0.1",
+            port=port,
+            log_level="warning",
+            access_log=False,
+            timeout_graceful_shutdown=max(1, int(settings.stop_within_s / 2)),
+        )
     finally:
+        end_within(settings.stop_within_s / 2)
         sink.stop()
         stopping.set()
         for thread in threads:

@@ -60,4 +60,5 @@ def serve(settings: Settings, processes: int) -> None:
             log_level="warning",
             access_log=False,
             server_header=False,
+            timeout_graceful_shutdown=max(1, int(settings.stop_within_s - settings.ack_timeout_s)),
         )

@@ -15,7 +15,7 @@ from connectors.local import kafka as local
 from connectors.local import memory_broker as memory
 from connectors.local.health import is_well
 from connectors.local.ports import Ports
-from connectors.local.supervisor import Supervisor
+from connectors.local.supervisor import MORE_TO_STOP_S, Supervisor
 from streams.errors import BrokerUnavailable, ConfigurationError, NotRunning
 from streams.kafka.admin import wait_for_broker
 from streams.settings import Settings
@@ -47,7 +47,9 @@ class Stack:
         self.in_memory = in_memory
         self.processes = processes
         self.program = program
-        self.supervisor = supervisor or Supervisor(settings.data_dir / "logs")
+        self.supervisor = supervisor or Supervisor(
+            settings.data_dir / "logs", stop_within_s=settings.stop_within_s + MORE_TO_STOP_S
+        )
         self.brokers: list[str] = []
         self._ports = Ports()
 
@@ -108,7 +110,8 @@ class Stack:
 
     def start(self, name: str, *arguments: str) -> int:
         """Starts ``roundhouse <arguments>`` as a supervised process; returns its pid."""
-        return self.supervisor.start(name, [*self.program, *arguments], self.environment)
+        command = [*self.program, *arguments]
+        return self.supervisor.start(name, command, self.environment, group=arguments[0])
 
     def _start_broker(self) -> None:
         home = self.settings.data_dir

@@ -1,6 +1,11 @@
-"""Keeps the processes of one machine running: starts them, starts them again, stops them in order."""
+"""Keeps the processes of one machine running: starts them, starts them again, stops them in order.
+
+A process that ends is started again for ever, after pauses that grow: its end takes no other process
+down. Only an end with :data:`EXIT_CONFIGURATION` is final, since no restart mends a wrong setting.
+"""
 
 import ctypes
+import itertools
 import logging
 import signal
 import subprocess
@@ -11,18 +16,40 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from streams.errors import GaveUp
+from streams.runtime.fail_stop import EXIT_CONFIGURATION
+from streams.telemetry.health import Health, judged
 
 log = logging.getLogger(__name__)
 
-RESTARTS_MAX = 10
 ALIVE_S = 30.0
-"""A process that lived so long was well: its end is the first in a row again."""
-PAUSE_S = (0.2, 10.0)
+"""A process that lives so long is well: its next end is the first in a row again."""
+ENDS_WELL_MAX = 2
+"""So many ends in a row are an accident; a process that has more is reported, also while it runs."""
+PAUSE_S = (0.2, 30.0)
 """Before a start after the first end in a row, and at most; it doubles from end to end."""
-STOP_WITHIN_S = 20.0
+STOP_WITHIN_S = 25.0
+MORE_TO_STOP_S = 5.0
+"""After ``ROUNDHOUSE_STOP_WITHIN_S``, at which a process of Roundhouse ends by itself."""
 _PR_SET_PDEATHSIG = 1
+
+
+class Child(NamedTuple):
+    """The state of a supervised process.
+
+    ``ends`` counts its ends in a row, each within :data:`ALIVE_S` of its start, and ``restarts`` all
+    its restarts. ``exit_status`` is that of its last end (negative: the signal), None if it never
+    ended. ``starts_in_s`` is None while it runs.
+    """
+
+    name: str
+    pid: int
+    ends: int
+    restarts: int
+    exit_status: int | None
+    starts_in_s: float | None
 
 
 @dataclass
@@ -31,9 +58,12 @@ class _Child:
     command: Sequence[str]
     environment: Mapping[str, str]
     log_path: Path | None
+    group: str
     process: subprocess.Popen[bytes] | None = None
     started_at: float = 0.0
     ends: int = 0
+    restarts: int = 0
+    exit_status: int | None = None
     start_at: float | None = None
 
     def start(self) -> None:
@@ -49,11 +79,15 @@ class _Child:
                 preexec_fn=_die_with_parent if sys.platform == "linux" else None,
             )
 
-    def stop(self, within_s: float = STOP_WITHIN_S) -> None:
+    def ask_to_stop(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+
+    def stop(self, within_s: float) -> None:
+        """Waits for the end that was asked for, and then brings it about."""
         process = self.process
-        if process is None or process.poll() is not None:
+        if process is None:
             return
-        process.send_signal(signal.SIGTERM)
         try:
             process.wait(within_s)
         except subprocess.TimeoutExpired:
@@ -72,21 +106,26 @@ class Supervisor:
         self,
         log_dir: Path | None = None,
         pause_s: tuple[float, float] = PAUSE_S,
-        restarts_max: int = RESTARTS_MAX,
+        stop_within_s: float = STOP_WITHIN_S,
     ) -> None:
         self.log_dir = log_dir
         self.pause_s = pause_s
-        self.restarts_max = restarts_max
+        self.stop_within_s = stop_within_s
         self._children: list[_Child] = []
         self._changing = threading.Lock()
         self._stopping = threading.Event()
         if log_dir:
             log_dir.mkdir(parents=True, exist_ok=True)
 
-    def start(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> int:
-        """Starts a process that must go on running; returns its pid."""
+    def start(
+        self, name: str, command: Sequence[str], environment: Mapping[str, str], group: str = ""
+    ) -> int:
+        """Starts a process that must go on running; returns its pid.
+
+        Processes of one ``group`` that were started one after another are stopped at the same time.
+        """
         path = self.log_dir / f"{name}.log" if self.log_dir else None
-        child = _Child(name, command, environment, path)
+        child = _Child(name, command, environment, path, group or name)
         with self._changing:
             child.start()
             self._children.append(child)
@@ -102,34 +141,61 @@ class Supervisor:
         child = next(child for child in self._children if child.name == name)
         return child.command, child.environment
 
+    def children(self) -> list[Child]:
+        """The state of each process, in the order of their starts. For any thread."""
+        now = time.monotonic()
+        return [
+            Child(
+                child.name,
+                child.process.pid,
+                child.ends,
+                child.restarts,
+                child.exit_status,
+                None if child.start_at is None else max(0.0, child.start_at - now),
+            )
+            for child in list(self._children)
+            if child.process
+        ]
+
+    def health(self) -> Health:
+        """Ready while every process runs and none ends again and again."""
+        children = self.children()
+        facts = {"processes": [child._asdict() for child in children]}
+        return judged(facts, waiting=[_trouble(child) for child in children if _is_in_trouble(child)])
+
     def check(self) -> None:
-        """Starts again what has ended. Raises :class:`GaveUp` after too many ends in a row."""
+        """Starts again what has ended. Raises :class:`GaveUp` where a setting is wrong."""
         now = time.monotonic()
         with self._changing:
             for child in self._children:
                 assert child.process
                 if child.start_at is not None:
                     if now >= child.start_at:
-                        child.start_at = None
                         child.start()
+                        child.restarts += 1
+                        child.start_at = None
                 elif (code := child.process.poll()) is not None:
                     self._ended(child, code, now)
+                elif now - child.started_at > ALIVE_S:
+                    child.ends = 0
 
     def _ended(self, child: _Child, code: int, now: float) -> None:
-        child.ends = 1 if now - child.started_at > ALIVE_S else child.ends + 1
+        child.ends += 1
+        child.exit_status = code
         where = f" Its log: {child.log_path}." if child.log_path else ""
-        if child.ends == self.restarts_max:
+        if code == EXIT_CONFIGURATION:
             raise GaveUp(
-                f"{child.name} ended {self.restarts_max} times in a row, each time within "
-                f"{ALIVE_S:.0f} s of its start, last with exit status {code}.{where}"
+                f"{child.name} ended with exit status {code}: a setting is wrong, and a restart would "
+                f"not mend it.{where}"
             )
         first, longest = self.pause_s
-        pause = min(first * 2 ** (child.ends - 1), longest)
+        pause = min(first * 2 ** min(child.ends - 1, 32), longest)
         child.start_at = now + pause
         log.warning(
-            "%s ended with exit status %s, starting it again in %.1f s.%s",
+            "%s ended with exit status %s, %d in a row; starting it again in %.1f s.%s",
             child.name,
             code,
+            child.ends,
             pause,
             where,
         )
@@ -146,16 +212,34 @@ class Supervisor:
     def stop(self) -> None:
         """Ends all processes, last started first; each gets time to finish what it is at."""
         with self._changing:
-            for child in reversed(self._children):
-                child.stop()
+            for _, group in itertools.groupby(reversed(self._children), lambda child: child.group):
+                children = list(group)
+                for child in children:
+                    child.ask_to_stop()
+                deadline = time.monotonic() + self.stop_within_s
+                for child in children:
+                    child.stop(max(0.0, deadline - time.monotonic()))
             self._children.clear()
 
-    def end(self, name: str, within_s: float = STOP_WITHIN_S) -> None:
+    def end(self, name: str, within_s: float | None = None) -> None:
         """Ends one process for good, by force if it does not stop in time. For tests."""
         with self._changing:
             child = next(child for child in self._children if child.name == name)
             self._children.remove(child)
-        child.stop(within_s)
+        child.ask_to_stop()
+        child.stop(self.stop_within_s if within_s is None else within_s)
+
+
+def _is_in_trouble(child: Child) -> bool:
+    return child.starts_in_s is not None or child.ends > ENDS_WELL_MAX
+
+
+def _trouble(child: Child) -> str:
+    now = "runs" if child.starts_in_s is None else f"is started again in {child.starts_in_s:.0f} s"
+    return (
+        f"{child.name} has ended {child.ends} times in a row, last with exit status "
+        f"{child.exit_status}; it {now}"
+    )
 
 
 def stop_on_signals(supervisor: Supervisor) -> None:

@@ -91,17 +91,11 @@ class InputWatch:
         self._progress_at: float | None = None
         self._away_since: float | None = None
         self._changing = threading.Lock()
-        self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="input-watch", daemon=True)
 
     def start(self) -> None:
+        """Starts the thread, which lives as long as the process."""
         self._thread.start()
-
-    def stop(self) -> None:
-        """Returns when the thread has ended; it may be at a question that Kafka does not answer."""
-        self._stopping.set()
-        self._thread.join()
-        self._consumer.close()
 
     def assign(self, tps: Collection[PartitionId]) -> None:
         """From now on these partitions are the input."""
@@ -121,7 +115,8 @@ class InputWatch:
             )
 
     def _run(self) -> None:
-        while not self._stopping.wait(EVERY_S):
+        while True:
+            time.sleep(EVERY_S)
             began = time.monotonic()
             try:
                 found = self._ask(self._assigned)

@@ -2,10 +2,16 @@
 
 import logging
 import os
+import threading
+
+from streams.errors import ConfigurationError
 
 log = logging.getLogger(__name__)
 
 EXIT_FAILED = 70
+"""A failure that a restart may mend."""
+EXIT_CONFIGURATION = 78
+"""A wrong setting (``EX_CONFIG`` of sysexits.h): a restart would not help."""
 
 
 def fail_stop(error: BaseException) -> None:
@@ -15,4 +21,20 @@ def fail_stop(error: BaseException) -> None:
     """
     log.critical("stopping: %s: %s", type(error).__name__, error, exc_info=error)
     logging.shutdown()
-    os._exit(EXIT_FAILED)
+    os._exit(EXIT_CONFIGURATION if isinstance(error, ConfigurationError) else EXIT_FAILED)
+
+
+def end_within(within_s: float) -> None:
+    """Ends the process after a time, if it has not ended by then. Called where a stop begins.
+
+    That is no worse than a crash: what was not acknowledged or committed is done again.
+    """
+
+    def end() -> None:
+        log.critical("the stop is not complete after %.0f s: ending as after a crash", within_s)
+        logging.shutdown()
+        os._exit(EXIT_FAILED)
+
+    timer = threading.Timer(within_s, end)
+    timer.daemon = True
+    timer.start()

@@ -29,7 +29,7 @@ from streams.records.raw_batch import Headers, RawRecord
 from streams.records.staged_chunk import StagedRecord
 from streams.records.topics import RAW, STAGED
 from streams.runtime import memory
-from streams.runtime.fail_stop import fail_stop
+from streams.runtime.fail_stop import end_within, fail_stop
 from streams.runtime.faust_channel import batches
 from streams.runtime.gaps import InputOrder, Seek
 from streams.runtime.stages_on_kafka import Process, Translate
@@ -92,8 +92,9 @@ def create_app(
     )
     process = Process(partial(open_partition, shared), seek(staged_topic))
     health.begin(process, shared.recoveries)
-    _connect(app, staged_topic, raw_order, process, health)
-    _add_agents(app, settings, raw_order, translate, process, metrics)
+    translating = asyncio.Lock()
+    _connect(app, staged_topic, raw_order, process, translating, health)
+    _add_agents(app, settings, raw_order, translate, process, translating, metrics)
     metrics.partitions.configured.set(settings.partitions)
     _report_lag(app, LagMeter(settings, LINE), metrics, process)
     _sample(app, translate, process)
@@ -159,8 +160,11 @@ def _add_agents(
     raw_order: InputOrder,
     translate: Translate,
     process: Process,
+    translating: asyncio.Lock,
     metrics: WorkerMetrics,
 ) -> None:
+    """``translating`` is held while translate has records in hand."""
+
     def bytes_topic(name: str) -> Any:
         return app.topic(
             settings.topic_prefix + name,
@@ -174,14 +178,15 @@ def _add_agents(
     async def translate_agent(stream: StreamT[bytes]) -> None:
         try:
             async for events in batches(stream, ENOUGH_RAW_BYTES):
-                ready = [
-                    event
-                    for event in events
-                    if await raw_order.admit(event.message.partition, event.message.offset)
-                ]
-                metrics.stages.took(RAW, (event.message.timestamp for event in ready))
-                await asyncio.to_thread(translate, [_raw_record(event) for event in ready])
-                _acknowledge(ready)
+                async with translating:
+                    ready = [
+                        event
+                        for event in events
+                        if await raw_order.admit(event.message.partition, event.message.offset)
+                    ]
+                    metrics.stages.took(RAW, (event.message.timestamp for event in ready))
+                    await asyncio.to_thread(translate, [_raw_record(event) for event in ready])
+                    _acknowledge(ready)
         except Exception as error:
             fail_stop(error)
 
@@ -203,9 +208,18 @@ def _add_agents(
 
 
 def _connect(
-    app: faust.App, staged_topic: str, raw_order: InputOrder, process: Process, health: WorkerHealth
+    app: faust.App,
+    staged_topic: str,
+    raw_order: InputOrder,
+    process: Process,
+    translating: asyncio.Lock,
+    health: WorkerHealth,
 ) -> None:
-    """Partitions open and close as Faust's partitions come and go."""
+    """Partitions open and close as Faust's partitions come and go, and close at the end.
+
+    Stopping: Faust fetches no more; translate ends what it has in hand, process each partition's
+    transaction, and the tables are closed; Faust commits what is acknowledged and leaves the group.
+    """
 
     def staged(tps: Iterable[TP]) -> list[int]:
         return [tp.partition for tp in tps if tp.topic == staged_topic]
@@ -226,6 +240,7 @@ def _connect(
 
     @app.on_before_shutdown.connect(weak=False)
     async def shutdown(sender: Any, **kwargs: Any) -> None:
+        await translating.acquire()  # and keep it: no more is begun
         await process.close()
 
 
@@ -279,6 +294,24 @@ def _headers(event: EventT[Any]) -> Headers:
     return tuple(headers)
 
 
+class _Worker(faust.Worker):
+    """Faust's worker; its stop is reported and bounded in time."""
+
+    def __init__(self, app: faust.App, settings: Settings, health: WorkerHealth, loglevel: str) -> None:
+        super().__init__(app, loglevel=loglevel, redirect_stdouts=False, quiet=True)
+        self._settings = settings
+        self._health = health
+        self._told = False
+
+    async def stop(self) -> None:
+        """Finishes what is in hand, commits, leaves the group; after ``stop_within_s`` it gives up."""
+        if not self._told:
+            self._told = True
+            self._health.stops()
+            end_within(self._settings.stop_within_s)
+        await super().stop()
+
+
 def run_worker(settings: Settings, worker: str, loglevel: str = "INFO") -> None:
     """Runs a worker until it is told to stop (SIGINT, SIGTERM) or must stop (:func:`fail_stop`)."""
     memory.tune()
@@ -287,8 +320,6 @@ def run_worker(settings: Settings, worker: str, loglevel: str = "INFO") -> None:
     try:
         with serving(settings, "worker", registry, health.report, worker):
             app = create_app(settings, worker, WorkerMetrics(registry), health)
-            faust.Worker(
-                app, loglevel=loglevel, redirect_stdouts=False, quiet=True
-            ).execute_from_commandline()
+            _Worker(app, settings, health, loglevel).execute_from_commandline()
     except Exception as error:
         fail_stop(error)

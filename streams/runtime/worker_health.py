@@ -19,6 +19,7 @@ class WorkerHealth:
         self.settings = settings
         self._beat_at: float | None = None
         self._joined = False
+        self._stopping = False
         self._process: Process | None = None
         self._recoveries: Recoveries | None = None
         self._watch: InputWatch | None = None
@@ -33,6 +34,10 @@ class WorkerHealth:
     def beat(self) -> None:
         """The event loop runs."""
         self._beat_at = time.monotonic()
+
+    def stops(self) -> None:
+        """The worker has been told to stop."""
+        self._stopping = True
 
     def assigned(self, tps: Iterable[PartitionId]) -> None:
         """The group has given these partitions to the worker, beside those it has."""
@@ -54,6 +59,8 @@ class WorkerHealth:
         if now.kafka_away_s is not None:
             away = f"Kafka has not answered for {now.kafka_away_s:.0f} s"
             return judged(facts, waiting=[away], dead=self._dead())
+        if self._stopping:
+            return judged(facts, waiting=["the worker is stopping"], dead=self._dead())
         waiting = [
             f"partition {partition} is opening"
             if partition not in recoveries

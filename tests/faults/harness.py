@@ -389,12 +389,11 @@ def line(
         ),
         brokers,
     )
-    # kills are more frequent here than in any outage; no process may look as if it could not live
-    supervisor = Supervisor(home / "logs", pause_s=(0.2, 1.0), restarts_max=40)
+    supervisor = Supervisor(home / "logs", pause_s=(0.2, 1.0))  # kills are frequent here
     program = (sys.executable, "-m", "tests.faults.armed")
     with (
         Ports() as ports,
-        _supervising(supervisor) as failures,
+        supervising(supervisor) as failures,
         Stack(
             _with_clickhouse(settings, supervisor, ports) if server else settings,
             processes=workers,
@@ -419,7 +418,7 @@ def line(
 
 
 @contextmanager
-def _supervising(supervisor: Supervisor) -> Iterator[list[BaseException]]:
+def supervising(supervisor: Supervisor) -> Iterator[list[BaseException]]:
     """Starts again what ends, in a thread that outlives the stack: its children end with it."""
     failures: list[BaseException] = []
     over = threading.Event()

@@ -24,8 +24,10 @@ from connectors.local.health import pages
 from connectors.local.kafka import missing_tools
 from connectors.local.ports import Ports
 from connectors.local.stack import Stack, on_any_ports
+from connectors.local.supervisor import Child, Supervisor
 from streams.settings import Settings
 from tests import clickhouse_server
+from tests.faults.harness import supervising
 from tests.oracle import Expected, expect
 from tests.scrapes import documented, scrape, targets, total
 from tests.waiting import WITHIN_S, wait_until
@@ -148,6 +150,40 @@ def test_up_prints_a_curl_that_works_stops_on_ctrl_c_and_keeps_its_data(tmp_path
             assert _sql(environment, "SELECT stake FROM rounds") == "1.25"
             process.send_signal(signal.SIGTERM)
             assert process.wait(WITHIN_S) == 0
+
+
+@needs_kafka
+@pytest.mark.kafka
+def test_a_worker_that_is_killed_over_and_over_takes_nothing_else_down(tmp_path: Path) -> None:
+    settings = on_any_ports(Settings(data_dir=tmp_path, session_timeout_s=6))
+    supervisor = Supervisor(tmp_path / "logs", pause_s=(0.1, 0.5))
+    posts = day(seed=4, events=600)
+    half = len(posts) // 2
+
+    def worker() -> Child:
+        return next(child for child in supervisor.children() if child.name == "worker-0")
+
+    with supervising(supervisor) as failures, Stack(settings, supervisor=supervisor) as stack:
+        keys = demo_keys(Registry(settings.tenants_path))
+        for kills in range(1, 11):
+            os.kill(worker().pid, signal.SIGKILL)
+            if kills == 5:  # the edge takes what it is sent
+                asyncio.run(feed(stack.edge_url, keys, posts[:half]))
+            wait_until(lambda kills=kills: worker().restarts == kills, "a restart")  # type: ignore[misc]
+        health = supervisor.health()
+        assert (health.live, health.ready) == (True, False)
+        assert re.search(r"worker-0 has ended \d+ times in a row, last with.* -9", health.reasons[0])
+        asyncio.run(feed(stack.edge_url, keys, posts[half:]))
+        wait_until(lambda: complete(stack.settings, expect(posts)), "the day in ClickHouse")
+        others = {child.name: child.restarts for child in supervisor.children()}
+        assert others == {"kafka-1": 0, "sink": 0, "edge": 0, "worker-0": 10}
+
+        again = day(seed=5, events=600)
+        asyncio.run(feed(stack.edge_url, keys, again))
+        os.kill(worker().pid, signal.SIGTERM)  # with work in hand
+        wait_until(lambda: worker().exit_status == 0, "an orderly end of the worker")
+        wait_until(lambda: complete(stack.settings, expect(posts + again)), "both days in ClickHouse")
+        assert not failures
 
 
 @contextmanager

@@ -45,7 +45,7 @@ def test_mistakes_get_one_clear_line(run: Run, monkeypatch: pytest.MonkeyPatch) 
     assert "say what to set" in run("tenant", "set", "acme").output
     monkeypatch.setenv("ROUNDHOUSE_EDGE_PORT", "http")
     result = run("tenant", "list")
-    assert result.exit_code == 1
+    assert result.exit_code == 78
     assert "ROUNDHOUSE_EDGE_PORT: Input should be a valid integer" in result.output
 
 

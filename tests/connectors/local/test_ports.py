@@ -80,6 +80,6 @@ def test_a_command_whose_port_is_busy_ends_with_one_line(name: str, busy: int, t
         text=True,
         check=False,
     )
-    assert result.returncode == 1
+    assert result.returncode == 78
     [line] = result.stderr.splitlines()
     assert line.startswith(f"Error: port {busy} is in use by process {os.getpid()} (")
