@@ -42,9 +42,10 @@ from streams.errors import BrokerUnavailable, ConfigurationError, NotDrained, St
 from streams.kafka.clients import client_config, committed_consumer, transactional_producer
 from streams.kafka.offsets import watermarks, when_elected
 from streams.kafka.schemas import Schemas
+from streams.records import layout
 from streams.records.topics import CONTRACTS, PROFILES, RAW, STAGED, TOPICS, WINDOW
 from streams.settings import Settings
-from streams.state.changelog import POSITION_KEY, Position, change, stored_position, window_puts
+from streams.state.changelog import POSITION_KEY, Position, StateCodec, change
 
 COPIED_FROM = "copied-from"
 """The header of a copied record: the offset of the original, or where the parent ended."""
@@ -80,6 +81,7 @@ class Repartitioning:
         """Raises ``ConfigurationError`` if there is no such line, or another repartition was begun."""
         self._settings = settings
         self._frame = schemas.frames[CONTRACTS[WINDOW]]
+        self._codec = StateCodec(schemas)
         self._to = to
         self._report = report
         self._admin = AdminClient(client_config(settings))
@@ -167,9 +169,9 @@ class Repartitioning:
     def _position(self, partition: int) -> Position:
         found = _NOTHING
         for message in self._records(WINDOW, partition):
-            puts = window_puts(message.key(), message.value() or b"")
+            puts = self._codec.window_puts(message.key(), message.value() or b"")
             if POSITION_KEY in puts:
-                found = stored_position(puts[POSITION_KEY])
+                found = self._codec.position(puts[POSITION_KEY])
         return found
 
     # Copying ----------------------------------------------------------------------------------
@@ -229,9 +231,9 @@ class Repartitioning:
         last = _NOTHING
         for message in self._records(WINDOW, child):
             value = message.value() or b""
-            puts = window_puts(None, value)
+            puts = self._codec.window_puts(None, value)
             if POSITION_KEY in puts:
-                last = stored_position(puts[POSITION_KEY])
+                last = self._codec.position(puts[POSITION_KEY])
             origin = _origin(message)
             if origin < 0 or (due is not None and origin < (due.offset() or 0)):
                 continue  # the position, or a record whose original is past its retention by now
@@ -252,7 +254,7 @@ class Repartitioning:
     def _measured(self, child: int, parent: int) -> Copied:
         """What the copy will hold."""
         values = [message.value() or b"" for message in self._records(WINDOW, parent)]
-        entries = sum(len(window_puts(None, value)) for value in values)
+        entries = sum(len(self._codec.window_puts(None, value)) for value in values)
         own = self._own_profiles(parent, child)
         return Copied(child, parent, len(values), entries, len(own), sum(map(len, values)))
 
@@ -269,6 +271,8 @@ class Repartitioning:
                     continue
                 error = message.error()
                 if error is None:
+                    where = f"{topic}[{partition}] at offset {message.offset()}"
+                    layout.STATE_LAYOUT.check(where, _headers(message).items())
                     yield message
                 elif error.code() == KafkaError._PARTITION_EOF:
                     return
