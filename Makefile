@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
 
-.PHONY: help demo test check lint-only asyncapi faults soak bench bench-quick bench-long lint up clean
+.PHONY: help demo test check publish lint-only asyncapi faults soak bench bench-quick bench-long lint up clean
 
 SEED ?= 1
 ROUNDS ?= 2
@@ -63,6 +63,9 @@ bench-quick: $(VENV)/ready ## Run the worker and the line on little: whether the
 bench-long: $(VENV)/ready ## Measure growth: 10^8 ids, 64 partitions, 50 million rounds (half an hour).
 	$(BIN)/python -m benchmarks.growth --ids 100000 1000000 10000000 100000000
 	$(BIN)/python -m benchmarks.campaigns
+
+publish: $(VENV)/ready ## Give contracts that have changed a version, an id and golden bytes.
+	$(BIN)/python -m tests.publish
 
 lint: $(VENV)/ready ## Lint and format in place.
 	$(BIN)/ruff check --fix .

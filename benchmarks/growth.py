@@ -40,7 +40,8 @@ from streams.state.owned_partition import window_directory
 from streams.state.recovery import filling
 from streams.state.rocksdb import Memory
 from streams.state.table import Window
-from streams.wire.avro import unframe
+from streams.wire.avro import Container, unframe
+from streams.wire.contracts import schema
 from tests.line import CONTENTS, FRAMES
 from tests.standins import MemoryState
 
@@ -116,7 +117,8 @@ def insert_cost(home: Path, events: int) -> dict[str, Any]:
     before, began = time.process_time(), time.monotonic()
     for number, block in enumerate(due):
         for topic, rows in block.items():
-            tables.insert(TARGETS[topic], rows, f"{topic}-{number}")
+            target = TARGETS[topic]
+            tables.insert(target, Container(schema(target.contract)), rows, f"{topic}-{number}")
     inserted, wall = time.process_time(), time.monotonic() - began
     campaigns.wait_for_merges(client)
     return {

@@ -5,6 +5,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from streams.wire.contracts import Schema, schema
+
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 _SIMPLE: dict[str, st.SearchStrategy[Any]] = {
     "null": st.none(),
@@ -38,3 +40,36 @@ def records(
     assert kind == "record"
     fields = {field["name"]: records(field["type"], logical) for field in node["fields"]}
     return st.fixed_dictionaries(fields)
+
+
+def grown(contract: str, at: int, **field: Any) -> Schema:
+    """A contract as a later version may have it: with one field more, at a place."""
+    fields = list(schema(contract)["fields"])
+    return schema(contract) | {"fields": [*fields[:at], {"doc": "New.", **field}, *fields[at:]]}
+
+
+_SAMPLES = {
+    "null": None,
+    "boolean": True,
+    "int": -7,
+    "long": 1_773_500_000_000_001,
+    "string": "Größe",
+    "bytes": b"\xff\x01",
+}
+
+
+def sample(node: Any) -> Any:
+    """A value of an Avro type, as it is on the wire: always the same, and nothing is left empty."""
+    if isinstance(node, list):
+        return sample(node[-1])
+    if not isinstance(node, dict):
+        return _SAMPLES[node]
+    if node["type"] == "enum":
+        return node["symbols"][-1]
+    if node["type"] == "array":
+        return [sample(node["items"])]
+    if node["type"] == "map":
+        return {"key": sample(node["values"])}
+    if node["type"] == "record":
+        return {field["name"]: sample(field["type"]) for field in node["fields"]}
+    return sample(node["type"])

@@ -15,7 +15,6 @@ import pytest
 
 from connectors.campaigns.definition import MEASURES, Campaign, Counts, Eligible
 from connectors.cli.main import main
-from connectors.clickhouse.sink import TARGETS
 from connectors.edge.app import ROUTES
 from connectors.edge.schemas import Schemas
 from streams.core.event import Kind
@@ -168,15 +167,6 @@ def _fields(contract: str) -> list[dict[str, Any]]:
         "fields"
     ]
     return fields
-
-
-def test_every_table_has_the_columns_of_its_contract() -> None:
-    sql = (ROOT / "connectors/clickhouse/migrations/0001_tables.sql").read_text()
-    for target in TARGETS.values():
-        table = re.search(rf"{target.table}\n\((.*?)\n\)", sql, re.DOTALL)
-        assert table, target.table
-        columns = re.findall(r"^    (\w+) ", table[1], re.MULTILINE)
-        assert columns == [field["name"] for field in _fields(target.contract)]
 
 
 # Docs ----------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Blocks to insert: rows as they came, turned into columns.
+"""Blocks to insert: rows as they came, turned into columns. The rows of a block have one schema.
 
 ClickHouse takes a row of Avro apart value by value; Polars does so in a third of the time or less, and
 what it makes of it, ClickHouse takes over column by column.
@@ -11,7 +11,7 @@ import polars
 from polars.exceptions import PolarsError
 
 from streams.errors import SinkMismatch
-from streams.wire.avro import container
+from streams.wire.avro import Container
 
 AS_ROWS = frozenset(("custom-event", "game", "reject"))
 """Contracts that Polars 2.1 does not read: maps, lists of records, lists that may be null."""
@@ -24,9 +24,9 @@ class Block(NamedTuple):
     data: bytes
 
 
-def received_at(outcomes: list[bytes]) -> list[int]:
+def received_at(container: Container, outcomes: list[bytes]) -> list[int]:
     """When the edge received the requests of outcomes of the stage process (µs, epoch)."""
-    file = BytesIO(container("outcome", outcomes))
+    file = BytesIO(container.file(outcomes))
     frame = polars.read_avro(file, columns=["received_at", "stage"])
     received: list[int] = (
         frame.filter(polars.col("stage") == "process")["received_at"].dt.timestamp("us").to_list()
@@ -34,9 +34,12 @@ def received_at(outcomes: list[bytes]) -> list[int]:
     return received
 
 
-def block(contract: str, rows: list[bytes]) -> Block:
-    """Of Avro datums of ``contract``. Raises ``SinkMismatch`` if Polars cannot read them as such."""
-    file = container(contract, rows)
+def block(contract: str, container: Container, rows: list[bytes]) -> Block:
+    """Of Avro datums written by the version of ``contract`` that ``container`` is of.
+
+    Raises ``SinkMismatch`` if Polars cannot read them as such.
+    """
+    file = container.file(rows)
     if contract in AS_ROWS:
         return Block("Avro", file)
     columns = BytesIO()

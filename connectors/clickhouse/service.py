@@ -35,6 +35,8 @@ from connectors.local.ports import Ports
 from streams.errors import NotReadOnly
 from streams.kafka.admin import ensure_topics, wait_for_broker
 from streams.kafka.lag import SINK, LagMeter, report_lag
+from streams.kafka.schema_ids import frames
+from streams.kafka.schemas import Schemas
 from streams.runtime.fail_stop import end_within, fail_stop
 from streams.settings import Settings
 from streams.telemetry.process_metrics import process_registry
@@ -147,7 +149,9 @@ def _run_sink(settings: Settings, port: int, registry: CollectorRegistry, health
     client = connect(settings)
     log.info("migrations applied: %s", migrate(client, settings.clickhouse_database) or "none")
     metrics, stopping = SinkMetrics(registry), threading.Event()
-    sink = Sink(settings, ClickHouseTables(_reconnecting(settings, client)), metrics)
+    tables = ClickHouseTables(_reconnecting(settings, client))
+    schemas = Schemas(settings, frames(settings))
+    sink = Sink(settings, tables, schemas.schema_of, metrics)
     health.begin(sink)
     lag = partial(report_lag, LagMeter(settings, SINK), metrics.lag, stopping)
     threads = [

@@ -2,12 +2,16 @@
 
 What a flush takes, and what a crash after each step leaves:
 
-1. Insert each topic's rows in one block, with a token made of the offsets in it. A crash repeats
-   rows: the same block is recognised by its token, another cut of the same rows by
-   ``ReplacingMergeTree``, which the views read with ``FINAL``.
+1. Insert each topic's rows, those of each version of its contract in one block, with a token made of
+   the version and the offsets in it. A crash repeats rows: the same block is recognised by its token,
+   another cut of the same rows by ``ReplacingMergeTree``, which the views read with ``FINAL``.
 2. Commit the offsets.
 
 While ClickHouse is away the sink tries again with growing pauses, for ever, and moves no offset.
+
+A partition with a row of a version that nobody knows yet, or with a field that its table has no column
+for, waits at that row, and is tried again every few seconds; the other partitions go on. So nothing is
+left out of ClickHouse where a worker is deployed before the sink that migrates the tables.
 """
 
 import hashlib
@@ -16,7 +20,8 @@ import socket
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol
 
 from clickhouse_connect.driver.client import Client
@@ -26,11 +31,12 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from connectors.clickhouse.blocks import block, received_at
 from connectors.clickhouse.metrics import SinkMetrics
 from streams.core.event import Kind
-from streams.errors import SinkMismatch
+from streams.errors import NewerVersion, SinkMismatch
 from streams.kafka.clients import METADATA_MS, committed_consumer, reporting
 from streams.records.topics import OUTCOMES, REJECTS, ROUNDS
 from streams.settings import Settings
-from streams.wire.avro import unframe
+from streams.wire.avro import FRAME_BYTES, Container, SchemaOf, frame_of
+from streams.wire.contracts import schema as present
 
 log = logging.getLogger(__name__)
 
@@ -64,8 +70,13 @@ TARGETS = {
 class Tables(Protocol):
     """Where rows go."""
 
-    def insert(self, target: Target, rows: list[bytes], token: str) -> None:
-        """Inserts Avro datums as one block. Raises ``ClickHouseError`` or ``OSError`` if it cannot."""
+    def lacking(self, target: Target, container: Container) -> list[str]:
+        """The fields of a version for which the table has no column. Raises as :meth:`insert` does."""
+        ...
+
+    def insert(self, target: Target, container: Container, rows: list[bytes], token: str) -> None:
+        """Inserts Avro datums of one version as one block; a column that the version has no field for
+        gets its default. Raises ``ClickHouseError`` or ``OSError`` if it cannot."""
         ...
 
 
@@ -76,24 +87,35 @@ class ClickHouseTables:
         self._connect = connect
         self._client: Client | None = None
 
-    def insert(self, target: Target, rows: list[bytes], token: str) -> None:
-        form, data = block(target.contract, rows)
+    def lacking(self, target: Target, container: Container) -> list[str]:
+        with self._connected() as client:
+            found = client.query(f"DESCRIBE TABLE {target.table}").result_rows
+        columns = {str(name) for name, *_ in found}
+        return [field for field in container.fields if field not in columns]
+
+    def insert(self, target: Target, container: Container, rows: list[bytes], token: str) -> None:
+        form, data = block(target.contract, container, rows)
+        settings = {
+            "insert_deduplication_token": token,
+            "async_insert": 0,
+            "input_format_avro_allow_missing_fields": 1,  # Arrow's are allowed by default
+        }
+        with self._connected() as client:
+            client.raw_insert(target.table, insert_block=data, fmt=form, settings=settings)
+
+    @contextmanager
+    def _connected(self) -> Iterator[Client]:
         if self._client is None:
             self._client = self._connect()
         try:
-            self._client.raw_insert(
-                target.table,
-                insert_block=data,
-                fmt=form,
-                settings={"insert_deduplication_token": token, "async_insert": 0},
-            )
+            yield self._client
         except _AWAY:
             self._client = None
             raise
 
 
 class _Pending:
-    """Rows of one topic that wait for the next flush; first and last offsets by partition."""
+    """Rows of one version that wait for the next flush; first and last offsets by partition."""
 
     def __init__(self) -> None:
         self.rows: list[bytes] = []
@@ -105,21 +127,42 @@ class _Pending:
         self.last[partition] = offset
         self.rows.append(datum)
 
-    def token(self, topic: str) -> str:
-        """Made of topic, partitions, first and last offsets."""
+    def token(self, source: "_Source") -> str:
+        """Made of topic, version, partitions, first and last offsets."""
         ranges = ",".join(f"{p}:{first}-{self.last[p]}" for p, first in sorted(self.first.items()))
-        return hashlib.sha256(f"{topic} {ranges}".encode()).hexdigest()
+        return hashlib.sha256(f"{source.topic} {source.frame.hex()} {ranges}".encode()).hexdigest()
+
+
+class _Source(NamedTuple):
+    """A topic and the frame of a version of its contract."""
+
+    topic: str
+    frame: bytes
+
+
+class _Held(NamedTuple):
+    """At which offset a partition waits, for what, and why."""
+
+    source: _Source
+    offset: int
+    why: str
 
 
 class Sink:
     """Reads all target topics and flushes in time; :meth:`run` returns after :meth:`stop`."""
 
-    def __init__(self, settings: Settings, tables: Tables, metrics: SinkMetrics) -> None:
+    def __init__(
+        self, settings: Settings, tables: Tables, schema_of: SchemaOf, metrics: SinkMetrics
+    ) -> None:
         self.settings = settings
+        self._schema_of = schema_of
         self._metrics = metrics
         self._tables = tables
         self._stopping = threading.Event()
-        self._pending: defaultdict[str, _Pending] = defaultdict(_Pending)
+        self._containers: dict[_Source, Container] = {}
+        self._pending: defaultdict[_Source, _Pending] = defaultdict(_Pending)
+        self._held: dict[tuple[str, int], _Held] = {}
+        self._look_again_at = 0.0
         self._count = 0
         self._not_before = 0.0
         self.rows_inserted = 0
@@ -158,15 +201,21 @@ class Sink:
                 for message in consumer.consume(_POLL_RECORDS, _POLL_S):
                     error = message.error()
                     if error is None:
-                        self._take(message)
+                        self._take(consumer, message)
                     elif error.code() != KafkaError.UNKNOWN_TOPIC_OR_PART and not error.retriable():
                         raise KafkaException(error)
                 self._metrics.pending.set(self._count)
                 if self._due(time.monotonic()):
                     self._flush(consumer)
+                if self._held and time.monotonic() >= self._look_again_at:
+                    self._look_again(consumer)
             self._flush(consumer)
         finally:
             consumer.close()
+
+    def waiting(self) -> dict[str, str]:
+        """The partitions that wait for a later version of the sink, and why."""
+        return {f"{topic}[{number}]": at.why for (topic, number), at in self._held.copy().items()}
 
     def stop(self) -> None:
         """Lets :meth:`run` flush and return."""
@@ -184,19 +233,63 @@ class Sink:
     def _revoke(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
         self.assigned -= {(at.topic, at.partition) for at in partitions}
         self._flush(consumer)
+        for at in partitions:
+            self._held.pop((at.topic, at.partition), None)
 
-    def _take(self, message: Message) -> None:
+    def _take(self, consumer: Consumer, message: Message) -> None:
         topic, partition, offset = (
             message.topic() or "",
             message.partition() or 0,
             message.offset() or 0,
         )
-        try:
-            datum = unframe(message.value() or b"")
-        except ValueError as error:
-            raise SinkMismatch(f"{topic}[{partition}] offset {offset}: {error}") from None
+        if (topic, partition) in self._held:
+            return  # it was under way, and comes again
+        value = message.value() or b""
+        source = _Source(topic, value[:FRAME_BYTES])
+        if source not in self._containers:
+            try:
+                self._learn(source)
+            except ValueError as error:
+                raise SinkMismatch(f"{topic}[{partition}] offset {offset}: {error}") from None
+            except (NewerVersion, *_AWAY) as error:
+                log.error("%s[%d] waits at offset %d: %s", topic, partition, offset, error)
+                self._held[topic, partition] = _Held(source, offset, str(error))
+                self._look_again_at = time.monotonic() + PAUSE_S[1]
+                consumer.pause([TopicPartition(topic, partition)])
+                return
         self._count += 1
-        self._pending[topic].add(partition, offset, datum)
+        self._pending[source].add(partition, offset, value[FRAME_BYTES:])
+
+    def _learn(self, source: _Source) -> None:
+        """Raises ``NewerVersion`` if rows of this version cannot be stored yet, and ``ValueError`` if
+        they are not of the contract."""
+        target = self._target(source)
+        schema = self._schema_of(target.contract, frame_of(source.frame))
+        if schema["name"] != present(target.contract)["name"]:
+            raise ValueError(f"written as {schema['name']}, not as the contract {target.contract}")
+        container = Container(schema)
+        if lacking := self._tables.lacking(target, container):
+            raise NewerVersion(
+                f"{target.table} has no column for {', '.join(lacking)}. Deploy here the version of "
+                "the sink that adds it."
+            )
+        self._containers[source] = container
+
+    def _look_again(self, consumer: Consumer) -> None:
+        """Reads on where what was waited for has come."""
+        self._look_again_at = time.monotonic() + PAUSE_S[1]
+        for (topic, partition), held in self._held.copy().items():
+            try:
+                self._learn(held.source)
+            except (NewerVersion, *_AWAY) as error:
+                log.error("%s[%d] waits at offset %d: %s", topic, partition, held.offset, error)
+                continue
+            del self._held[topic, partition]
+            consumer.seek(TopicPartition(topic, partition, held.offset))
+            consumer.resume([TopicPartition(topic, partition)])
+
+    def _target(self, source: _Source) -> Target:
+        return TARGETS[source.topic.removeprefix(self.settings.topic_prefix)]
 
     def _due(self, now: float) -> bool:
         full = self._count >= self.settings.sink_rows_max
@@ -206,19 +299,17 @@ class Sink:
         if not self._count:
             return
         began = time.monotonic()
-        prefix = self.settings.topic_prefix
-        for topic, pending in self._pending.items():
-            name = topic.removeprefix(prefix)
-            if not self._insert(TARGETS[name], pending.rows, pending.token(name)):
+        ends: dict[tuple[str, int], int] = {}
+        for source, pending in self._pending.items():
+            if not self._insert(source, pending):
                 return  # told to stop while ClickHouse was away: nothing is committed
             self.rows_inserted += len(pending.rows)
-        if outcomes := self._pending.get(prefix + OUTCOMES):
-            self._metrics.arrived(received_at(outcomes.rows))
-        offsets = [
-            TopicPartition(topic, partition, last + 1)
-            for topic, pending in self._pending.items()
-            for partition, last in pending.last.items()
-        ]
+            if self._target(source) == TARGETS[OUTCOMES]:
+                self._metrics.arrived(received_at(self._containers[source], pending.rows))
+            for partition, last in pending.last.items():
+                place = source.topic, partition
+                ends[place] = max(last + 1, ends.get(place, 0))
+        offsets = [TopicPartition(*place, end) for place, end in ends.items()]
         self._pending.clear()
         self._count = 0
         took = time.monotonic() - began
@@ -229,13 +320,14 @@ class Sink:
             # rows are in; the offsets only say where to go on, and what comes again changes nothing
             log.warning("offsets not committed, rows may be inserted again: %s", error)
 
-    def _insert(self, target: Target, rows: list[bytes], token: str) -> bool:
+    def _insert(self, source: _Source, pending: _Pending) -> bool:
+        target, token = self._target(source), pending.token(source)
         pause, longest = PAUSE_S
         metrics = self._metrics
         while True:
             began = time.monotonic()
             try:
-                self._tables.insert(target, rows, token)
+                self._tables.insert(target, self._containers[source], pending.rows, token)
             except _AWAY as error:
                 metrics.failed(target.table, time.monotonic() - began, error)
                 if self.away_since is None:
@@ -249,5 +341,5 @@ class Sink:
                 self.away_since = None
                 self.inserted_at = time.monotonic()
                 metrics.away_since.set(0)
-                metrics.inserted(target.table, len(rows), self.inserted_at - began)
+                metrics.inserted(target.table, len(pending.rows), self.inserted_at - began)
                 return True

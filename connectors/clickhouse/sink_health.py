@@ -48,6 +48,7 @@ class SinkHealth:
             waiting.append(
                 f"ClickHouse has been away for {away_s:.0f} s; {sink.pending_rows} rows wait"
             )
+        waiting += [f"{place} waits: {why}" for place, why in sink.waiting().items()]
         if at.kafka_away_s is not None:
             waiting.append(f"Kafka has not answered for {at.kafka_away_s:.0f} s")
         if not sink.assigned:

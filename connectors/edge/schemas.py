@@ -38,7 +38,7 @@ from streams.wire.contracts import Schema, Version, published, schema
 log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/vnd.schemaregistry.v1+json"
-COMPATIBILITY = "BACKWARD_TRANSITIVE"
+COMPATIBILITY = "FULL_TRANSITIVE"
 """What a new version of every contract is held to, in the registry's terms."""
 
 LOOKUP_BYTES_MAX = 262_144

@@ -6,7 +6,7 @@ and ``datetime`` off the hot path, and fastavro's decimal writer rounds to 28 di
 """
 
 import json
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Sequence
 from functools import cache
 from io import BytesIO
 from typing import Any, cast
@@ -146,18 +146,28 @@ class Reader:
         return decode(value[FRAME_BYTES:])
 
 
-@cache
-def _container_header(name: str) -> bytes:
-    text = json.dumps(schema(name)).encode()
-    entries = (b"avro.schema", text), (b"avro.codec", b"null")
-    meta = b"".join(zigzag_varint(len(k)) + k + zigzag_varint(len(v)) + v for k, v in entries)
-    return b"Obj\x01" + zigzag_varint(len(entries)) + meta + b"\x00" + _SYNC
+class Container:
+    """Avro object container files of the datums that one schema has written."""
+
+    def __init__(self, schema: Schema) -> None:
+        self.fields = [field["name"] for field in schema["fields"]]
+        text = json.dumps(_without_defaults(schema)).encode()
+        entries = (b"avro.schema", text), (b"avro.codec", b"null")
+        meta = b"".join(_bytes(key) + _bytes(value) for key, value in entries)
+        self._header = b"Obj\x01" + zigzag_varint(len(entries)) + meta + b"\x00" + _SYNC
+
+    def file(self, datums: Sequence[bytes]) -> bytes:
+        """A file of ``datums`` in one block, decoding none of them."""
+        block = b"".join(datums)
+        return b"".join((self._header, zigzag_varint(len(datums)), _bytes(block), _SYNC))
 
 
-def container(name: str, datums: Iterable[bytes]) -> bytes:
-    """An Avro object container file of ``datums`` in one block, decoding none of them."""
-    rows = list(datums)
-    block = b"".join(rows)
-    return b"".join(
-        (_container_header(name), zigzag_varint(len(rows)), zigzag_varint(len(block)), block, _SYNC)
-    )
+def _without_defaults(node: Any) -> Any:
+    """A file holds every field, so nobody needs them; Polars 2.1 refuses all but null and ``[]``."""
+    if isinstance(node, dict):
+        return {key: _without_defaults(value) for key, value in node.items() if key != "default"}
+    return [_without_defaults(value) for value in node] if isinstance(node, list) else node
+
+
+def _bytes(value: bytes) -> bytes:
+    return zigzag_varint(len(value)) + value

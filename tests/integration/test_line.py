@@ -1,4 +1,4 @@
-"""Writer, stages and sink on a broker, in this process: each step where it could lose or double."""
+"""Container, stages and sink on a broker, in this process: each step where it could lose or double."""
 
 import asyncio
 import json
@@ -31,7 +31,7 @@ from streams.state.owned_partition import OwnedPartition, Shared, open_partition
 from streams.state.recovery import Recoveries
 from streams.state.rocksdb import Memory
 from streams.state.table import Table
-from streams.wire.avro import codec, unframe
+from streams.wire.avro import Container, codec, unframe
 from tests.line import FRAMES, NATIVE, bet, casino, win
 from tests.metrics import edge_metrics, sink_metrics, worker_metrics
 from tests.waiting import WITHIN_S, wait_until
@@ -385,6 +385,10 @@ def tables(client: Client) -> ClickHouseTables:
     return ClickHouseTables(lambda: client)
 
 
+def a_sink(settings: Settings, tables: Tables) -> Sink:
+    return Sink(settings, tables, Schemas(settings, FRAMES).schema_of, sink_metrics())
+
+
 def fill(line: Line) -> None:
     line.post([bet("b", 2), win("w", 5), {"event": "x"}])
     fasttrack: dict[str, Any] = {"source": "fasttrack"}
@@ -406,7 +410,7 @@ def test_what_was_posted_can_be_asked_for_in_sql(
     line: Line, settings: Settings, clickhouse: Client
 ) -> None:
     fill(line)
-    with running(Sink(settings, tables(clickhouse), sink_metrics())):
+    with running(a_sink(settings, tables(clickhouse))):
         wait_until(lambda: question(clickhouse, settings, "SELECT count() FROM rounds") == [(2,)])
         wait_until(
             lambda: (
@@ -430,12 +434,15 @@ class Flaky:
         self.inner, self.before, self.after = inner, before, after
         self.attempts = 0
 
-    def insert(self, target: Target, rows: list[bytes], token: str) -> None:
+    def lacking(self, target: Target, container: Container) -> list[str]:
+        return self.inner.lacking(target, container)
+
+    def insert(self, target: Target, container: Container, rows: list[bytes], token: str) -> None:
         self.attempts += 1
         if self.before:
             self.before -= 1
             raise ClickHouseError("away")
-        self.inner.insert(target, rows, token)
+        self.inner.insert(target, container, rows, token)
         if self.after:
             self.after -= 1
             raise ClickHouseError("answered too late")
@@ -448,7 +455,7 @@ def test_clickhouse_away_or_too_late_loses_and_doubles_nothing(
     monkeypatch.setattr("connectors.clickhouse.sink.PAUSE_S", (0.01, 0.05))
     fill(line)
     flaky = Flaky(tables(clickhouse), **{fault: 4})
-    with running(Sink(settings, flaky, sink_metrics())):
+    with running(a_sink(settings, flaky)):
         wait_until(
             lambda: question(clickhouse, settings, "SELECT count() FROM game_transactions") == [(4,)]
         )
@@ -467,7 +474,7 @@ def test_offsets_do_not_move_while_clickhouse_is_away(
 ) -> None:
     fill(line)
     away = Flaky(tables(clickhouse), before=1_000_000)
-    sink = Sink(settings, away, sink_metrics())
+    sink = a_sink(settings, away)
     with running(sink):
         wait_until(lambda: away.attempts > 0)
         assert sink.away_since is not None
@@ -483,14 +490,14 @@ def test_a_sink_that_dies_before_its_commit_doubles_nothing(
     fill(line)
     with monkeypatch.context() as patch:
         patch.setattr("connectors.clickhouse.sink.TopicPartition", _raise)
-        sink = Sink(settings, tables(clickhouse), sink_metrics())
+        sink = a_sink(settings, tables(clickhouse))
         with pytest.raises(OSError, match="killed"), running(sink):
             wait_until(lambda: sink.rows_inserted > 0)
     line.post([bet("e", 1, round_id="r-3")])
     Translate(settings, FRAMES, threading.Lock(), worker_metrics())(line.raw())
     with line.owned() as owned:
         owned.apply(line.staged())
-    with running(Sink(settings, tables(clickhouse), sink_metrics())):
+    with running(a_sink(settings, tables(clickhouse))):
         wait_until(lambda: question(clickhouse, settings, "SELECT count() FROM rounds") == [(3,)])
         wait_until(
             lambda: question(clickhouse, settings, "SELECT count() FROM game_transactions") == [(5,)]

@@ -34,6 +34,8 @@ from streams.stages.process import Effects, Lookup, ProfilePut
 from streams.state.rocksdb import Memory
 from streams.state.state_reader import StateReader
 from streams.state.table import Table, Window
+from streams.wire.avro import Container
+from streams.wire.contracts import schema
 from tests.clickhouse_server import PASSWORD, USER, running
 from tests.docker import has_docker_engine
 from tests.integration.test_line import headers_of_message, read
@@ -287,6 +289,9 @@ def clickhouse_tables(clickhouse_server: Client) -> ClickHouseTables:
     return ClickHouseTables(lambda: clickhouse_server)
 
 
+OUTCOME = Container(schema("outcome"))
+
+
 def outcomes(*batches: str) -> list[bytes]:
     return [
         encode_outcome(
@@ -314,7 +319,7 @@ def test_an_insert_that_comes_again_with_its_token_is_stored_once(
 ) -> None:
     target = TARGETS[OUTCOMES]
     for token in ("first", "first", "second"):
-        clickhouse_tables.insert(target, outcomes(f"{token}-a", f"{token}-b"), token)
+        clickhouse_tables.insert(target, OUTCOME, outcomes(f"{token}-a", f"{token}-b"), token)
     assert stored(clickhouse_server) == ["first-a", "first-b", "second-a", "second-b"]
 
 
@@ -324,7 +329,8 @@ def test_both_forms_of_a_block_are_taken(
 ) -> None:
     rows = outcomes("a") if topic == OUTCOMES else [refused()]
     clickhouse_server.command(f"TRUNCATE TABLE {topic}_rows")
-    clickhouse_tables.insert(TARGETS[topic], rows, f"one-{topic}")
+    container = Container(schema(TARGETS[topic].contract))
+    clickhouse_tables.insert(TARGETS[topic], container, rows, f"one-{topic}")
     answer = clickhouse_server.query(f"SELECT batch_id, tenant FROM {topic}_rows").result_rows
     assert answer == [("a", "acme")]
 
@@ -334,7 +340,7 @@ def test_an_insert_into_no_table_and_a_wrong_query_raise(
 ) -> None:
     nowhere = Target("no_such_table", "outcome")
     with pytest.raises(ClickHouseError):
-        clickhouse_tables.insert(nowhere, outcomes("a"), "token")
+        clickhouse_tables.insert(nowhere, OUTCOME, outcomes("a"), "token")
     with pytest.raises(ClickHouseError):
         clickhouse_server.query("SELECT nonsense")
     assert stored(clickhouse_server) == []

@@ -28,7 +28,7 @@ from streams.records.staged_chunk import encode_chunk, groups_of, unpack
 from streams.stages.process import At, process
 from streams.stages.translate import translate
 from streams.wire import avro_encoder, money
-from streams.wire.avro import Codec, codec, container, frame, unframe
+from streams.wire.avro import Codec, Container, codec, frame, unframe
 from streams.wire.avro_encoder import Encoder
 from streams.wire.contracts import SCHEMA_IDS, on_the_wire, schema
 from streams.wire.json_text import decode, members
@@ -171,7 +171,7 @@ def test_a_datum_has_any_length(encoders: Encoders) -> None:
 @given(st.lists(st.binary(max_size=12), max_size=300))
 def test_a_container_is_an_avro_file_of_its_datums(payloads: list[bytes]) -> None:
     rows = [codec("window-changes").encode({"puts": p, "position": None}) for p in payloads]
-    read = list(fastavro.reader(BytesIO(container("window-changes", rows))))
+    read = list(fastavro.reader(BytesIO(Container(schema("window-changes")).file(rows))))
     assert [row["puts"] for row in read if isinstance(row, dict)] == payloads
 
 

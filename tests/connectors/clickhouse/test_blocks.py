@@ -10,13 +10,14 @@ from hypothesis import strategies as st
 from connectors.clickhouse.blocks import block
 from connectors.clickhouse.client import connect
 from connectors.clickhouse.migrate import migrate
-from connectors.clickhouse.sink import TARGETS, Target
+from connectors.clickhouse.sink import TARGETS, ClickHouseTables, Target
 from streams.errors import SinkMismatch
 from streams.settings import Settings
 from streams.wire import money
-from streams.wire.avro import codec, container
-from streams.wire.contracts import schema
-from tests.contracts import records
+from streams.wire.avro import Container, codec
+from streams.wire.avro_encoder import encoder
+from streams.wire.contracts import on_the_wire, schema
+from tests.contracts import grown, records, sample
 
 LOGICAL = {  # what the line can write
     "timestamp-micros": st.integers(-2_208_988_800_000_000, 10_413_791_999_999_999),  # 1900 to 2299
@@ -43,10 +44,11 @@ def test_columns_hold_what_the_rows_held(client: Client, target: Target, data: s
     drawn = records(schema(target.contract), LOGICAL)
     events = data.draw(st.lists(drawn, min_size=1, max_size=5))
     rows = [codec(target.contract).encode(event) for event in events]
-    made = block(target.contract, rows)
+    container = Container(schema(target.contract))
+    made = block(target.contract, container, rows)
     found = []
     for copy, form, insert in (
-        ("as_rows", "Avro", container(target.contract, rows)),
+        ("as_rows", "Avro", container.file(rows)),
         ("as_columns", made.format, made.data),
     ):
         table = f"{copy}_{target.table}"
@@ -56,7 +58,49 @@ def test_columns_hold_what_the_rows_held(client: Client, target: Target, data: s
     assert found[0] == found[1]
 
 
+NEW = {"name": "channel", "type": "string", "default": "web"}
+
+
+@pytest.mark.parametrize("at", [0, 3, 99])
+@pytest.mark.parametrize("target", TARGETS.values(), ids=lambda target: target.table)
+def test_rows_of_two_versions_go_into_a_table_that_knows_the_newer(
+    client: Client, target: Target, at: int
+) -> None:
+    name = f"grown_{target.table}"
+    client.command(f"CREATE OR REPLACE TABLE {name} AS {target.table} ENGINE = Memory")
+    tables = ClickHouseTables(lambda: client)
+    old, new = schema(target.contract), grown(target.contract, at, **NEW)
+    copy = target._replace(table=name)
+    assert tables.lacking(copy, Container(old)) == []
+    assert tables.lacking(copy, Container(new)) == ["channel"]
+    client.command(f"ALTER TABLE {name} ADD COLUMN channel String DEFAULT 'web' FIRST")
+    assert tables.lacking(copy, Container(new)) == []
+    event = sample(old) | {"channel": "app"}
+    for version in (old, new):
+        row = encoder(on_the_wire(version))(event)
+        tables.insert(copy, Container(version), [row], str(len(version["fields"])))
+    rows = client.query(f"SELECT channel, tenant FROM {name} ORDER BY channel").result_rows
+    assert [channel for channel, _ in rows] == ["app", "web"]
+    assert rows[0][1] == rows[1][1] != ""
+
+
+@pytest.mark.parametrize("target", TARGETS.values(), ids=lambda target: target.table)
+def test_a_table_has_the_columns_of_its_contract_with_their_defaults(
+    client: Client, target: Target
+) -> None:
+    fields = on_the_wire(schema(target.contract))["fields"]
+    found = client.query(f"DESCRIBE TABLE {target.table}").result_rows
+    assert {str(name) for name, *_ in found} == {field["name"] for field in fields}
+    name = f"empty_{target.table}"
+    client.command(f"CREATE OR REPLACE TABLE {name} AS {target.table} ENGINE = Memory")
+    client.command(f"INSERT INTO {name} (tenant) VALUES ('t')")
+    [row] = client.query(f"SELECT * FROM {name}").named_results()
+    for field in fields:
+        if "default" in field:
+            assert row[field["name"]] == field["default"], f"{target.table}.{field['name']}"
+
+
 @pytest.mark.parametrize("row", [b"", b"\xff", b"\x02a"])
 def test_rows_of_something_else_are_refused(row: bytes) -> None:
     with pytest.raises(SinkMismatch, match="contract outcome"):
-        block("outcome", [row])
+        block("outcome", Container(schema("outcome")), [row])

@@ -133,7 +133,7 @@ def test_what_is_not_there_has_the_registrys_error_code(
 def test_a_client_is_told_what_new_versions_are_held_to(ask: Ask) -> None:
     assert ask("/schemas/types").json() == ["AVRO"]
     for subject in ("", f"/{ROUNDS}"):
-        assert ask(f"/config{subject}").json() == {"compatibilityLevel": "BACKWARD_TRANSITIVE"}
+        assert ask(f"/config{subject}").json() == {"compatibilityLevel": "FULL_TRANSITIVE"}
         assert ask(f"/mode{subject}").json() == {"mode": "READONLY"}
 
 

@@ -18,6 +18,7 @@ from streams.wire.contracts import (
     version_of,
     versions,
 )
+from tests.contracts import grown
 
 
 def without_docs(node: Any) -> Any:
@@ -52,12 +53,6 @@ OLD = frame(1)
 NEW = frame(2)
 
 
-def grown(place: int, **field: Any) -> dict[str, Any]:
-    """The contract ``outcome`` as a version wrote it that had one more field."""
-    fields = list(schema("outcome")["fields"])
-    return schema("outcome") | {"fields": [*fields[:place], field, *fields[place:]]}
-
-
 def reader(writer: dict[str, Any]) -> Reader:
     return Reader("outcome", NEW, lambda contract, frame: writer)
 
@@ -72,7 +67,7 @@ def outcome() -> dict[str, Any]:
 
 @pytest.mark.parametrize("place", [0, 5, 13])
 def test_a_field_that_the_writer_had_in_any_place_is_passed_over(place: int) -> None:
-    writer = grown(place, name="later", type="string", default="")
+    writer = grown("outcome", place, name="later", type="string", default="")
     out = BytesIO()
     schemaless_writer(out, on_the_wire(writer), outcome() | {"later": "x"})
     assert reader(writer).read(OLD + out.getvalue()) == outcome()
