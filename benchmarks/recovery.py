@@ -1,7 +1,8 @@
-"""How long a partition takes to build its state from an empty disk, and what an id costs there.
+"""How long a partition takes to open: on an empty disk, on its own disk, and on a standby copy.
 
 Fills the window's changelog of one partition with ids as transactions leave them there, opens the
-partition on an empty disk and on the disk it leaves, and measures.
+partition on an empty disk and on the disk it leaves, has another worker follow it, writes
+:data:`REST_IDS` more while nobody follows, opens it on the copy, and measures.
 """
 
 import argparse
@@ -11,7 +12,7 @@ import threading
 import time
 from functools import reduce
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from prometheus_client import CollectorRegistry
 
@@ -25,8 +26,8 @@ from streams.records.topics import WINDOW
 from streams.settings import Settings
 from streams.stages.process import ID_KEY
 from streams.state.changelog import Position, changelog_records
+from streams.state.follower import Followers
 from streams.state.owned_partition import (
-    OwnedPartition,
     Shared,
     open_partition,
     state_directory,
@@ -42,15 +43,17 @@ from streams.wire.contracts import SCHEMA_IDS
 FRAMES = {name: frame(number) for name, number in SCHEMA_IDS.items()}
 IDS_A_RECORD = 2_000
 LEAD = reduce(lengthened, ("acme", "native", "gameround"), "")
+REST_IDS = 10_000
+"""What is written between the end of following and the opening: a second of a busy partition."""
 
 
-def fill(settings: Settings, ids: int) -> None:
-    """Writes ``ids`` ids to the changelog, the position with each record."""
+def fill(settings: Settings, ids: range) -> None:
+    """Writes ids to the changelog, the position with each record."""
     producer = idempotent_producer(settings)
     position = Position(-1, {})
-    for start in range(0, ids, IDS_A_RECORD):
-        numbers = range(start, min(start + IDS_A_RECORD, ids))
-        keys = [ID_KEY + hash_after(LEAD, str(number)) for number in numbers]
+    for start in range(ids.start, ids.stop, IDS_A_RECORD):
+        numbers = range(start, min(start + IDS_A_RECORD, ids.stop))
+        keys = [key_of(number) for number in numbers]
         [record] = changelog_records({key: content_hash([key]) for key in keys}, position)
         value = FRAMES["window-changes"] + record
         producer.produce(settings.topic_prefix + WINDOW, value, partition=0)
@@ -58,14 +61,51 @@ def fill(settings: Settings, ids: int) -> None:
     producer.flush()
 
 
-def opened(settings: Settings, cluster: str) -> tuple[float, float, OwnedPartition]:
-    """Opens the partition; wall and CPU seconds."""
-    wall, cpu = time.perf_counter(), time.process_time()
+def key_of(number: int) -> bytes:
+    """The key under which the window knows an id."""
+    return ID_KEY + hash_after(LEAD, str(number))
+
+
+def shared_by(settings: Settings, cluster: str, worker: str) -> Shared:
+    """What the partitions of a worker share; its memory and its progress are its own."""
     schemas, lock = Schemas(settings, FRAMES), threading.Lock()
     metrics = WorkerMetrics(CollectorRegistry())
-    shared = Shared(settings, "bench", schemas, cluster, Memory(), lock, Recoveries(), metrics)
+    return Shared(settings, worker, schemas, cluster, Memory(), lock, Recoveries(), metrics)
+
+
+class Opening(NamedTuple):
+    """What one opening took, and the entries that it read."""
+
+    wall_s: float
+    cpu_s: float
+    entries: int
+
+
+def opening(shared: Shared, last: int) -> Opening:
+    """Opens the partition and closes it; ``last`` is an id that it must know."""
+    wall, cpu = time.perf_counter(), time.process_time()
     owned = open_partition(shared, 0)
-    return time.perf_counter() - wall, time.process_time() - cpu, owned
+    took = time.perf_counter() - wall, time.process_time() - cpu
+    if last >= 0:
+        assert owned.reader.window([key_of(last)])[0] is not None, "the last id was not recovered"
+    [progress] = shared.recoveries.now()
+    owned.close()
+    return Opening(*took, progress.entries)
+
+
+def followed(shared: Shared) -> tuple[float, float]:
+    """Has a worker follow the partition to its end; wall and CPU seconds."""
+    failures: list[BaseException] = []
+    wall, cpu = time.perf_counter(), time.process_time()
+    followers = Followers(shared, failures.append)
+    followers.follow([0])
+    while [copy.behind for copy in followers.now()] != [0] and not failures:
+        time.sleep(0.01)
+    took = time.perf_counter() - wall, time.process_time() - cpu
+    followers.close()
+    if failures:
+        raise failures[0]
+    return took
 
 
 def measure(ids: int) -> dict[str, Any]:
@@ -74,26 +114,32 @@ def measure(ids: int) -> dict[str, Any]:
         settings = node.settings.model_copy(update={"partitions": 1})
         cluster = wait_for_broker(settings, 60)
         ensure_topics(settings)
-        opened(settings, cluster)[2].close()  # or Kafka would make its log of transactions meanwhile
+        owner = shared_by(settings, cluster, "bench")
+        opening(owner, -1)  # or Kafka would make its log of transactions meanwhile
         shutil.rmtree(state_directory(settings, "bench", 0))
-        fill(settings, ids)
-        wall, cpu, owned = opened(settings, cluster)
-        found = owned.reader.window([ID_KEY + hash_after(LEAD, str(ids - 1))])
-        assert found[0] is not None, "the last id was not recovered"
-        owned.close()
+        fill(settings, range(ids))
+        cold = opening(owner, ids - 1)
         window = window_directory(settings, "bench", 0)
         left = _bytes(window)
-        again, _, owned = opened(settings, cluster)
-        owned.close()
+        kept = opening(owner, ids - 1)
         merged = Window(window, cluster, settings.window_s, Memory())
         merged.compact()
         merged.close()
+        standby = shared_by(settings, cluster, "standby")
+        copied_s, copied_cpu_s = followed(standby)
+        fill(settings, range(ids, ids + REST_IDS))
+        warm = opening(standby, ids + REST_IDS - 1)
         return {
             "ids": ids,
-            "empty_disk_s": round(wall, 2),
-            "empty_disk_cpu_s": round(cpu, 2),
-            "ids_per_s": round(ids / wall),
-            "kept_disk_s": round(again, 2),
+            "empty_disk_s": round(cold.wall_s, 2),
+            "empty_disk_cpu_s": round(cold.cpu_s, 2),
+            "ids_per_s": round(ids / cold.wall_s),
+            "kept_disk_s": round(kept.wall_s, 2),
+            "kept_disk_entries": kept.entries,
+            "copy_built_s": round(copied_s, 2),
+            "copy_built_cpu_s": round(copied_cpu_s, 2),
+            "copy_opened_s": round(warm.wall_s, 2),
+            "copy_opened_entries": warm.entries,
             "disk_bytes_per_id": round(left / ids, 1),
             "disk_bytes_per_id_compacted": round(_bytes(window) / ids, 1),
             "peak_mib": own_peak_mib(),

@@ -20,7 +20,7 @@ def measure(ids: int) -> dict[str, Any]:
     with kafka(fresh_home()) as (node, _):
         settings = node.model_copy(update={"partitions": 1})
         ensure_topics(settings)
-        fill(settings, ids)
+        fill(settings, range(ids))
         began = time.monotonic()
         schemas = Schemas(settings, frames(settings))
         [copied] = Repartitioning(settings, schemas, 2, print).run(dry=False)

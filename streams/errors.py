@@ -72,6 +72,10 @@ class PortInUse(ConfigurationError):
     """Another process listens on a port that the settings name."""
 
 
+class NameTaken(RoundhouseError):
+    """Another process runs under the name of this worker."""
+
+
 class GaveUp(ConfigurationError):
     """A supervised process ended because of a wrong setting, so it is not started again."""
 

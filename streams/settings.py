@@ -64,7 +64,22 @@ class Settings(BaseSettings):
         description="How long an event id and a round are remembered, at least; at most twice as long.",
     )
     session_timeout_s: float = Field(
-        10.0, ge=1, description="Time without a heartbeat after which a worker loses its partitions."
+        10.0,
+        ge=1,
+        le=1800,
+        description="Time without a heartbeat after which a worker loses its partitions; one that "
+        "comes back earlier keeps them.",
+    )
+    instance: str | None = Field(
+        None,
+        description="Name of this machine in the consumer group, stable across restarts; default its "
+        "host name.",
+    )
+    standbys: int = Field(
+        0,
+        ge=0,
+        le=8,
+        description="Number of other workers that keep a copy of each partition's state.",
     )
     schema_registry_url: str | None = Field(
         None, description="URL of a Confluent schema registry; without one, schema ids are built in."

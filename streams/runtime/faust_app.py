@@ -6,12 +6,10 @@ to it: see docs/design.md, decision 2, for what was measured.
 
 import asyncio
 import itertools
-import socket
 import threading
 from collections import defaultdict
 from collections.abc import Iterable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import faust
@@ -32,10 +30,12 @@ from streams.runtime import memory
 from streams.runtime.fail_stop import end_within, fail_stop
 from streams.runtime.faust_channel import batches
 from streams.runtime.gaps import InputOrder, Seek
+from streams.runtime.membership import Membership
 from streams.runtime.stages_on_kafka import Process, Translate
 from streams.runtime.worker_health import WorkerHealth
 from streams.settings import Settings
-from streams.state.owned_partition import Shared, open_partition
+from streams.state.follower import Followers
+from streams.state.owned_partition import OwnedPartition, Shared, open_partition
 from streams.state.recovery import Recoveries
 from streams.state.rocksdb import Memory
 from streams.telemetry.process_metrics import process_registry
@@ -59,14 +59,12 @@ SAMPLE_EVERY_S = 10.0
 
 
 def create_app(
-    settings: Settings, worker: str, metrics: WorkerMetrics, health: WorkerHealth
+    settings: Settings, membership: Membership, metrics: WorkerMetrics, health: WorkerHealth
 ) -> faust.App:
-    """The app of one worker process; ``worker`` names it on this host, stably across restarts."""
+    """The app of one worker process."""
     cluster = wait_for_broker(settings)
     ensure_topics(settings)
-    directory = settings.state_path / worker
-    directory.mkdir(parents=True, exist_ok=True)
-    app = _faust_app(settings, worker, directory / "faust")
+    app = _faust_app(settings, membership)
     publish(settings)
     schemas = Schemas(settings, frames(settings))
     # Threads that compute side by side pass the interpreter's lock back and forth, and the processor's
@@ -85,15 +83,14 @@ def create_app(
 
     translate = Translate(settings, schemas.frames, computing, metrics)
     raw_order = InputOrder(committed, seek(raw_topic))
-    memory_of_tables = Memory()
-    metrics.partitions.watch(memory_of_tables.usage)
-    shared = Shared(
-        settings, worker, schemas, cluster, memory_of_tables, computing, Recoveries(), metrics
-    )
-    process = Process(partial(open_partition, shared), seek(staged_topic))
-    health.begin(process, shared.recoveries)
+    tables, worker = Memory(), membership.worker
+    metrics.partitions.watch(tables.usage)
+    shared = Shared(settings, worker, schemas, cluster, tables, computing, Recoveries(), metrics)
+    followers = Followers(shared, fail_stop)
+    process = Process(partial(_take_over, shared, followers), seek(staged_topic))
+    health.begin(process, shared.recoveries, followers)
     translating = asyncio.Lock()
-    _connect(app, staged_topic, raw_order, process, translating, health)
+    _connect(app, settings, raw_order, process, followers, translating, membership, health)
     _add_agents(app, settings, raw_order, translate, process, translating, metrics)
     metrics.partitions.configured.set(settings.partitions)
     _report_lag(app, LagMeter(settings, LINE), metrics, process)
@@ -118,20 +115,29 @@ def create_app(
     return app
 
 
-def _faust_app(settings: Settings, worker: str, folder: Path) -> faust.App:
+def _take_over(shared: Shared, followers: Followers, partition: int) -> OwnedPartition:
+    followers.release(partition)  # tables are opened once at a time
+    return open_partition(shared, partition)
+
+
+def _faust_app(settings: Settings, membership: Membership) -> faust.App:
+    folder = membership.directory / "faust"
     folder.mkdir(parents=True, exist_ok=True)
     return faust.App(
-        f"{settings.topic_prefix}line",
+        membership.group,
         broker="kafka://" + ";kafka://".join(settings.kafka_bootstrap.split(",")),
         broker_credentials=_credentials(settings),
         datadir=str(folder),
-        consumer_group_instance_id=f"{settings.topic_prefix}{socket.gethostname()}-{worker}",
+        broker_client_id=membership.client_id,
+        consumer_group_instance_id=membership.instance_id,
         consumer_auto_offset_reset="earliest",
         consumer_max_fetch_size=FETCH_BYTES,
         consumer_metadata_max_age_ms=METADATA_MS,
         broker_session_timeout=settings.session_timeout_s,
-        broker_heartbeat_interval=settings.session_timeout_s / 5,
+        broker_heartbeat_interval=min(3.0, settings.session_timeout_s / 5),
+        broker_request_timeout=max(90.0, settings.session_timeout_s),  # Faust wants no less
         broker_commit_interval=1.0,
+        table_standby_replicas=max(1, settings.standbys),  # with 0 Faust takes another assignor
         stream_wait_empty=False,
         stream_buffer_maxsize=BUFFER_MAX,
         topic_allow_declare=False,
@@ -209,10 +215,12 @@ def _add_agents(
 
 def _connect(
     app: faust.App,
-    staged_topic: str,
+    settings: Settings,
     raw_order: InputOrder,
     process: Process,
+    followers: Followers,
     translating: asyncio.Lock,
+    membership: Membership,
     health: WorkerHealth,
 ) -> None:
     """Partitions open and close as Faust's partitions come and go, and close at the end.
@@ -222,11 +230,14 @@ def _connect(
     """
 
     def staged(tps: Iterable[TP]) -> list[int]:
-        return [tp.partition for tp in tps if tp.topic == staged_topic]
+        return [tp.partition for tp in tps if tp.topic == settings.topic_prefix + STAGED]
 
     @app.on_partitions_assigned.connect(weak=False)
     async def assigned(sender: Any, assigned: Any = (), **kwargs: Any) -> None:
+        membership.joined = True
         raw_order.forget()
+        if settings.standbys:
+            followers.follow(staged(app.assignor.assigned_standbys()))
         process.assign(staged(assigned))
         health.assigned((tp.topic, tp.partition) for tp in assigned)
 
@@ -235,6 +246,7 @@ def _connect(
         health.revoked((tp.topic, tp.partition) for tp in revoked)
         try:
             await process.revoke(staged(revoked))
+            await asyncio.to_thread(membership.check)
         except Exception as error:
             fail_stop(error)
 
@@ -242,6 +254,7 @@ def _connect(
     async def shutdown(sender: Any, **kwargs: Any) -> None:
         await translating.acquire()  # and keep it: no more is begun
         await process.close()
+        await asyncio.to_thread(followers.close)
 
 
 def _report_lag(app: faust.App, meter: LagMeter, metrics: WorkerMetrics, process: Process) -> None:
@@ -313,13 +326,17 @@ class _Worker(faust.Worker):
 
 
 def run_worker(settings: Settings, worker: str, loglevel: str = "INFO") -> None:
-    """Runs a worker until it is told to stop (SIGINT, SIGTERM) or must stop (:func:`fail_stop`)."""
+    """Runs a worker until it is told to stop (SIGINT, SIGTERM) or must stop (:func:`fail_stop`).
+
+    ``worker`` names it on this machine, stably across restarts.
+    """
     memory.tune()
     mode.loop.use("uvloop")
     registry, health = process_registry(settings.state_path / worker), WorkerHealth(settings)
     try:
+        membership = Membership(settings, worker)
         with serving(settings, "worker", registry, health.report, worker):
-            app = create_app(settings, worker, WorkerMetrics(registry), health)
+            app = create_app(settings, membership, WorkerMetrics(registry), health)
             _Worker(app, settings, health, loglevel).execute_from_commandline()
     except Exception as error:
         fail_stop(error)

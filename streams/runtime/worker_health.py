@@ -8,6 +8,7 @@ from streams.kafka.input_watch import Input, InputWatch, PartitionId
 from streams.records.topics import STAGED
 from streams.runtime.stages_on_kafka import Process
 from streams.settings import Settings
+from streams.state.follower import Followers
 from streams.state.recovery import Progress, Recoveries
 from streams.telemetry.health import Health, judged
 
@@ -22,12 +23,13 @@ class WorkerHealth:
         self._stopping = False
         self._process: Process | None = None
         self._recoveries: Recoveries | None = None
+        self._followers: Followers | None = None
         self._watch: InputWatch | None = None
         self._assigned: frozenset[PartitionId] = frozenset()
 
-    def begin(self, process: Process, recoveries: Recoveries) -> None:
+    def begin(self, process: Process, recoveries: Recoveries, followers: Followers) -> None:
         """The stages are there; the worker goes on to join its group."""
-        self._process, self._recoveries = process, recoveries
+        self._process, self._recoveries, self._followers = process, recoveries, followers
         self._watch = InputWatch(self.settings, f"{self.settings.topic_prefix}line", self._recovery_of)
         self._watch.start()
 
@@ -115,6 +117,7 @@ class WorkerHealth:
                 }
                 for partition, is_open in sorted(opened.items())
             ],
+            "copies": [copy._asdict() for copy in self._followers.now()] if self._followers else [],
             "input": [
                 {"topic": topic, "partition": partition, **waiting._asdict()}
                 for (topic, partition), waiting in now.partitions.items()

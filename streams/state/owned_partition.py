@@ -100,22 +100,28 @@ def open_partition(shared: Shared, partition: int) -> "OwnedPartition":
     try:
         state = _open_state(shared, partition)
     except StateDamaged as error:
-        _set_aside(state_directory(shared.settings, shared.worker, partition), error)
+        set_aside(shared, partition, error)
         state = _open_state(shared, partition)
     return OwnedPartition(shared, partition, producer, state)
 
 
-class State(NamedTuple):
-    """The tables of a partition, up to date, and the position up to which input is applied."""
+class Tables(NamedTuple):
+    """The tables of a partition."""
 
     window: Window
     profiles: Table
-    position: Position
 
     def close(self) -> None:
-        """Closes both tables."""
+        """Closes both."""
         self.profiles.close()
         self.window.close()
+
+
+class State(NamedTuple):
+    """Tables that are up to date, and the position up to which input is applied."""
+
+    tables: Tables
+    position: Position
 
 
 def _fencing_producer(shared: Shared, partition: int) -> Producer:
@@ -129,49 +135,60 @@ def _fencing_producer(shared: Shared, partition: int) -> Producer:
 
 
 def _open_state(shared: Shared, partition: int) -> State:
+    tables = open_tables(shared, partition)
+    try:
+        low = _recover(shared, partition, tables)
+        return State(tables, _read_position(tables.window, shared.schemas, partition, low))
+    except BaseException:
+        tables.close()
+        raise
+
+
+def open_tables(shared: Shared, partition: int) -> Tables:
+    """A partition's tables as the disk has them. Raises ``StateDamaged`` and ``StateMismatch``."""
     directory = window_directory(shared.settings, shared.worker, partition)
     window = Window(directory, shared.cluster, shared.settings.window_s, shared.memory)
     try:
-        stored = Table(directory.with_name("profiles"), shared.cluster, shared.memory)
-        try:
-            low = _recover(shared, partition, window, stored)
-            return State(window, stored, _read_position(window, shared.schemas, partition, low))
-        except BaseException:
-            stored.close()
-            raise
+        return Tables(window, Table(directory.with_name("profiles"), shared.cluster, shared.memory))
     except BaseException:
         window.close()
         raise
 
 
-def _set_aside(directory: Path, error: StateDamaged) -> None:
+def changelogs(shared: Shared, partition: int, tables: Tables) -> tuple[Changelog, Changelog]:
+    """Where a partition's tables are read from, and how."""
+    prefix, codec = shared.settings.topic_prefix, StateCodec(shared.schemas)
+    window, stored = tables
+    return (
+        Changelog(window, TopicPartition(prefix + WINDOW, partition), codec.window_puts, window.write),
+        Changelog(
+            stored,
+            TopicPartition(prefix + PROFILES, partition),
+            codec.profile_puts,
+            lambda puts, offset, at_s: stored.write(puts, offset),
+        ),
+    )
+
+
+def set_aside(shared: Shared, partition: int, error: StateDamaged) -> None:
     """Local state is a copy of the changelog: damaged state is kept for inspection and built anew."""
+    directory = state_directory(shared.settings, shared.worker, partition)
     aside = directory.with_name(f"{directory.name}.damaged")
     log.error("%s. Moving it to %s and building it anew from the changelog.", error, aside)
     shutil.rmtree(aside, ignore_errors=True)
     directory.rename(aside)
 
 
-def _recover(shared: Shared, partition: int, window: Window, stored: Table) -> int:
+def _recover(shared: Shared, partition: int, tables: Tables) -> int:
     """Brings both tables to the end of their changelogs; the first offset left in ``staged``."""
-    prefix, codec = shared.settings.topic_prefix, StateCodec(shared.schemas)
+    prefix = shared.settings.topic_prefix
     recovering = shared.recoveries.begin(partition)
     consumer = committed_consumer(shared.settings, f"{prefix}recovery")
     try:
-        changelogs = (
-            Changelog(
-                window, TopicPartition(prefix + WINDOW, partition), codec.window_puts, window.write
-            ),
-            Changelog(
-                stored,
-                TopicPartition(prefix + PROFILES, partition),
-                codec.profile_puts,
-                lambda puts, offset, at_s: stored.write(puts, offset),
-            ),
-        )
-        due = [behind(changelog, consumer) for changelog in changelogs]
+        found = changelogs(shared, partition, tables)
+        due = [behind(changelog, consumer) for changelog in found]
         recovering.due(sum(map(len, due)))
-        for changelog, offsets in zip(changelogs, due, strict=True):
+        for changelog, offsets in zip(found, due, strict=True):
             recover(changelog, offsets, consumer, recovering)
         low, _ = watermarks(consumer, TopicPartition(prefix + STAGED, partition))
     finally:
@@ -215,9 +232,9 @@ class OwnedPartition:
         self._computing = shared.computing
         self._recoveries = shared.recoveries
         self._producer = producer
-        self._state = state
+        self._tables = state.tables
+        self.reader = StateReader(state.tables.window, state.tables.profiles, self._codec.profile)
         self._metrics = shared.metrics
-        self.reader = StateReader(state.window, state.profiles, self._codec.profile)
 
     @property
     def expected(self) -> int:
@@ -252,8 +269,8 @@ class OwnedPartition:
     def sample(self) -> None:
         """Measures the tables, and takes the producer's statistics while there is no work."""
         self._producer.poll(0)
-        self._metrics.partitions.measure(self.partition, "window", self._state.window.size())
-        self._metrics.partitions.measure(self.partition, "profiles", self._state.profiles.size())
+        self._metrics.partitions.measure(self.partition, "window", self._tables.window.size())
+        self._metrics.partitions.measure(self.partition, "profiles", self._tables.profiles.size())
 
     def _decide(self, fresh: Sequence[StagedRecord]) -> tuple[Effects, Position]:
         refused: list[tuple[str, bytes]] = []
@@ -309,8 +326,8 @@ class OwnedPartition:
                 for key, put in effects.profiles.items()
             },
             position,
-            _Last(self._state.window.offset),
-            _Last(self._state.profiles.offset),
+            _Last(self._tables.window.offset),
+            _Last(self._tables.profiles.offset),
         )
         self._producer.begin_transaction()
         for topic, outputs in effects.outputs.items():
@@ -326,10 +343,10 @@ class OwnedPartition:
         """Writes to RocksDB what has been committed."""
         now, codec = time.time(), self._codec
         puts = {**changes.window, POSITION_KEY: codec.stored_position(changes.position)}
-        self._state.window.write(puts, changes.window_end.next, now)
+        self._tables.window.write(puts, changes.window_end.next, now)
         if changes.profiles:
             puts = {key: codec.stored_profile(value) for key, value in changes.profiles.items()}
-            self._state.profiles.write(puts, changes.profiles_end.next)
+            self._tables.profiles.write(puts, changes.profiles_end.next)
         self.reader.forget(changes.profiles)
         self.position = changes.position
 
@@ -376,7 +393,7 @@ class OwnedPartition:
 
     def close(self) -> None:
         """Closes the tables; the next owner aborts an unfinished transaction."""
-        self._state.close()
+        self._tables.close()
         self._recoveries.forget(self.partition)
         self._metrics.partitions.closed(self.partition)
         self._metrics.clients.forget(f"process-{self.partition}")

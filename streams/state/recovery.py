@@ -2,12 +2,12 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, Self
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from streams.errors import StateMismatch
 from streams.kafka.offsets import watermarks
@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 _RECOVERED_BYTES = 4 << 20
 _RECORD_BYTES = 500  # of memory that a record takes beside its value
 _LOG_EVERY_S = 5.0
+_FEW_OFFSETS = 100
+"""Up to which a table is written as it is: opening it for filling, and again, takes longer."""
 
 
 class Progress(NamedTuple):
@@ -52,11 +54,6 @@ class Progress(NamedTuple):
     def document(self) -> dict[str, Any]:
         """As JSON has it, with ``percent`` and ``left_s``."""
         return {**self._asdict(), "percent": self.percent, "left_s": self.left_s}
-
-    @classmethod
-    def of(cls, document: Mapping[str, Any]) -> Self:
-        """The inverse of :meth:`document`."""
-        return cls(**{name: document[name] for name in cls._fields})
 
     def __str__(self) -> str:
         left = "" if self.done or self.left_s is None else f", {self.left_s:.0f} s left"
@@ -179,31 +176,51 @@ def recover(changelog: Changelog, due: range, consumer: Consumer, recovering: Re
     topic_partition = changelog.topic_partition
     consumer.assign([TopicPartition(topic_partition.topic, topic_partition.partition, due.start)])
     start = due.start
-    with filling(changelog.table):
+    with filling(changelog.table) if len(due) > _FEW_OFFSETS else nullcontext():
         for records, end in _to_the_end(consumer):
-            puts: dict[bytes, bytes] = {}
-            entries = 0
-            for record in records:
-                found = changelog.puts_of(record.key, record.value)
-                entries += len(found)
-                puts |= found
-            changelog.write(puts, end, records[-1].at_s)
-            recovering.read(end - start, entries)
+            recovering.read(end - start, write_records(changelog, records, end))
             start = end
     consumer.unassign()
 
 
-class _Record(NamedTuple):
+class Record(NamedTuple):
+    """A record of a changelog. ``bytes``: of memory, about."""
+
     key: bytes | None
     value: bytes
     at_s: float
+    offset: int
+    bytes: int
+
+    @classmethod
+    def of(cls, message: Message) -> Self:
+        """From a message without an error. Raises ``NewerVersion`` if this version cannot read it."""
+        value = message.value()
+        assert value is not None
+        headers: Any = message.headers() or ()
+        where = f"{message.topic()}[{message.partition()}] at offset {message.offset()}"
+        layout.STATE_LAYOUT.check(where, headers)
+        at_s, offset = message.timestamp()[1] / 1000, message.offset() or 0
+        return cls(message.key(), value, at_s, offset, len(value) + _RECORD_BYTES)
 
 
-def _to_the_end(consumer: Consumer) -> Iterator[tuple[list[_Record], int]]:
+def write_records(changelog: Changelog, records: Sequence[Record], end: int) -> int:
+    """Writes records and the offset after them to a table, together; returns the number of entries."""
+    puts: dict[bytes, bytes] = {}
+    entries = 0
+    for record in records:
+        found = changelog.puts_of(record.key, record.value)
+        entries += len(found)
+        puts |= found
+    changelog.write(puts, end, records[-1].at_s)
+    return entries
+
+
+def _to_the_end(consumer: Consumer) -> Iterator[tuple[list[Record], int]]:
     """Batches of records with the offset after them, until the partition's end."""
     done = False
     while not done:
-        batch: list[_Record] = []
+        batch: list[Record] = []
         size = 0
         end = None
         while size < _RECOVERED_BYTES and not done:
@@ -212,14 +229,10 @@ def _to_the_end(consumer: Consumer) -> Iterator[tuple[list[_Record], int]]:
                 break
             error = message.error()
             if error is None:
-                value = message.value()
-                assert value is not None
-                headers: Any = message.headers() or ()
-                where = f"{message.topic()}[{message.partition()}] at offset {message.offset()}"
-                layout.STATE_LAYOUT.check(where, headers)
-                batch.append(_Record(message.key(), value, message.timestamp()[1] / 1000))
-                size += len(value) + _RECORD_BYTES
-                end = (message.offset() or 0) + 1
+                record = Record.of(message)
+                batch.append(record)
+                size += record.bytes
+                end = record.offset + 1
             elif error.code() == KafkaError._PARTITION_EOF:
                 end = message.offset()
                 done = True

@@ -385,6 +385,7 @@ def line(
             data_dir=home,
             session_timeout_s=6,
             ack_timeout_s=5,
+            standbys=1,
             replication_factor=min(3, brokers),
         ),
         brokers,

@@ -100,13 +100,15 @@ class Line:
             for message in read(self.settings, STAGED, partition)
         ]
 
-    def opened(self, partition: int = P1, worker: str = "w") -> OwnedPartition:
+    def shared(self, worker: str) -> Shared:
         lock, self.recoveries = threading.Lock(), Recoveries()
         schemas, metrics, memory = Schemas(self.settings, self.frames), worker_metrics(), Memory()
-        shared = Shared(
+        return Shared(
             self.settings, worker, schemas, self.cluster, memory, lock, self.recoveries, metrics
         )
-        return open_partition(shared, partition)
+
+    def opened(self, partition: int = P1, worker: str = "w") -> OwnedPartition:
+        return open_partition(self.shared(worker), partition)
 
     @contextmanager
     def owned(self, partition: int = P1, worker: str = "w") -> Iterator[OwnedPartition]:

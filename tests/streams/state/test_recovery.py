@@ -1,6 +1,6 @@
 """How far a recovery is."""
 
-from streams.state.recovery import Progress, Recoveries
+from streams.state.recovery import Recoveries
 
 
 def test_progress_rises_to_100_percent_and_is_gone_when_the_partition_is_closed() -> None:
@@ -17,7 +17,7 @@ def test_progress_rises_to_100_percent_and_is_gone_when_the_partition_is_closed(
     assert recoveries.now()[0].percent == 99.9
     assert recovering.end() == recoveries.now()[0]
     assert (recoveries.now()[0].percent, recoveries.now()[0].left_s) == (100.0, 0.0)
-    assert Progress.of(recoveries.now()[0].document()) == recoveries.now()[0]
+    assert recoveries.now()[0].document()["percent"] == 100.0
     recoveries.forget(3)
     assert recoveries.now() == []
 

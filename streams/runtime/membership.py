@@ -1,0 +1,102 @@
+"""What a worker is called in the consumer group, and that no other process is called the same.
+
+Static membership (KIP-345): a worker that comes back under its name within the session time-out keeps
+its partitions, and those of other workers do not move. aiokafka 0.14 names itself when it joins and
+sends no LeaveGroup, but its heartbeats do not carry the name, so the broker never answers
+FENCED_INSTANCE_ID: of two processes with one name, each takes the other's partitions at every
+heartbeat, without end. Two checks replace the answer: a lock on the worker's directory, and a question
+to the broker when the partitions are revoked.
+"""
+
+import fcntl
+import logging
+import os
+import secrets
+import socket
+from pathlib import Path
+from typing import IO, Any
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
+from streams.errors import NameTaken
+from streams.kafka.clients import client_config
+from streams.settings import Settings
+
+log = logging.getLogger(__name__)
+
+_ANSWER_WITHIN_S = 5.0
+
+
+class Membership:
+    """A worker's place in the group, as long as the process lives.
+
+    ``instance_id`` is stable across restarts. With standbys it carries the id of the worker's state: a
+    worker that lost its disk comes back as another member, and its partitions go to workers with
+    copies. ``client_id`` is of this process alone.
+    """
+
+    def __init__(self, settings: Settings, worker: str) -> None:
+        """Raises ``NameTaken`` if another process works in the worker's directory."""
+        self.worker = worker
+        self.directory = directory = settings.state_path / worker
+        directory.mkdir(parents=True, exist_ok=True)
+        self._lock = _locked(directory / "lock", worker)
+        self.group = f"{settings.topic_prefix}line"
+        machine = settings.instance or socket.gethostname()
+        name = f"{settings.topic_prefix}{machine}-{worker}"
+        self.instance_id = f"{name}-{_state_id(directory)}" if settings.standbys else name
+        self.client_id = f"{worker}-{secrets.token_hex(4)}"
+        self.joined = False
+        self._settings = settings
+
+    def check(self) -> None:
+        """After a rebalance has begun: raises ``NameTaken`` if another process joined as this worker.
+
+        The member that has expired meanwhile is nobody's, and this process may join again.
+        """
+        if not self.joined:  # the name may still be that of this worker's last process
+            return
+        for member in self._members():
+            if member.group_instance_id == self.instance_id and member.client_id != self.client_id:
+                raise NameTaken(
+                    f"another process, on {member.host}, has joined the consumer group {self.group} as "
+                    f"{self.instance_id} and has this worker's partitions now. Give every machine its "
+                    "own host name or ROUNDHOUSE_INSTANCE, and its workers names of their own (--name)."
+                )
+
+    def _members(self) -> list[Any]:
+        admin = AdminClient({**client_config(self._settings), "log_level": 0})
+        found = admin.describe_consumer_groups([self.group], request_timeout=_ANSWER_WITHIN_S)
+        try:
+            return list(found[self.group].result().members)
+        except KafkaException as error:  # the next rebalance asks again
+            log.info("the members of %s are not known: %s", self.group, error.args[0].str())
+            return []
+
+
+def _locked(path: Path, worker: str) -> IO[str]:
+    """A file that this process holds until it ends."""
+    file = open(path, "a+")  # noqa: SIM115
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.seek(0)
+        raise NameTaken(
+            f"process {file.read().strip()} runs as {worker} in {path.parent}. Give every worker of a "
+            "machine its own --name, or its own ROUNDHOUSE_STATE_DIR and ROUNDHOUSE_INSTANCE."
+        ) from None
+    file.truncate(0)
+    file.write(str(os.getpid()))
+    file.flush()
+    return file
+
+
+def _state_id(directory: Path) -> str:
+    """Made once for a directory of state, and lost with it."""
+    path = directory / "state-id"
+    if not path.exists():
+        fresh = path.with_suffix(".tmp")
+        fresh.write_text(secrets.token_hex(4))
+        fresh.replace(path)
+    return path.read_text()

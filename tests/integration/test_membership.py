@@ -1,0 +1,115 @@
+"""A worker's place in the consumer group: kept across a restart, and held by one process."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka.admin import AdminClient
+
+from streams.settings import Settings
+from tests.waiting import WITHIN_S, wait_until
+
+pytestmark = pytest.mark.kafka
+
+
+class Workers:
+    """Worker processes of one line, by name."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.running: list[subprocess.Popen[bytes]] = []
+
+    def start(self, index: int, log: str, **changed: Any) -> subprocess.Popen[bytes]:
+        settings = self.settings.model_copy(update=changed)
+        values = settings.model_dump(exclude_none=True)
+        environment = {f"ROUNDHOUSE_{name.upper()}": str(value) for name, value in values.items()}
+        command = [sys.executable, "-P", "-m", "connectors.cli", "worker-process", str(index)]
+        with open(self.settings.data_dir / f"{log}.log", "ab") as out:
+            process = subprocess.Popen(command, env=os.environ | environment, stdout=out, stderr=out)
+        self.running.append(process)
+        return process
+
+    def log(self, name: str) -> str:
+        return (self.settings.data_dir / f"{name}.log").read_text()
+
+    def joined(self, name: str) -> list[str]:
+        """The generations that a worker has joined, in order."""
+        return re.findall(r"Joined group \S+ \(generation (\d+)\)", self.log(name))
+
+    def has_opened(self, name: str, count: int) -> bool:
+        return self.log(name).count("open: partition") == count
+
+    def members(self) -> dict[str, tuple[str, list[int]]]:
+        """Client id and staged partitions by instance id."""
+        group = f"{self.settings.topic_prefix}line"
+        admin = AdminClient({"bootstrap.servers": self.settings.kafka_bootstrap, "log_level": 0})
+        found = admin.describe_consumer_groups([group])[group].result(WITHIN_S).members
+        staged = f"{self.settings.topic_prefix}staged"
+        return {
+            member.group_instance_id: (
+                member.client_id,
+                sorted(
+                    place.partition
+                    for place in member.assignment.topic_partitions
+                    if place.topic == staged
+                ),
+            )
+            for member in found
+        }
+
+    def assigned(self) -> dict[str, list[int]]:
+        return {instance: partitions for instance, (_, partitions) in self.members().items()}
+
+    def stop(self) -> None:
+        for process in self.running:
+            process.kill()
+            process.wait(WITHIN_S)
+
+
+@pytest.fixture
+def workers(real_settings: Settings) -> Iterator[Workers]:
+    # a restart on a busy machine takes longer than the time-out of the other tests
+    settings = real_settings.model_copy(update={"session_timeout_s": 120.0, "instance": "here"})
+    workers = Workers(settings)
+    yield workers
+    workers.stop()
+
+
+def test_a_restart_moves_no_partition_and_a_name_is_held_by_one_process(
+    workers: Workers, tmp_path: Path
+) -> None:
+    zero = workers.start(0, "zero")
+    wait_until(partial(workers.has_opened, "zero", 4), "the first worker's partitions")
+    one = workers.start(1, "one")
+    wait_until(partial(workers.has_opened, "one", 2), "the second worker's partitions")
+    wait_until(partial(workers.has_opened, "zero", 6), "those that the first has kept")
+    assigned = workers.assigned()
+    assert {len(partitions) for partitions in assigned.values()} == {2}
+    generations = workers.joined("one")
+
+    for number, end in enumerate((signal.SIGKILL, signal.SIGTERM), 1):
+        zero.send_signal(end)
+        zero.wait(WITHIN_S)
+        zero = workers.start(0, f"zero-{number}")
+        wait_until(partial(workers.has_opened, f"zero-{number}", 2), "the partitions of before")
+        assert workers.joined(f"zero-{number}") == generations[-1:]
+        assert workers.assigned() == assigned
+    assert workers.joined("one") == generations
+
+    beside = workers.start(0, "beside")
+    assert beside.wait(WITHIN_S) == 70
+    assert f"process {zero.pid} runs as worker-0 in {tmp_path}" in workers.log("beside")
+
+    elsewhere = workers.start(0, "elsewhere", data_dir=tmp_path / "elsewhere")
+    assert zero.wait(WITHIN_S) == 70
+    assert "has joined the consumer group" in workers.log("zero-2")
+    assert "as " + next(name for name in assigned if "worker-0" in name) in workers.log("zero-2")
+    assert (elsewhere.poll(), one.poll()) == (None, None)
+    assert workers.joined("one") == generations
