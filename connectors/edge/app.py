@@ -88,13 +88,14 @@ class Edge:
             response = problem.response()
             code = problem.code
         except Exception:
-            self.metrics.requests.add(1, name, "500", "bug")
+            self._answered(route, name, 500, "bug", began)
             raise
         response.headers["x-batch-id"] = batch_id
-        status = str(response.status_code)
-        self.metrics.requests.add(1, name, status, code)
-        self.metrics.durations.observe(time.monotonic() - began, route.path, status)
+        self._answered(route, name, response.status_code, code, began)
         return response
+
+    def _answered(self, route: _Route, tenant: str, status: int, code: str, began: float) -> None:
+        self.metrics.answered((route.path, tenant, status, code), time.monotonic() - began)
 
     async def _take(
         self, route: _Route, request: Request, batch_id: str, name: str, tenant: Tenant
@@ -126,8 +127,7 @@ class Edge:
         except EnvelopeError as error:
             raise Problem(400, error.code, error.message, pointer=error.pointer) from None
         received = len(items)
-        self.metrics.body_bytes.observe(len(body), route.path)
-        self.metrics.batch_items.observe(received, route.path)
+        self.metrics.read(route.path, len(body), received)
         invalid = [(i, item) for i, item in enumerate(items) if isinstance(item, Invalid)]
         del items  # many requests wait at once for Kafka; their bodies are enough to hold
         try:

@@ -1,6 +1,9 @@
 """What an edge process measures. docs/metrics.md lists the names for those who read them."""
 
+import threading
+from collections import defaultdict, deque
 from collections.abc import Iterator
+from typing import TypeVar
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily
@@ -11,8 +14,18 @@ from connectors.edge.body import Room
 from streams.telemetry.client_statistics import ClientStatistics
 from streams.telemetry.instruments import BYTES, DURATION_S, ITEMS, Counter, Histogram
 
+_T = TypeVar("_T")
+
 NOBODY = ""
 """The tenant of a request whose key is missing or unknown."""
+
+
+_TOGETHER = 1000
+"""Posts that are counted together, or fewer when the metrics are asked for. Counting one by one takes
+2.5 of the 190 µs that a post of one event costs the edge, and counting together 0.8."""
+
+Answer = tuple[str, str, int, str]
+"""Of a post: route, tenant, status, and the error type, which is empty without an error."""
 
 
 class EdgeMetrics:
@@ -20,29 +33,33 @@ class EdgeMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._registry = registry
+        self._answers: deque[tuple[Answer, float]] = deque()
+        self._bodies: deque[tuple[str, int, int]] = deque()
+        self._counting = threading.Lock()
+        _Count(registry, self)  # the first to be collected
         self.clients = ClientStatistics(registry)
-        self.requests = Counter(
+        self._requests = Counter(
             registry,
             "roundhouse_edge_requests",
             "Answered posts. The tenant is empty where the key is missing or unknown, the error type "
             "where there is no error.",
             ["tenant", "http_response_status_code", "error_type"],
         )
-        self.durations = Histogram(
+        self._durations = Histogram(
             registry,
             "http_server_request_duration_seconds",
             "Time from the end of the headers to the answer.",
             DURATION_S,
             ["http_route", "http_response_status_code"],
         )
-        self.body_bytes = Histogram(
+        self._body_bytes = Histogram(
             registry,
             "http_server_request_body_size_bytes",
             "Bodies that were read whole, after gunzip.",
             BYTES,
             ["http_route"],
         )
-        self.batch_items = Histogram(
+        self._batch_items = Histogram(
             registry,
             "roundhouse_edge_batch_items",
             "Items of a request whose outer form is right.",
@@ -58,9 +75,56 @@ class EdgeMetrics:
             ["messaging_operation_name", "messaging_destination_name", "error_type"],
         )
 
+    def answered(self, answer: Answer, took_s: float) -> None:
+        """Counts an answer, soon."""
+        self._answers.append((answer, took_s))
+        if len(self._answers) >= _TOGETHER:
+            self.count()
+
+    def read(self, route: str, body_bytes: int, items: int) -> None:
+        """Counts a body that is read and of the right outer form, soon."""
+        self._bodies.append((route, body_bytes, items))
+
+    def count(self) -> None:
+        """Counts what has come since the last time. May be called by any thread."""
+        answers: dict[Answer, list[float]] = defaultdict(list)
+        bodies: dict[str, list[tuple[int, int]]] = defaultdict(list)
+        with self._counting:  # an answer that comes meanwhile waits for the next time
+            for answer, took_s in _taken(self._answers):
+                answers[answer].append(took_s)
+            for route, body_bytes, items in _taken(self._bodies):
+                bodies[route].append((body_bytes, items))
+        for (route, tenant, code, error_type), seconds in answers.items():
+            status = str(code)
+            self._requests.add(len(seconds), tenant, status, error_type)
+            self._durations.observe_all(seconds, route, status)
+        for route, sizes in bodies.items():
+            self._body_bytes.observe_all([body_bytes for body_bytes, _ in sizes], route)
+            self._batch_items.observe_all([items for _, items in sizes], route)
+
     def watch(self, room: Room) -> None:
         """Serves how much of the room for bodies is in use."""
         _Held(self._registry, room)
+
+
+def _taken(waiting: deque[_T]) -> list[_T]:
+    """What is in a queue to which another thread may add meanwhile."""
+    return [waiting.popleft() for _ in range(len(waiting))]
+
+
+class _Count(Collector):
+    """Serves nothing, and has counted what waits when those that follow it serve."""
+
+    def __init__(self, registry: CollectorRegistry, metrics: EdgeMetrics) -> None:
+        self._metrics = metrics
+        registry.register(self)
+
+    def describe(self) -> Iterator[Metric]:
+        yield from ()
+
+    def collect(self) -> Iterator[Metric]:
+        self._metrics.count()
+        yield from ()
 
 
 class _Held(Collector):

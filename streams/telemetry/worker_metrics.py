@@ -115,10 +115,9 @@ class StageMetrics:
         """Counts what one transaction of process made of so many staged records."""
         self._done("process", STAGED, records, work, took_s)
         self._committed.observe(committing_s)
-        now = time.time()
-        self._latency.observe_all(
-            [max(0.0, now - outcome.received_at / 1e6) for outcome in work.outcomes]
-        )
+        now = int(time.time() * 1e6)
+        latencies = [now - outcome.received_at for outcome in work.outcomes]
+        self._latency.observe_all([latency / 1e6 if latency > 0 else 0.0 for latency in latencies])
 
     def _done(self, stage: str, topic: str, records: int, work: Work, took_s: float) -> None:
         self._consumed.add(records, topic)
