@@ -21,7 +21,7 @@ from connectors.local import memory_broker
 from streams.kafka.admin import ensure_topics, wait_for_broker
 from streams.kafka.clients import committed_consumer, idempotent_producer, transactional_producer
 from streams.kafka.offsets import watermarks
-from streams.records.raw_batch import Headers, headers_of, joined
+from streams.records.raw_batch import Headers, headers_of, join_requests
 from streams.records.topics import RAW, TOPICS
 from streams.settings import Settings
 from tests.integration.test_line import Line, headers_of_message, read
@@ -128,10 +128,10 @@ def raw_records(posts: Sequence[Post], name: str) -> Iterator[tuple[list[tuple[s
         batch = batch_of_post(post, number, name)
         waiting.append((headers_of(batch, post.invalid), post.body))
         if number % 3:
-            yield joined(waiting)
+            yield join_requests(waiting)
             waiting = []
     if waiting:
-        yield joined(waiting)
+        yield join_requests(waiting)
 
 
 def capture(version: str) -> None:

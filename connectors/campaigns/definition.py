@@ -187,7 +187,7 @@ class Leaderboard(_Part):
             first, last = prize.span()
             if first != due or last < first:
                 raise ValueError(
-                    f"ranks must follow each other from 1: {prize.ranks} came where {due} was due"
+                    f"ranks must follow each other from 1: {prize.ranks} found where {due} was expected"
                 )
             due = last + 1
         if due > 10_001:
@@ -239,7 +239,7 @@ class Campaign(_Part):
     measure: str
     form: Annotated[Leaderboard | Challenge | DepositBonus, Field(discriminator="kind")]
     budget: Money | None = Field(
-        None, description="Prizes that do not fit into it any more are not paid."
+        None, description="Sum of all prizes at most; a prize that would exceed it is not paid."
     )
 
     @field_validator("measure")

@@ -13,7 +13,7 @@ from streams.core.event import Batch
 from streams.errors import DeliveryFailed
 from streams.kafka.clients import idempotent_producer, reporting
 from streams.kafka.probe import KafkaProbe
-from streams.records.raw_batch import Headers, headers_of, joined
+from streams.records.raw_batch import Headers, headers_of, join_requests
 from streams.records.topics import RAW
 from streams.runtime.fail_stop import fail_stop
 from streams.settings import Settings
@@ -126,7 +126,7 @@ class KafkaWriter:
             loop.call_soon_threadsafe(finish, failed)
 
         try:
-            headers, value = joined([(post.headers, post.body) for post in posts])
+            headers, value = join_requests([(post.headers, post.body) for post in posts])
             key = dict(posts[0].headers)["batch-id"]
             self._producer.produce(
                 self._topic,

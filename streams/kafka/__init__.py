@@ -1,1 +1,1 @@
-"""Kafka clients, topics and schema ids."""
+"""Kafka clients, topics, lag and schema ids."""

@@ -1,4 +1,4 @@
-"""The cluster: whether a broker answers, and that the topics are there."""
+"""The cluster: waits for a broker, creates and checks topics."""
 
 import time
 from typing import Any
@@ -40,7 +40,7 @@ def wait_for_broker(settings: Settings, timeout_s: float | None = None) -> str:
 def ensure_topics(settings: Settings) -> list[str]:
     """Creates the topics that are missing and returns their names.
 
-    librdkafka's in-memory cluster has no controller to ask; it makes topics on first use. Raises
+    librdkafka's in-memory cluster has no controller; it creates topics on first use. Raises
     ``ConfigurationError`` if an existing topic has another number of partitions.
     """
     admin = AdminClient(client_config(settings))
@@ -74,7 +74,7 @@ def _create_topics(settings: Settings, admin: AdminClient) -> list[str]:
 
 def _check_partitions(settings: Settings, admin: AdminClient) -> None:
     for name in (settings.topic_prefix + topic.name for topic in TOPICS):
-        # asking for a topic by name makes it, on a broker that makes topics on first use
+        # a metadata request for a topic by name creates it on a broker with automatic creation
         deadline = time.monotonic() + 10
         while not (found := admin.list_topics(name, timeout=10).topics[name].partitions):
             if time.monotonic() > deadline:

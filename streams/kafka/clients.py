@@ -1,4 +1,4 @@
-"""Kafka clients, configured once: every producer and consumer of Roundhouse is made here."""
+"""Kafka clients: every producer and consumer of Roundhouse is configured here."""
 
 import ssl
 from typing import Any, NamedTuple
@@ -12,7 +12,7 @@ from streams.telemetry.client_statistics import EVERY_MS, OnStatistics
 
 
 def client_config(settings: Settings) -> dict[str, str | int | float | bool]:
-    """What every client of librdkafka is told of the brokers and of the login."""
+    """The connection and login settings of every librdkafka client."""
     config: dict[str, str | int | float | bool] = {
         "bootstrap.servers": settings.kafka_bootstrap,
         "security.protocol": settings.kafka_security_protocol,
@@ -31,7 +31,7 @@ def client_config(settings: Settings) -> dict[str, str | int | float | bool]:
 
 
 class Login(NamedTuple):
-    """How and as whom to log in to the brokers."""
+    """Mechanism, user name and password of the login to the brokers."""
 
     mechanism: str
     username: str
@@ -39,7 +39,9 @@ class Login(NamedTuple):
 
 
 def sasl_login(settings: Settings) -> Login | None:
-    """None without a ``SASL_`` protocol. Raises ``ConfigurationError`` if half of it is missing."""
+    """The login; None without a ``SASL_`` protocol. Raises ``ConfigurationError`` if the name or the
+    password is missing.
+    """
     if not settings.kafka_security_protocol.startswith("SASL_"):
         return None
     username, password = settings.kafka_sasl_username, settings.kafka_sasl_password
@@ -52,7 +54,7 @@ def sasl_login(settings: Settings) -> Login | None:
 
 
 def ssl_context(settings: Settings) -> ssl.SSLContext | None:
-    """For clients that are not librdkafka's. None without TLS."""
+    """The TLS context of clients other than librdkafka's; None without TLS."""
     if not settings.kafka_security_protocol.endswith("SSL"):
         return None
     ca = settings.kafka_ca_file
@@ -63,14 +65,14 @@ def ssl_context(settings: Settings) -> ssl.SSLContext | None:
 
 
 def reporting(on_statistics: OnStatistics) -> dict[str, Any]:
-    """More configuration, of a client that reports. It must be polled also while it has no work."""
+    """The configuration of a client that reports statistics. It must be polled even while idle."""
     return {"statistics.interval.ms": EVERY_MS, "stats_cb": on_statistics}
 
 
 def idempotent_producer(settings: Settings, **more: Any) -> Producer:
     """A producer that writes each record once and in order, or fails.
 
-    Gapless: once a record of a partition has failed, none after it may pass.
+    It is gapless: after a record of a partition has failed, no later one is written.
     """
     return Producer(
         client_config(settings)
@@ -88,7 +90,7 @@ def idempotent_producer(settings: Settings, **more: Any) -> Producer:
 
 
 def transactional_producer(settings: Settings, transactional_id: str, **more: Any) -> Producer:
-    """A producer whose records count together or not at all."""
+    """A producer whose records of a transaction become visible together or not at all."""
     return Producer(
         client_config(settings)
         | {
@@ -104,7 +106,7 @@ def transactional_producer(settings: Settings, transactional_id: str, **more: An
 
 
 def committed_consumer(settings: Settings, group: str, **more: Any) -> Consumer:
-    """A consumer that sees only what was committed, and commits no offset by itself."""
+    """A consumer of committed records that commits offsets only when it is told to."""
     return Consumer(
         client_config(settings)
         | {
@@ -123,5 +125,6 @@ def committed_consumer(settings: Settings, group: str, **more: Any) -> Consumer:
 
 
 METADATA_MS = 5_000
-"""How long a group believes what it was told of its topics. A broker that has just started may not
-know them yet: a group formed then has nothing to do until it asks again, by default 5 minutes later."""
+"""How long a group uses its metadata of topics. A broker that has just started may not know its topics
+yet: a group that forms then gets no partitions until the next refresh, by default 5 minutes later.
+"""

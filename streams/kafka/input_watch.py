@@ -1,4 +1,4 @@
-"""What waits in a process's input, and since when nothing of it was done: asked of Kafka itself."""
+"""Watches a process's input: how many offsets wait, and for how long none of them was committed."""
 
 import logging
 import threading
@@ -34,7 +34,9 @@ class Waiting(NamedTuple):
 
 
 class Stillness:
-    """Since when each partition that has work stands still. Times are of a monotonic clock, in s."""
+    """How long each partition with work has made no progress. Times are of a monotonic clock, in
+    seconds.
+    """
 
     def __init__(self) -> None:
         self._since: dict[PartitionId, tuple[object, float]] = {}
@@ -48,15 +50,16 @@ class Stillness:
         }
 
     def still_s(self, tp: PartitionId, now: float) -> float:
-        """For how long; 0 if nothing waits."""
+        """Seconds without progress; 0 if no offset waits."""
         return now - self._since[tp][1] if tp in self._since else 0.0
 
 
 class Input(NamedTuple):
-    """The state of an input: the waiting by partition, and since when Kafka does not answer.
+    """The state of an input: the lag of each partition, and whether Kafka answers.
 
-    ``progress_s``: seconds since an offset was committed, as far as it was seen; None if none was.
-    ``kafka_away_s``: seconds; None while Kafka answers. Then the rest is of the time before.
+    ``progress_s``: seconds since the last observed commit; None before the first. ``kafka_away_s``:
+    seconds since Kafka stopped answering; None while it answers. While it is set, the other fields
+    are those before.
     """
 
     partitions: Mapping[PartitionId, Waiting]
@@ -70,11 +73,11 @@ class Input(NamedTuple):
 
 
 class InputWatch:
-    """Asks Kafka every few seconds, in a thread of its own, for ends and committed offsets.
+    """Asks Kafka every few seconds, in a thread of its own, for end offsets and committed offsets.
 
-    :meth:`assign` says which partitions. ``mark(tp)`` is what a partition may have done beside a
-    commit (its recovery); a change of it is progress. After an outage of Kafka, waiting counts from
-    its return.
+    :meth:`assign` sets the partitions. ``mark(tp)`` is the state of work in a partition that
+    commits no offset (its recovery); a change of the mark is progress. After an outage of Kafka,
+    the time without progress counts from the return of Kafka.
     """
 
     def __init__(
@@ -98,7 +101,7 @@ class InputWatch:
         self._thread.start()
 
     def assign(self, tps: Collection[PartitionId]) -> None:
-        """From now on these partitions are the input."""
+        """Sets the partitions of the input."""
         self._assigned = frozenset(tps)
 
     def now(self) -> Input:

@@ -1,4 +1,4 @@
-"""How far the stages are behind: what their groups have not committed, in records and in seconds."""
+"""The lag of the stages: what their groups have not committed, in records and in seconds."""
 
 import logging
 import threading
@@ -22,14 +22,14 @@ from streams.telemetry.lag_metrics import Lag, LagMetrics
 log = logging.getLogger(__name__)
 
 EVERY_S = 10.0
-"""How often a process measures."""
+"""The interval of the measurements."""
 
 _WITHIN_S = 5.0
 _FETCH_BYTES = 65_536
 
 
 class Group(NamedTuple):
-    """A consumer group, without the prefix, and the topics of the stages that work for it."""
+    """A consumer group, without the prefix, and the topics that its stages read."""
 
     name: str
     topics: Mapping[str, Sequence[str]]
@@ -134,7 +134,7 @@ class LagMeter:
                     found[tp] = _read(message)
                     self._consumer.pause([TopicPartition(*tp)])
         finally:
-            self._consumer.resume(list(behind))  # a pause outlasts the assignment
+            self._consumer.resume(list(behind))  # a partition stays paused after the assignment ends
             self._consumer.unassign()
         return found
 

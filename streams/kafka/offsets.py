@@ -1,4 +1,4 @@
-"""Offsets: where partitions begin and end, and where groups go on."""
+"""Offsets: the ends of partitions and the committed positions of groups."""
 
 import time
 from collections.abc import Callable
@@ -34,12 +34,12 @@ def when_elected(ask: Callable[[], Answer], timeout_s: float = 30.0) -> Answer:
 
 
 def watermarks(consumer: Consumer, tp: TopicPartition, timeout_s: float = 30.0) -> tuple[int, int]:
-    """Where a partition begins and ends."""
+    """The first and the end offset of a partition. Waits while its leader is being elected."""
     return when_elected(lambda: consumer.get_watermark_offsets(tp, timeout=timeout_s), timeout_s)
 
 
 def committed_offset(settings: Settings, group: str, topic: str, partition: int) -> int:
-    """The offset at which a group goes on; where the partition begins, if it has committed none."""
+    """The committed offset of a group; if it has none, the first offset of the partition."""
     consumer = committed_consumer(settings, group)
     try:
         tp = TopicPartition(topic, partition)

@@ -1,4 +1,4 @@
-"""Whether Kafka answers, and since when it does not."""
+"""A probe of Kafka: whether it answers, and since when it does not."""
 
 import threading
 import time
@@ -10,7 +10,7 @@ _ANSWER_HOLDS_S = 1.0
 
 
 class KafkaProbe:
-    """Asks Kafka when it is asked, at most once a second. ``ask`` raises ``KafkaException``."""
+    """Asks Kafka on demand, at most once a second. ``ask`` raises ``KafkaException``."""
 
     def __init__(self, ask: Callable[[], object]) -> None:
         self._ask = ask

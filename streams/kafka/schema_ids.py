@@ -1,4 +1,4 @@
-"""Schema ids: from the registry where there is one, built in where there is none."""
+"""Schema ids, from the registry if there is one, else built in."""
 
 import json
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from streams.wire.contracts import SCHEMA_IDS, schema
 
 
 def frames(settings: Settings) -> Mapping[str, bytes]:
-    """The five bytes before a datum, by contract; registers ``<topic>-value`` where needed."""
+    """The frame of a datum (five bytes) by contract; registers ``<topic>-value`` if needed."""
     if settings.schema_registry_url is None:
         return {name: frame(number) for name, number in SCHEMA_IDS.items()}
     with SchemaRegistryClient({"url": settings.schema_registry_url}) as registry:

@@ -1,7 +1,8 @@
-"""Schemas by their ids, those of newer versions too.
+"""Schemas by their ids, including those of newer versions.
 
-What this version does not ship it asks for: the schema registry where there is one, else the topic
-``schemas``, to which every worker writes the schemas that it ships before it writes any record.
+An id that this version does not ship is looked up in the schema registry if there is one, else on
+the topic ``schemas``, to which every worker writes the schemas that it ships before it writes any
+record.
 """
 
 import json
@@ -27,9 +28,8 @@ _PUBLISH_WITHIN_S = 30.0
 
 
 class Schemas:
-    """The schemas of a cluster.
-
-    ``frames``: by contract, what stands before the datums that this version writes.
+    """The schemas of a cluster. ``frames`` are, by contract, the frames of the datums that this
+    version writes.
     """
 
     def __init__(self, settings: Settings, frames: Mapping[str, bytes]) -> None:
@@ -40,17 +40,16 @@ class Schemas:
         self._contents: dict[bytes | None, Contents] = {}
 
     def schema_of(self, contract: str, written: bytes) -> Schema:
-        """The schema of a contract that a frame names.
-
-        Raises ``NewerVersion`` if nobody knows it.
-        """
+        """The schema of a contract that a frame names. Raises ``NewerVersion`` if it is not found."""
         if written not in self._found:
             number = int.from_bytes(written[1:FRAME_BYTES], "big")
             self._found[written] = self._ask(contract, number)
         return self._found[written]
 
     def contents(self, header: bytes | None) -> Contents:
-        """How the contents of a staged record are written, by its header; 0.1.0 wrote none."""
+        """The encodings of the contents of a staged record, by its header; records of 0.1.0 have no
+        header.
+        """
         found = self._contents.get(header)
         if found is None:
             if header is None:
@@ -106,10 +105,10 @@ def _registered(url: str, number: int) -> str | None:
 
 
 def publish(settings: Settings) -> None:
-    """Writes the schemas that this version ships to the topic, where they are missing.
+    """Writes the schemas that this version ships to the topic, if they are missing.
 
-    Needed before the first record is written, so that an older version can read it. Raises
-    ``DeliveryFailed`` if Kafka does not take them. Nothing is done where there is a registry.
+    It is called before the first record is written, so that an older version can read it. Raises
+    ``DeliveryFailed`` if Kafka does not accept them. With a registry it does nothing.
     """
     if settings.schema_registry_url is not None:
         return

@@ -1,1 +1,1 @@
-"""What stands in the topics between edge, translate and process. Pure."""
+"""The records of the topics between edge, translate and process. Pure."""

@@ -1,8 +1,8 @@
-"""Records of ``raw.batches``: what the edge writes and the translate stage reads.
+"""Records of ``raw.batches``: the edge writes them, the translate stage reads them.
 
-A record is one request, or several small ones that came at the same time. Then its value is their
-bodies one after another, and its headers are theirs one after another, those of each request ending
-with ``bytes``, how long its body is.
+A record holds one request, or several small ones that arrived at the same time. Then its value is
+the bodies of the requests one after another, and its headers are the headers of the requests one
+after another; each request's headers end with ``bytes``, the length of its body.
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,7 +34,7 @@ class Request(NamedTuple):
 
 
 def headers_of(batch: Batch, invalid: int) -> list[tuple[str, bytes]]:
-    """The headers of the request that is ``batch``, of whose items the edge found so many invalid."""
+    """The headers of the request of ``batch``; ``invalid`` of its items were refused by the edge."""
     headers = [
         *layout.RAW_LAYOUT.headers,
         ("tenant", batch.tenant.encode()),
@@ -51,7 +51,7 @@ def headers_of(batch: Batch, invalid: int) -> list[tuple[str, bytes]]:
 
 
 def batch_of(headers: Mapping[str, bytes]) -> Batch:
-    """The batch that ``headers`` describe. Raises ``ValueError`` naming the header that is wrong."""
+    """The batch that ``headers`` describe. Raises ``ValueError`` naming a header that is wrong."""
 
     def text(name: str, allowed: frozenset[str] | None = None) -> str:
         value = headers.get(name, b"").decode(errors="replace")
@@ -75,8 +75,8 @@ def batch_of(headers: Mapping[str, bytes]) -> Batch:
     )
 
 
-def joined(requests: Sequence[tuple[Headers, bytes]]) -> tuple[list[tuple[str, bytes]], bytes]:
-    """Headers and value of the record of one or more requests, given as headers and body."""
+def join_requests(requests: Sequence[tuple[Headers, bytes]]) -> tuple[list[tuple[str, bytes]], bytes]:
+    """Headers and value of the record of one or more requests, given as (headers, body)."""
     if len(requests) == 1:
         headers, body = requests[0]
         return list(headers), body
@@ -88,11 +88,7 @@ def joined(requests: Sequence[tuple[Headers, bytes]]) -> tuple[list[tuple[str, b
 
 
 def requests_of(record: RawRecord) -> list[Request]:
-    """The requests of a record.
-
-    Raises ``ValueError`` if lengths and value do not fit together, and ``NewerVersion`` if the record
-    has a layout that is not known here.
-    """
+    """The requests of a record. Raises ``ValueError`` if the lengths do not match the value."""
     layout.RAW_LAYOUT.check(f"{RAW}[{record.partition}] at offset {record.offset}", record.headers)
     requests: list[Request] = []
     headers: dict[str, bytes] = {}

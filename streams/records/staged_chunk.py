@@ -1,11 +1,12 @@
-"""What translate hands to process: groups of items, each group from one request.
+"""The records of ``staged``: groups of items that translate sends to process, each group from one
+request.
 
-The records are of the contract ``staged-chunk``; within it the items are packed as MessagePack, which
-``msgspec`` reads and checks in C. A topic of our own: nobody else reads it.
+The records have the contract ``staged-chunk``; the items in them are packed as MessagePack, which
+``msgspec`` reads and checks in C. The topic is internal to Roundhouse.
 
-A header of the record names the schema ids by which the contents of its items are written, one for
-each kind: process, of an older or a newer version, sends them on under those. What 0.1.0 wrote has no
-header: then they are version 1 of every contract.
+A header of the record names the schema ids in which the contents of its items are written, one for
+each kind. Process, of an older or a newer version, forwards them under those ids. Records of 0.1.0
+have no header: their contents are of version 1 of every contract.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -21,7 +22,7 @@ from streams.records.raw_batch import Headers
 from streams.wire.avro import MAGIC, Record, codec
 
 PROFILE_KINDS = frozenset((Kind.PLAYER, Kind.GAME, Kind.CUSTOM_EVENT))
-"""Kinds that say something about a player or a game: process reads their events."""
+"""Kinds that update the profile of a player or a game: process reads their events."""
 
 CONTENTS = "contents"
 """The header: four bytes for each kind, in their order."""
@@ -39,17 +40,17 @@ class StagedRecord(NamedTuple):
 
     @property
     def contents(self) -> bytes | None:
-        """What the header says of the contents; None where there is none."""
+        """The schema ids in the header; None if the record has no header."""
         return next((value for name, value in self.headers if name == CONTENTS), None)
 
 
 def content_header(frames: Mapping[str, bytes]) -> tuple[str, bytes]:
-    """The header of contents that are written as ``frames`` name it, by contract."""
+    """The header for contents that are written under ``frames``, by contract."""
     return CONTENTS, b"".join(frames[kind.contract][1:] for kind in Kind)
 
 
 def content_frames(header: bytes) -> dict[str, bytes]:
-    """The inverse, as far as both know the kinds."""
+    """The inverse of :func:`contents_header`, for the kinds that both versions know."""
     ids = [header[at : at + _ID_BYTES] for at in range(0, len(header), _ID_BYTES)]
     return {kind.contract: MAGIC + number for kind, number in zip(Kind, ids, strict=False)}
 
@@ -57,11 +58,11 @@ def content_frames(header: bytes) -> dict[str, bytes]:
 class StagedItem(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """A translated item.
 
-    ``lookup_only``: it is here for what it tells, and is neither counted nor emitted. ``key`` is its
+    ``lookup_only``: the item updates a profile, and is neither counted nor emitted. ``key`` is its
     key on the canonical topic, ``contents`` its events as :func:`streams.core.event.encode_content`
-    makes them, and ``transactions`` what rounds need of a game transaction, so that process need not
-    decode it. ``content_hash`` has 8 bytes for each version of the kind's contract, see
-    :func:`streams.core.event.hash_of_content`. Fields are appended, never moved.
+    encodes them. ``transactions`` are the fields of a game transaction that rounds need, so that
+    process does not decode it. ``content_hash`` has 8 bytes for each version of the kind's
+    contract, see :func:`streams.core.event.hash_of_content`. Fields are appended, never moved.
     """
 
     position: Annotated[int, Meta(ge=0, lt=1 << 31)]
@@ -75,7 +76,7 @@ class StagedItem(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 
 class PackedGroup(NamedTuple):
-    """A group as the contract ``staged-chunk`` has it, its items packed as MessagePack."""
+    """A group with the fields of the contract ``staged-chunk``; its items are packed as MessagePack."""
 
     raw_partition: int
     raw_offset: int
@@ -91,7 +92,8 @@ class PackedGroup(NamedTuple):
 class Group(NamedTuple):
     """The items of one request that belong to one staged partition, or a part of them.
 
-    ``contents``: how their contents are written; empty in translate, which writes as it does.
+    ``contents`` are the encodings of their contents. They are empty in translate, which writes the
+    present version.
     """
 
     raw_partition: int
@@ -136,7 +138,7 @@ def groups_of(
     """
     try:
         return [unpack(PackedGroup(**group), contents) for group in decode(value)["groups"]]
-    except (EOFError, LookupError, ArithmeticError, TypeError) as error:  # as fastavro has it
+    except (EOFError, LookupError, ArithmeticError, TypeError) as error:  # what fastavro raises
         raise ValueError(str(error) or type(error).__name__) from None
 
 

@@ -1,4 +1,4 @@
-"""The topics: what stands in each, and how it is kept."""
+"""The topics, their contracts and their configuration."""
 
 from typing import NamedTuple
 
@@ -14,18 +14,19 @@ PROFILES = "state.profiles"
 SCHEMAS = "schemas"
 
 MESSAGE_BYTES_MAX = 16 * 1024 * 1024
-"""Above the largest body and the largest single event; brokers and clients are sized for it."""
+"""Larger than the largest body and the largest event; brokers and clients are configured for it."""
 
 RECORD_BYTES = 700_000
-"""At which the stages close a record of many small things: below librdkafka's 1 MB for a message."""
+"""Size at which the stages close a record: below librdkafka's default limit of 1 MB for a message."""
 
 _DAY_MS = 86_400_000
 
 
 class Topic(NamedTuple):
-    """A topic. ``contract`` is None where the value is not Avro, ``key`` where records have none.
+    """A topic. ``contract`` is None if the value is not Avro, ``key`` is None if records have no key.
 
-    What is not compacted is kept for ``days``, or for so many idempotency ``windows`` if given.
+    A topic that is not compacted keeps its records for ``days``, or for so many idempotency
+    ``windows`` if they are given.
     """
 
     name: str
@@ -36,7 +37,7 @@ class Topic(NamedTuple):
     windows: int | None = None
 
     def config(self, window_days: int, replicas: int) -> dict[str, str]:
-        """Its configuration on the broker. With three replicas one may be away."""
+        """The configuration of the topic. With three replicas, one may be down."""
         sizes = {
             "max.message.bytes": str(MESSAGE_BYTES_MAX),
             "min.insync.replicas": str(max(1, replicas - 1)),
@@ -63,10 +64,10 @@ TOPICS = (
     Topic(ROUNDS, "round", f"{_PLAYER}|round_id", compacted=True),
     Topic(REJECTS, "reject", "tenant", windows=1),
     Topic(OUTCOMES, "outcome", "tenant", windows=1),
-    Topic(WINDOW, "window-changes", None, windows=2),  # as long as the table may remember
+    Topic(WINDOW, "window-changes", None, windows=2),  # the longest time that the table keeps an id
     Topic(PROFILES, "profile", "state key", compacted=True),
     Topic(SCHEMAS, None, "schema id, as text", compacted=True),
 )
 
 CONTRACTS = {topic.name: topic.contract for topic in TOPICS if topic.contract is not None}
-"""The contract of what stands in a topic."""
+"""The contract of each topic whose values are Avro."""

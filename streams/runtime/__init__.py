@@ -1,1 +1,1 @@
-"""The stages on Kafka, in Faust."""
+"""The stages on Kafka and the Faust app that feeds them."""

@@ -1,4 +1,4 @@
-"""Ending a process at once when going on could lose or double something."""
+"""Ends a process at once where going on could lose or double records."""
 
 import logging
 import os
@@ -17,7 +17,7 @@ EXIT_CONFIGURATION = 78
 def fail_stop(error: BaseException) -> None:
     """Logs ``error`` and ends the process without any shutdown path.
 
-    Faust's would commit offsets on the way down, and a thread's exception would end only the thread.
+    Faust's shutdown would commit offsets, and an exception in a thread would end only the thread.
     """
     log.critical("stopping: %s: %s", type(error).__name__, error, exc_info=error)
     logging.shutdown()

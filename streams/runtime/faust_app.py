@@ -1,7 +1,7 @@
-"""The Faust app: two agents that hand records to the stages and acknowledge afterwards.
+"""The Faust app: two agents that pass records to the stages and acknowledge them afterwards.
 
-Faust brings consumer groups, assignment, flow control and the event loop. Exactly once is not left
-to it: see docs/design.md, decision 2, for what was measured.
+Faust provides consumer groups, assignment, flow control and the event loop, but not exactly-once
+processing: docs/design.md, decision 2, has the measurements.
 """
 
 import asyncio
@@ -43,32 +43,35 @@ from streams.telemetry.status_server import serving
 from streams.telemetry.worker_metrics import WorkerMetrics
 
 BUFFER_MAX = 64
-"""Records that Faust holds for an agent: they may be large."""
+"""Number of records that Faust buffers for an agent; records may be large."""
 
 ENOUGH_RAW_BYTES = 64_000
 ENOUGH_STAGED_BYTES = 500_000
-"""At which a batch of a stage waits for no more records."""
+"""Bytes at which a batch of a stage is complete and waits for no more records."""
 
 FETCH_BYTES = 1 << 20
-"""Of a partition at once: small, so that a backlog of one topic does not hold up the other. A larger
-record comes all the same."""
+"""Bytes of a fetch from one partition. It is small, so that a backlog of one topic does not delay the
+other. A larger record is fetched anyway.
+"""
 
 BEAT_EVERY_S = 1.0
 SAMPLE_EVERY_S = 10.0
-"""How often tables are measured and the reports of idle clients taken."""
+"""Interval at which tables are measured and the statistics of idle clients are taken."""
 
 
 def create_app(
     settings: Settings, membership: Membership, metrics: WorkerMetrics, health: WorkerHealth
 ) -> faust.App:
-    """The app of one worker process."""
+    """The app of one worker process; ``worker`` is its name on this host and stays the same after a
+    restart.
+    """
     cluster = wait_for_broker(settings)
     ensure_topics(settings)
     app = _faust_app(settings, membership)
     publish(settings)
     schemas = Schemas(settings, frames(settings))
-    # Threads that compute side by side pass the interpreter's lock back and forth, and the processor's
-    # caches with it: one computes at a time, the others wait for Kafka.
+    # Threads that compute at the same time compete for the interpreter's lock and the processor's
+    # caches, so one computes at a time while the others wait for Kafka.
     computing = threading.Lock()
     raw_topic, staged_topic = settings.topic_prefix + RAW, settings.topic_prefix + STAGED
 
@@ -148,7 +151,9 @@ def _faust_app(settings: Settings, membership: Membership) -> faust.App:
 
 
 def _credentials(settings: Settings) -> CredentialsT | None:
-    """What :func:`streams.kafka.clients.client_config` tells librdkafka, for Faust's own client."""
+    """The connection settings of Faust's own client, as :func:`streams.kafka.clients.client_config`
+    gives them to librdkafka.
+    """
     context = ssl_context(settings)
     if login := sasl_login(settings):
         return faust.SASLCredentials(
@@ -223,11 +228,7 @@ def _connect(
     membership: Membership,
     health: WorkerHealth,
 ) -> None:
-    """Partitions open and close as Faust's partitions come and go, and close at the end.
-
-    Stopping: Faust fetches no more; translate ends what it has in hand, process each partition's
-    transaction, and the tables are closed; Faust commits what is acknowledged and leaves the group.
-    """
+    """Opens and closes partitions when Faust assigns and revokes them."""
 
     def staged(tps: Iterable[TP]) -> list[int]:
         return [tp.partition for tp in tps if tp.topic == settings.topic_prefix + STAGED]
@@ -258,7 +259,7 @@ def _connect(
 
 
 def _report_lag(app: faust.App, meter: LagMeter, metrics: WorkerMetrics, process: Process) -> None:
-    """The worker that has partition 0 measures the lag of all, also of those that nobody has."""
+    """Measures the lag of all partitions, also unassigned ones, in the worker of partition 0."""
     stopping = threading.Event()
 
     def report() -> None:
@@ -303,7 +304,7 @@ def _staged_record(event: EventT[Any]) -> StagedRecord:
 
 
 def _headers(event: EventT[Any]) -> Headers:
-    headers: Any = event.message.headers or ()  # Faust leaves the pairs as they came
+    headers: Any = event.message.headers or ()  # Faust leaves the headers a list of pairs
     return tuple(headers)
 
 

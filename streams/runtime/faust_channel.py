@@ -15,11 +15,12 @@ BATCH_RECORDS_MAX = 1000
 BATCH_BYTES_MAX = 8_000_000
 
 LINGER_S = 0.05
-"""How long a batch of less than enough bytes waits for more records. A transaction costs much the same
-with one record in it as with many, and a call of translate with one of 64 KB as with ten."""
+"""Longest wait of a batch that has less than enough bytes. One record costs a transaction nearly as
+much as many.
+"""
 
 LOOKS = 10
-"""How often the queue is read within :data:`LINGER_S`: Faust puts few records into it at once."""
+"""Number of reads of the queue within :data:`LINGER_S`: Faust puts few records into it at once."""
 
 
 async def batches(stream: StreamT[bytes], enough_bytes: int) -> AsyncIterator[list[EventT[Any]]]:
@@ -36,13 +37,13 @@ async def batches(stream: StreamT[bytes], enough_bytes: int) -> AsyncIterator[li
     while True:
         try:
             events: list[EventT[Any]] = [await channel.queue.get()]
-        except StopAsyncIteration:  # Faust throws it into the channel of a stream that stops
+        except StopAsyncIteration:  # Faust throws it into the channel when the stream stops
             return
         looks = 0
         while not _fill(channel.queue, events, enough_bytes) and looks < LOOKS:
             looks += 1
             await asyncio.sleep(LINGER_S / LOOKS)
-        for event in events:  # Faust reports partitions as stuck whose streams read nothing
+        for event in events:  # without this time, Faust reports the partition as stuck
             inbound[event.message.tp] = time.monotonic()
         yield events
 

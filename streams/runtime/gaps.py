@@ -1,4 +1,4 @@
-"""Gaps in the input of a stage: records that are missing are asked for again, once."""
+"""Gaps in the input of a stage: missing records are fetched again, once."""
 
 import asyncio
 import logging
@@ -10,15 +10,15 @@ from streams.records.topics import RAW
 log = logging.getLogger(__name__)
 
 Seek = Callable[[int, int], Awaitable[None]]
-"""Asks for the records of a partition again, from an offset on."""
+"""Moves the position of a partition back to an offset, so that records are delivered again."""
 
 
 class Gaps:
-    """Asks for records again where some are missing, once for each gap.
+    """Seeks back to missing records, once for each gap.
 
-    Around a rebalance Faust 0.15.3 may drop a record and deliver the next: a message that waits while
-    the flow is suspended is let go, its offset counted as read, and what was fetched with it passes
-    when the flow resumes.
+    Around a rebalance Faust 0.15.3 may drop a record and deliver the next: a message that is queued
+    while the flow is suspended is dropped and its offset counted as read, and later messages of the
+    same fetch are delivered when the flow resumes.
     """
 
     def __init__(self, topic: str, seek: Seek) -> None:
@@ -26,50 +26,60 @@ class Gaps:
         self._seek = seek
         self._sought: dict[int, int] = {}
 
-    async def seek_back(self, partition: int, due: int, came: int) -> None:
-        """What was under way comes with rising offsets, and is to be dropped too."""
+    async def seek_back(self, partition: int, expected: int, arrived: int) -> None:
+        """Seeks back to the offset ``expected`` after ``arrived`` was delivered instead.
+
+        Records that were already fetched still arrive, with rising offsets; the caller drops them.
+        Raises ``InputGap`` if the record is still missing after the seek.
+        """
         sought = self._sought.get(partition)
         if sought is None:
-            log.warning("%s[%d]: %d came, %d was due; seeking back", self._topic, partition, came, due)
-            self._sought[partition] = came
-            await self._seek(partition, due)
-        elif came <= sought:
+            log.warning(
+                "%s[%d]: offset %d arrived where %d was expected; seeking back",
+                self._topic,
+                partition,
+                arrived,
+                expected,
+            )
+            self._sought[partition] = arrived
+            await self._seek(partition, expected)
+        elif arrived <= sought:
             raise InputGap(
-                f"{self._topic}[{partition}]: {due} was due and does not come even after seeking back "
-                f"to it; {came} came instead. Records were deleted before they were processed."
+                f"{self._topic}[{partition}]: offset {arrived} arrived where {expected} was expected, "
+                "also after seeking back. Records were deleted before they were processed."
             )
 
     def close(self, partition: int) -> None:
-        """What was due has come, or the partition is somebody else's."""
+        """Forgets the gap: the missing record was delivered, or the partition was revoked."""
         self._sought.pop(partition, None)
 
 
 class InputOrder:
-    """Raw records in their order, from where their partition was committed.
+    """The order of raw records: each partition's records follow its committed offset without a gap.
 
-    ``committed(partition)`` is that offset, and ``seek(partition, offset)`` asks for records again.
+    ``committed(partition)`` is that offset, and ``seek(partition, offset)`` delivers records again.
     """
 
     def __init__(self, committed: Callable[[int], int], seek: Seek) -> None:
         self._committed = committed
         self._gaps = Gaps(RAW, seek)
-        self._due: dict[int, int] = {}
+        self._expected: dict[int, int] = {}
 
     def forget(self) -> None:
-        """Forgets what is due: another assignment begins."""
-        for partition in list(self._due):
+        """Forgets the expected offsets, because a new assignment begins."""
+        for partition in list(self._expected):
             self._gaps.close(partition)
-        self._due.clear()
+        self._expected.clear()
 
     async def admit(self, partition: int, offset: int) -> bool:
-        """Whether the record may be translated; one that may not is to be dropped unacknowledged."""
-        due = self._due.get(partition)
-        if due is None:
-            due = self._due[partition] = await asyncio.to_thread(self._committed, partition)
-        if offset > due:
-            await self._gaps.seek_back(partition, due, offset)
+        """Whether the record may be translated. If not, the caller drops it unacknowledged."""
+        expected = self._expected.get(partition)
+        if expected is None:
+            expected = self._expected[partition] = await asyncio.to_thread(self._committed, partition)
+        if offset > expected:
+            await self._gaps.seek_back(partition, expected, offset)
             return False
-        if offset == due:
-            self._due[partition] = due + 1
+        if offset == expected:
+            self._expected[partition] = expected + 1
             self._gaps.close(partition)
         return True

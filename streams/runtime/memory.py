@@ -1,4 +1,4 @@
-"""What a worker does about memory: when Python collects garbage, and what glibc keeps."""
+"""Memory management of a worker: Python's garbage collector and glibc's allocator."""
 
 import ctypes
 import gc
@@ -7,15 +7,17 @@ COLLECT_EVERY_S = 30.0
 
 _C = ctypes.CDLL(None)
 _TRIM, _TUNE = getattr(_C, "malloc_trim", None), getattr(_C, "mallopt", None)
-"""glibc's; None on other C libraries, which then do as they do."""
+"""Functions of glibc; None with other C libraries, which keep their defaults."""
 _M_ARENA_MAX = -8
 _ARENAS = 2
 
 
 def tune() -> None:
-    """Before threads start: few heaps, since each thread's own would keep what it has freed.
+    """Limits the number of heaps, since each heap keeps its freed memory. Call it before threads
+    start.
 
-    Collections are left to :func:`give_back`: a chunk makes ten thousands of objects, hardly a cycle.
+    Collections run only in :func:`give_back`: a chunk makes ten thousands of objects and hardly a
+    cycle.
     """
     if _TUNE is not None:
         _TUNE(_M_ARENA_MAX, _ARENAS)
@@ -23,7 +25,7 @@ def tune() -> None:
 
 
 def give_back() -> None:
-    """Collects cycles, and gives back to the system what threads have freed."""
+    """Collects cycles, and returns freed memory to the operating system."""
     gc.collect()
     if _TRIM is not None:
         _TRIM(0)

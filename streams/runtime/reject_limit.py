@@ -1,11 +1,11 @@
-"""The limit of rejects that the edge did not see: above it, edge and worker do not match."""
+"""The limit of unexpected rejects: above it, edge and worker run different versions."""
 
 from streams.errors import TooManyRejects
 from streams.records.topics import RAW, REJECTS
 
 
 class RejectLimit:
-    """The share of unexpected rejects among the items of late; older ones count for less and less."""
+    """The share of unexpected rejects among recent items; older items count less and less."""
 
     ITEMS = 2_000
 
@@ -22,9 +22,9 @@ class RejectLimit:
             return
         if self._rejects > self._largest * self._items:
             raise TooManyRejects(
-                f"{self._rejects} of the last {self._items} items were taken by the edge and are "
-                "refused here: edge and worker do not fit together, or something else writes to "
-                f"{RAW}. Deploy the same version of both; what was refused so far stands in {REJECTS}. "
-                "ROUNDHOUSE_REJECT_SHARE_MAX=1 goes on regardless."
+                f"{self._rejects} of the last {self._items} items were accepted by the edge and "
+                "refused here: edge and worker run different versions, or something else writes to "
+                f"{RAW}. Deploy the same version of both; the refused items are in {REJECTS}. "
+                "ROUNDHOUSE_REJECT_SHARE_MAX=1 turns this limit off."
             )
         self._items, self._rejects = self._items // 2, self._rejects // 2

@@ -1,6 +1,6 @@
-"""The two stages as plain callables: records in, written and acknowledged by Kafka when they return.
+"""The two stages as callables: when a call returns, Kafka has acknowledged all its outputs.
 
-Faust hands records over (:mod:`streams.runtime.faust_app`); nothing here knows of it.
+:mod:`streams.runtime.faust_app` calls them; this module does not depend on Faust.
 """
 
 import asyncio
@@ -31,15 +31,15 @@ FLUSH_WITHIN_S = 60.0
 
 
 class Translate:
-    """Raw records to ``staged``, ``rejects`` and ``outcomes``, at least once.
+    """Translates raw records to ``staged``, ``rejects`` and ``outcomes``, at least once.
 
-    1. Translate, send everything, wait until Kafka has it all. A crash before the end repeats the
-       same records: parts and ids are functions of the raw record, so the repetition is recognised.
+    1. Translate, send all outputs, wait until Kafka has acknowledged them. A crash before that repeats
+       the same records; parts and ids are functions of the raw record, so the repetition is recognised.
     2. The caller acknowledges.
 
-    A record of a staged partition that fails holds back all after it: the producer is gapless, and its
-    messages do not time out before the flush has given up and the process ended. So a position in
-    ``staged`` never jumps over a raw record.
+    If a record of a staged partition fails, no later one is written: the producer is gapless, and
+    its messages do not time out before the flush gives up and the process ends. A position in
+    ``staged`` therefore never skips a raw record.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Translate:
         computing: threading.Lock,
         metrics: WorkerMetrics,
     ) -> None:
-        """``computing`` is held while Python computes and released while Kafka is awaited."""
+        """``computing`` is held during computation and released while the stage waits for Kafka."""
         self.settings = settings
         self._computing = computing
         self.frames = frames
@@ -76,11 +76,13 @@ class Translate:
         self._metrics.stages.translated(len(records), work, time.monotonic() - began)
 
     def poll(self) -> None:
-        """Takes the client's statistics; :meth:`__call__` does it while there is work."""
+        """Takes the client's statistics while the stage is idle; :meth:`__call__` takes them
+        otherwise.
+        """
         self._producer.poll(0)
 
     def _translate(self, records: Iterable[RawRecord]) -> Work:
-        chunks: dict[int, _Chunk] = {}
+        chunks: dict[int, _ChunkBuilder] = {}
         work = Work()
         for record in records:
             translation = translate(record, self.settings.partitions)
@@ -90,7 +92,7 @@ class Translate:
             work.outcomes += translation.outcomes
             work.refused.update(reject.code for reject in translation.rejects)
             for partition, groups in translation.groups.items():
-                chunk = chunks.setdefault(partition, _Chunk())
+                chunk = chunks.setdefault(partition, _ChunkBuilder())
                 for group in groups:
                     if chunk.add(group) > RECORD_BYTES:
                         self._stage(partition, chunk)
@@ -109,8 +111,8 @@ class Translate:
         work.sent[REJECTS], work.sent[OUTCOMES] = work.refused.total(), len(work.outcomes)
         return work
 
-    def _stage(self, partition: int, chunk: "_Chunk") -> None:
-        self._send(STAGED, "staged-chunk", partition, None, chunk.take(), self._staged_headers)
+    def _stage(self, partition: int, chunk: "_ChunkBuilder") -> None:
+        self._send(STAGED, "staged-chunk", partition, None, chunk.drain(), self._staged_headers)
 
     def _send(
         self,
@@ -141,8 +143,8 @@ class Translate:
             self._failed = error
 
 
-class _Chunk:
-    """Groups on their way into one staged record."""
+class _ChunkBuilder:
+    """Groups that are collected for one staged record."""
 
     def __init__(self) -> None:
         self.groups: list[PackedGroup] = []
@@ -154,8 +156,8 @@ class _Chunk:
         self._bytes += len(group.items)
         return self._bytes
 
-    def take(self) -> bytes:
-        """The datum of the groups added since the last call."""
+    def drain(self) -> bytes:
+        """Encodes the groups that were added since the last call, and removes them."""
         datum = encode_chunk(self.groups)
         self.groups, self._bytes = [], 0
         return datum
@@ -165,9 +167,9 @@ OpenPartition = Callable[[int], OwnedPartition]
 
 
 class Process:
-    """Staged records to the partitions that this worker owns.
+    """Passes staged records to the partitions that this worker owns.
 
-    ``seek(partition, offset)`` asks for records again from an offset.
+    ``seek(partition, offset)`` delivers records again from an offset.
     """
 
     def __init__(self, open_partition: OpenPartition, seek: Seek) -> None:
@@ -177,7 +179,7 @@ class Process:
         self._locks: dict[int, asyncio.Lock] = {}
 
     def assign(self, partitions: Iterable[int]) -> None:
-        """Begins to open what is not open yet; records wait until it is."""
+        """Begins to open partitions that are not open yet; their records wait."""
         for partition in partitions:
             if partition not in self._opened:
                 self._opened[partition] = asyncio.create_task(
@@ -185,7 +187,7 @@ class Process:
                 )
 
     async def revoke(self, partitions: Iterable[int]) -> None:
-        """Closes partitions, each after the work in hand."""
+        """Closes partitions, each after its current transaction."""
         for partition in partitions:
             async with self._lock(partition):
                 task = self._opened.pop(partition, None)
@@ -218,7 +220,7 @@ class Process:
         }
 
     def raise_failures(self) -> None:
-        """Raises what kept a partition from being opened, also where no record waits for it."""
+        """Raises the error of a partition that could not be opened, even if no record waits for it."""
         for task in self._opened.values():
             if task.done():
                 task.result()
@@ -227,7 +229,7 @@ class Process:
         """Applies records; False if they are not to be acknowledged."""
         async with self._lock(partition):
             task = self._opened.get(partition)
-            if task is None:  # revoked meanwhile: its new owner gets them again
+            if task is None:  # the partition was revoked; its new owner receives the records again
                 return False
             owned = await asyncio.shield(task)
             fresh = [record for record in records if record.offset >= owned.expected]

@@ -1,4 +1,4 @@
-"""The health of a worker: its event loop, its partitions, what waits in them, and Kafka."""
+"""The health of a worker: event loop, partitions, lag, and Kafka."""
 
 import time
 from collections.abc import Iterable
@@ -14,7 +14,9 @@ from streams.telemetry.health import Health, judged
 
 
 class WorkerHealth:
-    """Made before anything else of the worker, told of its parts as they come, asked by any thread."""
+    """The health of one worker. It exists before the other parts, which register as they start; any
+    thread may ask it.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -28,13 +30,13 @@ class WorkerHealth:
         self._assigned: frozenset[PartitionId] = frozenset()
 
     def begin(self, process: Process, recoveries: Recoveries, followers: Followers) -> None:
-        """The stages are there; the worker goes on to join its group."""
+        """Registers the stages; the worker then joins its group."""
         self._process, self._recoveries, self._followers = process, recoveries, followers
         self._watch = InputWatch(self.settings, f"{self.settings.topic_prefix}line", self._recovery_of)
         self._watch.start()
 
     def beat(self) -> None:
-        """The event loop runs."""
+        """Reports that the event loop runs."""
         self._beat_at = time.monotonic()
 
     def stops(self) -> None:
@@ -42,16 +44,16 @@ class WorkerHealth:
         self._stopping = True
 
     def assigned(self, tps: Iterable[PartitionId]) -> None:
-        """The group has given these partitions to the worker, beside those it has."""
+        """Adds the partitions that the group has assigned to the worker."""
         self._joined = True
         self._watching(self._assigned.union(tps))
 
     def revoked(self, tps: Iterable[PartitionId]) -> None:
-        """The group has taken these partitions."""
+        """Removes the partitions that the group has revoked."""
         self._watching(self._assigned.difference(tps))
 
     def report(self) -> Health:
-        """The worker's health; asks Kafka nothing."""
+        """The worker's health, computed without asking Kafka."""
         if self._watch is None or self._process is None or self._recoveries is None:
             return judged({"kafka_away_s": None}, waiting=["the worker is starting"])
         now = self._watch.now()
@@ -80,7 +82,7 @@ class WorkerHealth:
             self._watch.assign(tps)
 
     def _recovery_of(self, tp: PartitionId) -> object:
-        """Changes while the tables of a staged partition are built."""
+        """A value that changes while the tables of a staged partition are built."""
         topic, partition = tp
         if self._recoveries is None or topic != self.settings.topic_prefix + STAGED:
             return None

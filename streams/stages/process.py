@@ -1,6 +1,6 @@
-"""The process stage: decides what every staged item is, folds rounds, and lists what to write.
+"""The process stage: decides whether each staged item is new, folds rounds, and lists the writes.
 
-Pure: state comes in through a :class:`Lookup`, effects go out as a value. The shell
+Pure: state comes in through a :class:`Lookup`, and the effects are returned as a value. The shell
 (:mod:`streams.state.owned_partition`) writes the effects in one transaction.
 """
 
@@ -41,19 +41,20 @@ ROUND_KEY = b"\x02"
 
 
 class Lookup(Protocol):
-    """Reads of one partition's state."""
+    """Reads the state of one partition."""
 
     def window(self, keys: Sequence[bytes]) -> Sequence[bytes | None]:
-        """Values of the window table."""
+        """Values of the window table, in the order of ``keys``; None for an unknown key."""
         ...
 
     def profiles(self, keys: Sequence[str]) -> Sequence[Profile | None]:
-        """Profiles by state key."""
+        """Profiles, in the order of their state keys; None for an unknown key."""
         ...
 
     def round_runs(self, kind: Kind, keys: Sequence[str]) -> Sequence[bytes]:
-        """What rounds say of the players or games with these state keys, as
-        :func:`streams.core.round.encode_profile` makes it."""
+        """The encoded profiles of the players or games with these state keys, as rounds contain them:
+        see :func:`streams.core.round.encode_profile`.
+        """
         ...
 
 
@@ -68,11 +69,11 @@ class ProfilePut(NamedTuple):
 
 @dataclass
 class Effects:
-    """All that processing some groups leads to.
+    """The effects of processing some groups.
 
-    ``outputs``: (key, framed datum) by topic without the prefix.
-    ``window`` and ``profiles`` are puts by key. ``outcomes`` are those among the outputs, and
-    ``refused`` counts the rejects among them by their code.
+    ``outputs`` are (key, framed datum) by topic without the prefix. ``window`` and ``profiles`` are
+    puts by key. ``outcomes`` are the outcomes among the outputs, and ``refused`` counts the rejects
+    among them by code.
     """
 
     outputs: dict[str, list[tuple[str, bytes]]] = field(default_factory=lambda: defaultdict(list))
@@ -83,17 +84,19 @@ class Effects:
 
 
 class At(NamedTuple):
-    """Where in ``staged`` groups stand; the offset is the segment of every round that is new there."""
+    """The position of groups in ``staged``. The offset is the segment of every round that begins
+    there.
+    """
 
     partition: int
     offset: int
 
 
 def process(groups: Iterable[Group], lookup: Lookup, frames: Mapping[str, bytes], at: At) -> Effects:
-    """Effects of ``groups``, applied in order.
+    """The effects of ``groups``, applied in order.
 
-    ``frames``: by contract, what stands before the datums that are made here. Those of accepted items
-    are sent on under the frames of their groups.
+    ``frames`` are, by contract, the frames of the datums that are made here. Datums of accepted
+    items keep the frames of their groups.
     """
     return _Processing(list(groups), lookup, frames, at).run()
 
@@ -133,7 +136,9 @@ class _OpenRound(NamedTuple):
 
 
 class _Processing:
-    """One run of :func:`process`: gather, look up once, then decide item by item."""
+    """One call of :func:`process`: collects the items, looks up all keys once, then decides item by
+    item.
+    """
 
     def __init__(
         self, groups: list[Group], lookup: Lookup, frames: Mapping[str, bytes], at: At
@@ -210,7 +215,7 @@ class _Processing:
             self._accept(item)
 
     def _fold(self, item: _Item) -> tuple[str, str] | None:
-        """Folds the item's transactions into their round, or says why not."""
+        """Folds the item's transactions into their round, or returns the refusal's code and message."""
         batch, transactions = item.group.batch, item.staged.transactions
         opened = self.open_rounds.get(item.round_key)
         if opened is None:
@@ -249,7 +254,7 @@ class _Processing:
         self.effects.outputs[REJECTS].append((group.batch.tenant, value))
 
     def _learn(self, item: _Item) -> None:
-        """Merges what an event says into its profile; an unknown player comes into being."""
+        """Merges an event into the profile that it updates; an unknown player gets a profile."""
         key = _profile_key(item)
         known = self.profiles[key]
         content = item.group.staged.contents[item.staged.kind]
@@ -269,7 +274,7 @@ class _Processing:
             self._derive_player(item, event)
 
     def _derive_player(self, item: _Item, event: Record) -> None:
-        """A canonical player event for what a custom event taught us about its player."""
+        """Emits a canonical player event for the contact in a custom event."""
         body = player_body(event["player_id"], mobile=event["mobile"], email=event["email"])
         player = Derived(
             Kind.PLAYER,
@@ -299,7 +304,7 @@ class _Processing:
             emitted.append((longer_key(key, state.round_id), value))
 
     def _round_runs(self, kind: Kind, keys: list[str]) -> Iterable[bytes]:
-        """As stored, overlaid with what this chunk has changed."""
+        """The encoded profiles for rounds, with the changes of this chunk applied."""
         runs = self.lookup.round_runs(kind, keys)
         if not self.effects.profiles:
             return runs
@@ -323,5 +328,5 @@ class _Processing:
 
 
 def _profile_key(item: _Item) -> str:
-    """The state key of the profile that an item tells about."""
+    """The state key of the profile that an item updates."""
     return state_key(item.staged.kind, item.staged.key)

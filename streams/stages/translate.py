@@ -1,6 +1,6 @@
-"""The translate stage: one raw record in, groups for the staged partitions, outcomes and rejects out.
+"""The translate stage: a raw record becomes groups for the staged partitions, outcomes and rejects.
 
-A pure function of the record, so a replay after a crash makes the same groups, parts and ids.
+A pure function of the record: a replay after a crash makes the same groups, parts and ids.
 """
 
 from collections import defaultdict
@@ -29,18 +29,19 @@ from streams.wire.json_text import raw_items
 
 PART_ITEMS = 1000
 PART_BYTES = 512 * 1024
-"""Where a raw record is cut into parts. The cut is part of the replay contract: see ``part`` in
-``avro/staged-chunk.avsc``."""
+"""Limits of a part of a raw record. They belong to the replay contract: see ``part`` in
+``avro/staged-chunk.avsc``.
+"""
 
 _UNLIMITED = 1 << 62
 _NOBODY = Batch("", "", "", 0, False, False, None)
 
 
 class Translation(NamedTuple):
-    """What becomes of a raw record.
+    """The result of translating a raw record.
 
-    ``groups``: by staged partition, in part order.
-    ``outcomes``: one for each request. ``unexpected``: rejects that the edge did not see.
+    ``groups`` are by staged partition, in the order of their parts. ``outcomes`` has one for each
+    request. ``unexpected`` is the number of rejects that the edge had accepted as valid.
     """
 
     groups: dict[int, list[PackedGroup]]
@@ -69,7 +70,7 @@ def _wrong_header(error: ValueError) -> str:
 
 
 class _Translating:
-    """One run of :func:`translate`, request by request."""
+    """One call of :func:`translate`, request by request."""
 
     def __init__(self, record: RawRecord, partitions: int) -> None:
         self.record = record
@@ -121,7 +122,7 @@ class _Translating:
         return found
 
     def refuse(self, number: int, batch: Batch | None, body: bytes, code: str, message: str) -> None:
-        """Something that no edge wrote: refused as a whole, counted as one item."""
+        """Refuses a record or request that no edge wrote: as a whole, counted as one item."""
         errors = [ItemError(code, "", message)._asdict()]
         reason = Reason("rejected", code, errors, "record", body)
         self.rejects.append(Reject.of(self._counted_at(number), batch or _NOBODY, -1, reason))
@@ -139,7 +140,7 @@ class _Translating:
 def _staged(
     batch: Batch, items: Iterable[Item | Invalid], partitions: int
 ) -> tuple[dict[int, list[StagedItem]], list[tuple[int, Invalid]]]:
-    """The items of a request by staged partition, and those that are invalid by position."""
+    """The items of a request by staged partition, and its invalid items by position."""
     tenant = key_of(batch.tenant)
     hash_leads: dict[str, str] = {}
     staged: dict[int, list[StagedItem]] = defaultdict(list)

@@ -1,4 +1,4 @@
-"""What the changelogs hold: puts to the tables, and the position up to which input is applied."""
+"""The records of the changelogs: puts to the tables, and the position of the applied input."""
 
 import math
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from streams.state.rocksdb import Puts
 from streams.wire.avro import FRAME_BYTES, MAGIC, Reader, Record, codec
 
 POSITION_KEY = b"\x00position"
-"""Of the position in the window table; its value is a record of the changelog without puts."""
+"""Key of the position in the window table; its value is a changelog record without puts."""
 
 _CHANGES = codec("window-changes")
 _NAMED = b"\x01"
@@ -22,13 +22,16 @@ _UNPACK = msgspec.msgpack.Decoder(dict[bytes, bytes]).decode
 
 
 class Position(NamedTuple):
-    """How far the input is applied. ``raw`` by raw partition: (offset, part)."""
+    """The position up to which input is applied.
+
+    ``raw`` is, by raw partition, the last (offset, part).
+    """
 
     staged_offset: int
     raw: Mapping[int, tuple[int, int]]
 
     def record(self) -> Record:
-        """As the contract ``window-changes`` has it."""
+        """The position as the contract ``window-changes`` has it."""
         return {
             "staged_offset": self.staged_offset,
             "raw": {str(p): {"offset": o, "part": part} for p, (o, part) in self.raw.items()},

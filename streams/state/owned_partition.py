@@ -59,11 +59,11 @@ log = logging.getLogger(__name__)
 
 
 class Shared(NamedTuple):
-    """What the partitions of a worker share.
+    """The objects that the partitions of a worker share.
 
-    ``cluster``: the id of the Kafka cluster. ``computing``: held while Python computes and released
-    while Kafka is awaited.
-    ``recoveries``: how far each partition's tables are built.
+    ``cluster`` is the id of the Kafka cluster. ``computing`` is held during computation and
+    released while a partition waits for Kafka. ``recoveries`` has the recovery progress of each
+    partition.
     """
 
     settings: Settings
@@ -77,12 +77,12 @@ class Shared(NamedTuple):
 
 
 def state_directory(settings: Settings, worker: str, partition: int) -> Path:
-    """Of a worker's state of a partition."""
+    """The directory of a worker's state of a partition."""
     return settings.state_path / worker / f"partition-{partition}"
 
 
 def window_directory(settings: Settings, worker: str, partition: int) -> Path:
-    """Of a worker's window table of a partition."""
+    """The directory of a worker's window table of a partition."""
     return state_directory(settings, worker, partition) / "window"
 
 
@@ -92,9 +92,9 @@ def window_directory(settings: Settings, worker: str, partition: int) -> Path:
 def open_partition(shared: Shared, partition: int) -> "OwnedPartition":
     """Takes a partition over from its earlier owner and brings its state up to date. Blocking.
 
-    A damaged state is moved aside and built anew from the changelogs. Raises ``StateMismatch`` if the
-    state is of another cluster or ahead of its changelog, and ``InputGap`` if input was deleted before
-    it was processed.
+    Damaged state is moved aside and rebuilt from the changelogs. Raises ``StateMismatch`` if the
+    state is of another cluster or ahead of its changelog, and ``InputGap`` if input was deleted
+    before it was processed.
     """
     producer = _fencing_producer(shared, partition)
     try:
@@ -171,16 +171,16 @@ def changelogs(shared: Shared, partition: int, tables: Tables) -> tuple[Changelo
 
 
 def set_aside(shared: Shared, partition: int, error: StateDamaged) -> None:
-    """Local state is a copy of the changelog: damaged state is kept for inspection and built anew."""
+    """Moves damaged state aside for inspection. It is a copy of the changelog and can be rebuilt."""
     directory = state_directory(shared.settings, shared.worker, partition)
     aside = directory.with_name(f"{directory.name}.damaged")
-    log.error("%s. Moving it to %s and building it anew from the changelog.", error, aside)
+    log.error("%s. Moving it to %s and rebuilding it from the changelog.", error, aside)
     shutil.rmtree(aside, ignore_errors=True)
     directory.rename(aside)
 
 
 def _recover(shared: Shared, partition: int, tables: Tables) -> int:
-    """Brings both tables to the end of their changelogs; the first offset left in ``staged``."""
+    """Brings both tables to the end of their changelogs; returns the first offset in ``staged``."""
     prefix = shared.settings.topic_prefix
     recovering = shared.recoveries.begin(partition)
     consumer = committed_consumer(shared.settings, f"{prefix}recovery")
@@ -206,8 +206,8 @@ def _read_position(window: Window, schemas: Schemas, partition: int, low: int) -
     position = StateCodec(schemas).position(stored)
     if position.staged_offset + 1 < low:
         raise InputGap(
-            f"{STAGED}[{partition}] begins at offset {low}, but only {position.staged_offset} and "
-            "what lies before it is applied: records were deleted before they were processed."
+            f"{STAGED}[{partition}] begins at offset {low}, but the last applied offset is "
+            f"{position.staged_offset}: records were deleted before they were processed."
         )
     return position
 
@@ -216,7 +216,7 @@ def _read_position(window: Window, schemas: Schemas, partition: int, low: int) -
 
 
 class OwnedPartition:
-    """Exactly-once bookkeeping of one staged partition. Blocking; one thread at a time."""
+    """Applies staged records to one partition exactly once. Blocking; for one thread at a time."""
 
     def __init__(self, shared: Shared, partition: int, producer: Producer, state: State) -> None:
         """``producer`` has fenced earlier owners; see :func:`open_partition`."""
@@ -238,13 +238,13 @@ class OwnedPartition:
 
     @property
     def expected(self) -> int:
-        """The staged offset that comes next."""
+        """The next staged offset."""
         return self.position.staged_offset + 1
 
     def apply(self, records: Sequence[StagedRecord]) -> None:
-        """Applies records of the partition in one transaction; skips what is applied already.
+        """Applies records of the partition in one transaction; skips records that are already applied.
 
-        Raises ``InputGap`` if a record is missing between. Any exception means: end the process.
+        Raises ``InputGap`` if a record is missing. After any exception the process must end.
         """
         fresh = [record for record in records if record.offset >= self.expected]
         if not fresh:
@@ -267,7 +267,7 @@ class OwnedPartition:
         )
 
     def sample(self) -> None:
-        """Measures the tables, and takes the producer's statistics while there is no work."""
+        """Measures the tables, and takes the producer's statistics while the partition is idle."""
         self._producer.poll(0)
         self._metrics.partitions.measure(self.partition, "window", self._tables.window.size())
         self._metrics.partitions.measure(self.partition, "profiles", self._tables.profiles.size())
@@ -317,7 +317,7 @@ class OwnedPartition:
             ) from None
 
     def _send_effects(self, effects: Effects, position: Position) -> "_Changes":
-        """Begins the transaction and sends; returns what is to be stored when it has committed."""
+        """Begins the transaction and sends; returns the changes to store after the commit."""
         frame = self._frames[CONTRACTS[PROFILES]]
         changes = _Changes(
             effects.window,
@@ -340,7 +340,7 @@ class OwnedPartition:
         return changes
 
     def _store(self, changes: "_Changes") -> None:
-        """Writes to RocksDB what has been committed."""
+        """Writes committed changes to RocksDB."""
         now, codec = time.time(), self._codec
         puts = {**changes.window, POSITION_KEY: codec.stored_position(changes.position)}
         self._tables.window.write(puts, changes.window_end.next, now)
@@ -392,7 +392,7 @@ class OwnedPartition:
         return self._frames["reject"] + encode_reject(reject)
 
     def close(self) -> None:
-        """Closes the tables; the next owner aborts an unfinished transaction."""
+        """Closes the tables. The next owner aborts an unfinished transaction."""
         self._tables.close()
         self._recoveries.forget(self.partition)
         self._metrics.partitions.closed(self.partition)
@@ -400,7 +400,7 @@ class OwnedPartition:
 
 
 class _Last:
-    """Collects from delivery reports the changelog offset to go on from."""
+    """Collects, from delivery reports, the changelog offset at which recovery continues."""
 
     def __init__(self, offset: int) -> None:
         self.next = offset
@@ -412,10 +412,7 @@ class _Last:
 
 
 class _Changes(NamedTuple):
-    """What a transaction changes in the tables, by table; the ends are known when it has committed.
-
-    ``profiles`` are framed, as they go to the changelog.
-    """
+    """The changes of a transaction by table; the changelog ends are known after the commit."""
 
     window: Puts
     profiles: Puts

@@ -1,4 +1,4 @@
-"""Recovery: a table is brought up to the end of its changelog partition, and how far that is."""
+"""Recovery: brings a table up to the end of its changelog partition, and reports the progress."""
 
 import logging
 import time
@@ -17,17 +17,18 @@ from streams.state.rocksdb import Puts
 log = logging.getLogger(__name__)
 
 _RECOVERED_BYTES = 4 << 20
-_RECORD_BYTES = 500  # of memory that a record takes beside its value
+_RECORD_BYTES = 500  # memory of a record besides its value
 _LOG_EVERY_S = 5.0
 _FEW_OFFSETS = 100
 """Up to which a table is written as it is: opening it for filling, and again, takes longer."""
 
 
 class Progress(NamedTuple):
-    """How far the tables of a partition are built from their changelogs.
+    """The recovery progress of a partition's tables.
 
-    ``offsets`` of ``offsets_due`` are read, and ``entries`` (ids, rounds, profiles, positions) of them
-    written, in ``elapsed_s``. ``offsets_due`` is 0 if the tables on the disk were up to date.
+    ``offsets`` of ``offsets_due`` have been read, and ``entries`` (ids, rounds, profiles,
+    positions) written, in ``elapsed_s``. ``offsets_due`` is 0 if the tables on the disk were up to
+    date.
     """
 
     partition: int
@@ -39,12 +40,12 @@ class Progress(NamedTuple):
 
     @property
     def percent(self) -> float:
-        """Of the offsets to read, 0 to 100; 100 only when all are applied."""
+        """Percentage of the offsets that have been read; 100 only when all are applied."""
         return 100.0 if self.done else min(99.9, 100.0 * self.offsets / max(1, self.offsets_due))
 
     @property
     def left_s(self) -> float | None:
-        """Seconds left at the rate so far; None before the first batch."""
+        """Remaining seconds at the rate so far; None before the first batch."""
         if self.done:
             return 0.0
         if not self.offsets:
@@ -52,7 +53,7 @@ class Progress(NamedTuple):
         return self.elapsed_s * max(0, self.offsets_due - self.offsets) / self.offsets
 
     def document(self) -> dict[str, Any]:
-        """As JSON has it, with ``percent`` and ``left_s``."""
+        """The progress as a JSON object, with ``percent`` and ``left_s``."""
         return {**self._asdict(), "percent": self.percent, "left_s": self.left_s}
 
     def __str__(self) -> str:
@@ -73,15 +74,15 @@ class Recoveries:
         self._progress: dict[int, Progress] = {}
 
     def now(self) -> list[Progress]:
-        """By rising partition, those that are done too."""
+        """The progress of all partitions in their order, including finished ones."""
         return [progress for _, progress in sorted(self._progress.copy().items())]
 
     def begin(self, partition: int) -> "Recovering":
-        """The recovery of a partition begins."""
+        """Begins the recovery of a partition."""
         return Recovering(partition, self._progress)
 
     def forget(self, partition: int) -> None:
-        """The partition is closed."""
+        """Removes a partition that is closed."""
         self._progress.pop(partition, None)
 
 
@@ -94,11 +95,11 @@ class Recovering:
         self.progress = into[partition] = Progress(partition, 0, 0, 0, 0.0, done=False)
 
     def due(self, offsets: int) -> None:
-        """So many offsets more are to be read."""
+        """Adds to the number of offsets that have to be read."""
         self._change(offsets_due=self.progress.offsets_due + offsets)
 
     def read(self, offsets: int, entries: int) -> None:
-        """So many offsets more are read, and entries written."""
+        """Adds to the numbers of offsets read and entries written."""
         self._change(offsets=self.progress.offsets + offsets, entries=self.progress.entries + entries)
         now = time.monotonic()
         if now - self._logged > _LOG_EVERY_S:
@@ -106,7 +107,7 @@ class Recovering:
             log.info("%s", self.progress)
 
     def end(self) -> Progress:
-        """All is read and written."""
+        """Ends the recovery."""
         self._change(offsets_due=self.progress.offsets, done=True)
         return self.progress
 
@@ -117,33 +118,34 @@ class Recovering:
 
 
 class Store(Protocol):
-    """What :func:`recover` brings up to date: a :class:`Table` or a :class:`Window`."""
+    """A table that :func:`recover` brings up to date: a :class:`Table` or a :class:`Window`."""
 
     path: Path
 
     @property
     def offset(self) -> int:
-        """The changelog offset to go on from."""
+        """The changelog offset at which recovery continues."""
         ...
 
     def reopen(self, filling: bool) -> None:
-        """Opens the table again, for many writes (``filling``) or for reads and writes."""
+        """Opens the table again, either for bulk writes (``filling``) or for reads and writes."""
         ...
 
 
 @contextmanager
 def filling(store: Store) -> Iterator[None]:
-    """Opens ``store`` for many writes and few reads, and normally again at the end."""
+    """Opens ``store`` for bulk writes, and at the end for reads and writes."""
     store.reopen(filling=True)
     yield
     store.reopen(filling=False)
 
 
 class Changelog(NamedTuple):
-    """A table, the changelog partition that it is a copy of, and how a record comes into it.
+    """A table, its changelog partition, and the conversion from records to puts.
 
-    ``puts_of(key, value)`` are the puts of one record. ``write(puts, offset, at_s)`` writes them to the
-    table with the offset to go on from, as of a time (seconds, epoch).
+    ``puts_of(key, value)`` returns the puts of one record. ``write(puts, offset, at_s)`` writes
+    them to the table together with the offset at which recovery continues, as of a time (seconds,
+    epoch).
     """
 
     table: Store
@@ -153,7 +155,7 @@ class Changelog(NamedTuple):
 
 
 def behind(changelog: Changelog, consumer: Consumer) -> range:
-    """The offsets that the table has not yet, up to the changelog's end.
+    """The changelog offsets that the table does not have yet.
 
     Raises ``StateMismatch`` if the table is ahead of the changelog.
     """
@@ -170,7 +172,7 @@ def behind(changelog: Changelog, consumer: Consumer) -> range:
 
 
 def recover(changelog: Changelog, due: range, consumer: Consumer, recovering: Recovering) -> None:
-    """Brings a table up to the end of its changelog; ``due`` is what :func:`behind` said of it."""
+    """Brings a table up to the end of its changelog; ``due`` is the result of :func:`behind`."""
     if not due:
         return
     topic_partition = changelog.topic_partition
@@ -217,7 +219,7 @@ def write_records(changelog: Changelog, records: Sequence[Record], end: int) -> 
 
 
 def _to_the_end(consumer: Consumer) -> Iterator[tuple[list[Record], int]]:
-    """Batches of records with the offset after them, until the partition's end."""
+    """Yields batches of records, each with the offset after it, until the end of the partition."""
     done = False
     while not done:
         batch: list[Record] = []

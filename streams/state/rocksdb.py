@@ -38,7 +38,7 @@ _SIZES = (
     "rocksdb.total-sst-files-size",
     "rocksdb.estimate-table-readers-mem",
 )
-"""RocksDB's properties in the order of the fields of ``TableSize``."""
+"""RocksDB's properties, in the order of the fields of ``TableSize``."""
 
 _CACHE_BYTES = 128 << 20
 _WRITE_BUFFERS_BYTES = 64 << 20
@@ -47,14 +47,14 @@ _FILLING_BUFFER_BYTES = 4 << 20
 
 
 _CACHE = re.compile(r"^rocksdb\.block\.cache\.(hit|miss) COUNT : (\d+)$", re.MULTILINE)
-"""In what RocksDB says of its statistics."""
+"""Pattern of a counter in the text of RocksDB's statistics."""
 
 
 class Memory:
     """The block cache and the write buffers that all databases of a process share.
 
-    Write buffers count towards the cache, so one bound holds for both. So do the statistics, which
-    belong to the options: each kind of options is made once.
+    Write buffers count towards the cache, so one limit holds for both. The statistics are shared
+    too; they belong to the options, so each kind of options is made once.
     """
 
     def __init__(self) -> None:
@@ -66,7 +66,7 @@ class Memory:
         self.options[False].enable_statistics()
 
     def usage(self) -> MemoryUsage:
-        """Bytes in use, and what the cache had of the blocks that were asked for so far."""
+        """Bytes in use, and the counts of cache hits and misses so far."""
         found = _CACHE.findall(self.options[False].get_statistics() or "")
         counts = {name: int(count) for name, count in found}
         return MemoryUsage(self.cache.get_usage(), counts.get("hit", 0), counts.get("miss", 0))
@@ -79,7 +79,7 @@ class Database:
     """
 
     def __init__(self, path: Path, memory: Memory, filling: bool) -> None:
-        """``filling`` prepares for many writes with hardly a read between them."""
+        """``filling`` selects options for bulk writes with few reads."""
         self._path = path
         self._memory = memory
         self._db = self._opened(filling)
@@ -91,12 +91,12 @@ class Database:
         options = self._memory.options[filling]
         try:
             return Rdict(str(self._path), options, {"default": options})
-        except Exception as error:  # rocksdict raises nothing narrower
+        except Exception as error:  # rocksdict raises no narrower class
             raise self._named(error) from None
 
     def reopen(self, filling: bool) -> None:
         """Flushes, closes and opens again, for ``filling`` or for reads and writes."""
-        self.flush()  # raises an error that closing might keep to itself
+        self.flush()  # an error of the flush is raised here; closing might hide it
         self._db.close()
         self._db = self._opened(filling)
 
@@ -116,7 +116,7 @@ class Database:
         self._db.write(batch, self._unlogged)
 
     def size(self) -> TableSize:
-        """How much is in the database."""
+        """The size of the database."""
         return TableSize(*(self._db.property_int_value(name) or 0 for name in _SIZES))
 
     def flush(self) -> None:
@@ -129,7 +129,7 @@ class Database:
         self._db.compact_range(None, None)
 
     def close(self) -> None:
-        """Flushes and closes; again without effect."""
+        """Flushes and closes; a second call has no effect."""
         with suppress(DbClosedError):
             self._db.close()
 
@@ -144,8 +144,8 @@ def _options(memory: Memory, filling: bool) -> Options:
     blocks = BlockBasedOptions()
     blocks.set_bloom_filter(10, False)
     blocks.set_block_cache(memory.cache)
-    # Filters stay with their files, 10 bits a key. In the cache, one larger than a shard (2 MB)
-    # finds no place and is read from the file again for every few keys: 10 us a key, not 1.
+    # Filters are kept with their files, 10 bits a key. In the cache, one larger than a shard (2 MB)
+    # does not fit and is read from the file again for every few keys: 10 us a key, not 1.
     blocks.set_cache_index_and_filter_blocks(False)
     options = Options(raw_mode=True)
     options.create_if_missing(True)
@@ -154,7 +154,7 @@ def _options(memory: Memory, filling: bool) -> Options:
     options.set_compaction_style(DBCompactionStyle.universal())
     options.set_keep_log_file_num(2)
     if filling:
-        # writes only append, and RocksDB's threads put them in order; a read would do so every time
+        # writes only append; RocksDB's threads sort at the flush, whereas each read would sort
         options.set_memtable_factory(MemtableFactory.vector())
         options.set_allow_concurrent_memtable_write(False)
         options.set_write_buffer_size(_FILLING_BUFFER_BYTES)

@@ -1,4 +1,4 @@
-"""What the process stage looks up in the tables of a partition."""
+"""The lookups of the process stage in the tables of a partition."""
 
 from collections.abc import Callable, Iterable, Sequence
 
@@ -13,7 +13,7 @@ _ROUND_RUNS_MAX = 50_000
 class StateReader:
     """A :class:`streams.stages.process.Lookup` on the two tables of a partition.
 
-    The encoded runs of profiles in rounds are cached, since a player has many rounds.
+    The encoded profiles for rounds are cached, since a player has many rounds.
     """
 
     def __init__(self, window: Window, profiles: Table, profile_of: Callable[[bytes], Profile]) -> None:
@@ -41,6 +41,6 @@ class StateReader:
         return [known[key] for key in keys]
 
     def forget(self, profiles: Iterable[bytes]) -> None:
-        """Drops from the cache the runs of profiles, by key, that have changed."""
+        """Removes changed profiles, given by key, from the cache."""
         for key in profiles:
             self._round_runs.pop(key.decode(), None)

@@ -1,10 +1,10 @@
-"""Tables: RocksDB beside a changelog partition, which is the truth.
+"""Tables: copies in RocksDB of changelog partitions, which hold the authoritative state.
 
-RocksDB is written after the transaction that holds the changelog record has committed, in one write
-batch together with the changelog offset to go on from. What a crash loses is read again from the
-changelog, from that offset.
+RocksDB is written after the transaction with the changelog record has committed, in one write batch
+with the changelog offset at which recovery continues. After a crash, missing entries are read from
+the changelog from that offset on.
 
-:class:`Window` forgets by dropping whole databases.
+:class:`Window` expires entries by dropping whole databases.
 """
 
 import itertools
@@ -25,11 +25,10 @@ _DAMAGED = "DAMAGED"
 
 
 class Table:
-    """Bytes by bytes, kept without a time limit.
+    """A table of bytes by bytes whose entries do not expire.
 
     Raises ``StateMismatch`` if it belongs to another cluster, and ``StateDamaged`` if RocksDB finds
-    its files damaged. A table that was found damaged by a read is refused at every later opening.
-    Raises ``NewerVersion``, and writes nothing, if it has a layout that is not known here.
+    its files damaged. A table that a read found damaged is refused at every later opening.
     """
 
     def __init__(self, path: Path, cluster: str, memory: Memory, filling: bool = False) -> None:
@@ -57,12 +56,12 @@ class Table:
             )
 
     def reopen(self, filling: bool) -> None:
-        """Opens the table again, for many writes (``filling``) or for reads and writes."""
+        """Opens the table again, either for bulk writes (``filling``) or for reads and writes."""
         self.database.reopen(filling)
 
     @property
     def offset(self) -> int:
-        """The changelog offset to go on from."""
+        """The changelog offset at which recovery continues."""
         [stored] = self.database.get_many([_OFFSET])
         return int.from_bytes(stored, "big") if stored else 0
 
@@ -75,15 +74,15 @@ class Table:
             raise
 
     def write(self, puts: Puts, offset: int) -> None:
-        """Puts and the changelog offset to go on from, together."""
+        """Writes puts together with the changelog offset at which recovery continues."""
         self.database.write({**puts, _OFFSET: offset.to_bytes(8, "big")})
 
     def size(self) -> TableSize:
-        """How much is in the table."""
+        """The size of the table."""
         return self.database.size()
 
     def flush(self) -> None:
-        """Writes to disk what has been put."""
+        """Writes the memtable to disk."""
         self.database.flush()
 
     def close(self) -> None:
@@ -92,15 +91,17 @@ class Table:
 
 
 class Window:
-    """Bytes by bytes, forgotten between ``window_s`` and twice that after their last write.
+    """A table of bytes by bytes whose entries expire between ``window_s`` and twice that after their
+    last write.
 
-    Time is cut into generations, each a database named after the second in which it begins; one
-    lasts until the first write ``window_s`` later. Writes go into the newest generation, reads look in
-    all, and a generation that ended ``window_s`` ago is dropped. Another ``window_s`` may be given at
-    any opening.
+    Time is divided into generations. Each is a database named after the second in which it begins,
+    and ends with the first write ``window_s`` later. Writes go to the newest generation, reads look
+    in all of them, and a generation that ended ``window_s`` ago is dropped. ``window_s`` may differ
+    from opening to opening.
 
-    The newest generation's offset holds for all: an earlier one is flushed before a newer one begins,
-    and the newer one lists those that exist. Raises ``StateDamaged`` if one of them is missing.
+    The newest generation's offset is valid for all: an earlier generation is flushed before a newer
+    one begins, and the newer one lists the existing ones. Raises ``StateDamaged`` if one of them is
+    missing.
     """
 
     def __init__(self, path: Path, cluster: str, window_s: int, memory: Memory) -> None:
@@ -122,7 +123,7 @@ class Window:
 
     @property
     def offset(self) -> int:
-        """The changelog offset to go on from."""
+        """The changelog offset at which recovery continues."""
         return max((table.offset for table in self._generations.values()), default=0)
 
     def get(self, key: bytes) -> bytes | None:
@@ -142,7 +143,9 @@ class Window:
         return found
 
     def write(self, puts: Puts, offset: int, at_s: float) -> None:
-        """Puts and the changelog offset to go on from, together, as of ``at_s`` (seconds, epoch)."""
+        """Writes puts together with the changelog offset at which recovery continues, as of ``at_s``
+        (seconds, epoch).
+        """
         now = int(at_s)
         newest = max(self._generations, default=None)
         if newest is None or now >= newest + self._window_s:
@@ -160,12 +163,12 @@ class Window:
             self._drop(over)
 
     def size(self) -> TableSize:
-        """How much is in all generations together."""
+        """The size of all generations together."""
         sizes = [table.size() for table in self._generations.values()]
         return TableSize(*map(sum, zip(*sizes, strict=True))) if sizes else TableSize(0, 0, 0)
 
     def reopen(self, filling: bool) -> None:
-        """Opens all generations again, for ``filling`` or for reads and writes."""
+        """Opens all generations again, for bulk writes (``filling``) or for reads and writes."""
         self._filling = filling
         for table in self._generations.values():
             table.reopen(filling)
@@ -175,7 +178,7 @@ class Window:
         newest = max(self._generations)
         table = self._generations[newest]
         table.write({_EARLIER: self._earlier_than(newest)}, table.offset)
-        table.flush()  # a crash must not find the list naming what is gone
+        table.flush()  # after a crash the list must not name a generation that was removed
         for each in dropped:
             each.close()
             shutil.rmtree(each.path)

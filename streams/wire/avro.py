@@ -46,7 +46,7 @@ class Codec:
         attributes: Collection[str] | None = None,
         version: Schema | None = None,
     ) -> None:
-        """``version``: another version of the contract, to write and read as that has it."""
+        """``version`` is another version of the contract in which datums are written and read."""
         bare = _run(version or schema(name), start, stop)
         self.name = name
         self.encode = encoder(bare, attributes=attributes)
@@ -68,7 +68,7 @@ def _run(schema: Schema, start: int, stop: int | None) -> Schema:
 
 
 def _parsed(bare: Schema) -> Any:
-    return parse_schema(bare, _ignore_default_error=True)  # bytes, where JSON has text
+    return parse_schema(bare, _ignore_default_error=True)  # a default of bytes is text in JSON
 
 
 def resolving(name: str, writer: Schema, after: str | None = None) -> Callable[[bytes], Record]:

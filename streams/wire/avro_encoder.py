@@ -1,8 +1,8 @@
 """Encoders of Avro records, made from their schemas once.
 
-Where there was a C compiler at installation, a record of known shape is encoded in C (``_encode.pyx``)
-without what a general writer asks of every value: which branch of the union, is the type right, which
-schema is next. Elsewhere fastavro's writer does it. A property test holds the two to the same bytes.
+If there was a C compiler at installation, records are encoded in C (``_encode.pyx``): the encoder
+is built for one schema and does not inspect types and union branches of every value, as a general
+writer does. Otherwise fastavro encodes. A property test holds both to the same bytes.
 """
 
 from collections.abc import Callable, Collection
@@ -19,7 +19,7 @@ except ImportError:
 Encoder = Callable[[Any], bytes]
 
 compiled = _encode
-"""The encoder in C; None where there was no C compiler at installation."""
+"""The encoder in C; None if there was no C compiler at installation."""
 
 
 def zigzag_varint(number: int) -> bytes:
@@ -50,8 +50,8 @@ def encoder(schema: dict[str, Any], *, attributes: Collection[str] | None = None
 
 
 def with_fastavro(schema: dict[str, Any], *, attributes: Collection[str] | None = None) -> Encoder:
-    """The same with fastavro's writer."""
-    parsed = parse_schema(schema, _ignore_default_error=True)  # bytes, where JSON has text
+    """The encoder of a record schema with fastavro's writer; see :func:`encoder`."""
+    parsed = parse_schema(schema, _ignore_default_error=True)  # a default of bytes is text in JSON
     required = [field["name"] for field in schema["fields"] if "default" not in field]
     names = [field["name"] for field in schema["fields"] if field["name"] in (attributes or ())]
 
@@ -74,4 +74,4 @@ def joined_in_python(head: bytes, number: int, tails: list[bytes]) -> list[bytes
 
 
 joined = joined_in_python if compiled is None else compiled.joined
-"""The same, in C if it can be."""
+"""``head``, ``number`` as a long and the tail, for each of ``tails``; in C if it is compiled."""

@@ -32,7 +32,7 @@ class Version(NamedTuple):
 
 
 def contracts_directory() -> Path:
-    """The folder ``avro/``, in a checkout or in a wheel."""
+    """The directory ``avro/``, in a checkout or in a wheel."""
     return next((path for path in _HOMES if path.is_dir()), _HOMES[-1])
 
 
@@ -49,7 +49,7 @@ def published() -> tuple[Version, ...]:
 
 
 def published_in(avro: Path) -> tuple[Version, ...]:
-    """The same of another folder laid out like ``avro/``."""
+    """Every published version in another directory that is laid out like ``avro/``."""
     folder = avro / "published"
     listed = json.loads((folder / "ids.json").read_text(encoding="utf-8"))
     found = [
@@ -130,4 +130,4 @@ def _read(path: Path) -> Schema:
 
 
 SCHEMA_IDS = {version.contract: version.schema_id for version in published()}
-"""The schema id written into frames today where no registry is configured, by contract."""
+"""The schema id of each contract's present version, for frames without a registry."""

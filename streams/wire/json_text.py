@@ -1,7 +1,8 @@
-"""JSON text to values without losing a digit, and back to the bytes of one item.
+"""JSON text to values without losing a digit, and to the text of single items.
 
-``msgspec`` is the fast path. It refuses a whole document for one absurd number, so a document it
-refuses is read again with the standard library, which says where exactly it breaks.
+``msgspec`` is the fast path. It refuses a whole document for one number beyond its range, so a
+document that it refuses is read again with the standard library, which also reports the position of
+an error.
 """
 
 import json
@@ -69,11 +70,11 @@ def decode(body: bytes) -> Any:
 
 
 def items(body: bytes) -> tuple[tuple[str, ...], list[msgspec.Raw] | None]:
-    """The text of each item of a bulk body, and where in it the items are.
+    """The text of each item of a bulk body, and the path of the items in it.
 
-    None if the body is not plainly ``{"items": [...]}`` or ``[...]``: :func:`decode` has to read it.
-    Raises ``EnvelopeError`` if it is not UTF-8. Texts are JSON, but not yet read: a number in them may
-    still be absurd.
+    Returns None if the body is not plainly ``{"items": [...]}`` or ``[...]``; :func:`decode` then
+    reads it. Raises ``EnvelopeError`` if the body is not UTF-8. The texts are JSON, but a number in
+    them may still be out of range.
     """
     text_of(body)
     try:
@@ -88,13 +89,13 @@ def raw_items(body: bytes) -> list[bytes]:
     _, texts = items(body)
     if texts is not None:
         return [bytes(text) for text in texts]
-    outer = _SLOW.decode(text_of(body))  # the items' values have to do
+    outer = _SLOW.decode(text_of(body))  # the values of the items are used instead
     values = outer if isinstance(outer, list) else outer["items"]
     return [json.dumps(value, default=str).encode() for value in values]
 
 
 class Member(NamedTuple):
-    """One member of a JSON object as it stands in the text, duplicates and all."""
+    """One member of a JSON object as its text has it; duplicate names are kept."""
 
     name: str
     value: Any

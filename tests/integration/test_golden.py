@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from streams.records.raw_batch import RawRecord, headers_of, joined
+from streams.records.raw_batch import RawRecord, headers_of, join_requests
 from streams.records.topics import CONTRACTS
 from streams.settings import Settings
 from tests.integration.test_line import Line, read
@@ -47,7 +47,7 @@ def requests() -> Iterator[tuple[list[tuple[str, bytes]], bytes]]:
         json.dumps([bet(f"many-{n}", n, round_id=f"r-{n % 7}") for n in range(1500)]).encode()
     )
     together = [request(json.dumps([bet(f"small-{n}")]).encode(), counts=n > 0) for n in range(3)]
-    yield joined(together)
+    yield join_requests(together)
     yield [("tenant", b"acme")], b"not from the edge"
 
 

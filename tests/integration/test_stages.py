@@ -82,7 +82,7 @@ def test_a_raw_record_that_is_missing_after_an_assignment_is_asked_for_again() -
 def test_a_raw_record_that_does_not_come_even_then_stops_the_stage() -> None:
     offsets = Offsets(committed=5)
     assert offsets.come(7, 8) == []
-    with pytest.raises(InputGap, match=r"raw\.batches\[0\]: 5 was due"):
+    with pytest.raises(InputGap, match=r"raw\.batches\[0\]: offset 7 arrived where 5"):
         offsets.come(7)
 
 

@@ -23,7 +23,7 @@ from streams.core.profile import Value
 from streams.errors import EnvelopeError
 from streams.formats import READERS, fasttrack, native
 from streams.formats.validation import Data, Invalid, errors_of
-from streams.records.raw_batch import RawRecord, Request, headers_of, joined, requests_of
+from streams.records.raw_batch import RawRecord, Request, headers_of, join_requests, requests_of
 from streams.records.staged_chunk import encode_chunk, groups_of, unpack
 from streams.stages.process import At, process
 from streams.stages.translate import translate
@@ -242,7 +242,7 @@ HEADERS = st.dictionaries(TEXT.filter(lambda name: name != "bytes"), st.binary(m
 def test_requests_that_share_a_record_come_apart_again(
     sent: list[tuple[dict[str, bytes], bytes]],
 ) -> None:
-    headers, value = joined([(list(own.items()), body) for own, body in sent])
+    headers, value = join_requests([(list(own.items()), body) for own, body in sent])
     assert requests_of(RawRecord(0, 0, headers, value)) == [Request(*one) for one in sent]
 
 

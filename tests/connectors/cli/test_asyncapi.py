@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 from connectors.cli.asyncapi import RAW_HEADERS, as_yaml, document
 from streams.core.event import Batch
-from streams.records.raw_batch import headers_of, joined
+from streams.records.raw_batch import headers_of, join_requests
 from streams.records.topics import TOPICS
 from streams.settings import Settings
 from streams.wire.contracts import schema
@@ -106,7 +106,7 @@ def test_the_document_says_of_a_topic_what_the_broker_is_told() -> None:
 def test_the_headers_of_raw_batches_are_those_that_the_edge_writes() -> None:
     batch = Batch("acme", "gameball", "b", 1, True, False, "key")
     one = headers_of(batch, invalid=0), b"[]"
-    headers, _ = joined([one, one])
+    headers, _ = join_requests([one, one])
     assert {name for name, _ in headers} == set(RAW_HEADERS)
     message = document(Settings())["components"]["messages"]["raw-batches"]
     without = headers_of(batch._replace(idempotency_key=None), invalid=0)

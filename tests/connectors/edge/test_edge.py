@@ -232,7 +232,7 @@ def test_a_bug_while_requests_are_sent_together_is_raised_in_each(
     def broken(requests: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("connectors.edge.writer.joined", broken)
+    monkeypatch.setattr("connectors.edge.writer.join_requests", broken)
     writer = KafkaWriter(Settings(data_dir=tmp_path, kafka_bootstrap="127.0.0.1:1"), edge_metrics())
     batch = Batch("acme", "native", "b", NOW, True, False, None)
 

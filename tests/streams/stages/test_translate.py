@@ -7,7 +7,7 @@ import pytest
 
 from streams.core.accounting import Outcome, Reject
 from streams.core.identity import partition_of
-from streams.records.raw_batch import RawRecord, batch_of, headers_of, joined
+from streams.records.raw_batch import RawRecord, batch_of, headers_of, join_requests
 from streams.records.staged_chunk import unpack
 from streams.stages.translate import PART_ITEMS, Translation, translate
 from tests.line import CONTENTS, NATIVE, bet
@@ -79,8 +79,8 @@ def test_requests_that_share_a_record_come_to_the_same_as_alone() -> None:
             ("acme", "three", 1, [bet("e", -1), bet("f")]),
         )
     ]
-    together = translate(RawRecord(3, 17, *joined(requests)), 4)
-    alone = [translate(RawRecord(3, 17, *joined([request])), 4) for request in requests]
+    together = translate(RawRecord(3, 17, *join_requests(requests)), 4)
+    alone = [translate(RawRecord(3, 17, *join_requests([request])), 4) for request in requests]
 
     def told(translations: Iterable[Translation]) -> tuple[list[Outcome], list[Reject]]:
         every = list(translations)
@@ -109,7 +109,7 @@ def test_requests_that_share_a_record_come_to_the_same_as_alone() -> None:
 def test_a_wrong_request_is_refused_and_those_beside_it_are_not() -> None:
     good = headers_of(NATIVE, 0), json.dumps([bet("a")]).encode()
     nobody = [(name, value) for name, value in good[0] if name != "tenant"]
-    translation = translate(RawRecord(3, 17, *joined([good, (nobody, b"[]"), good])), 4)
+    translation = translate(RawRecord(3, 17, *join_requests([good, (nobody, b"[]"), good])), 4)
     [reject] = translation.rejects
     assert (reject.code, reject.payload, reject.position) == ("wrong_header", b"[]", -1)
     assert [one.received for one in translation.outcomes] == [1, 1, 1]
