@@ -3,9 +3,12 @@
 import contextlib
 import json
 import logging
+import logging.config
 import os
 import sys
 import tempfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +18,13 @@ from connectors.campaigns.commands import campaign, rates
 from streams.errors import ConfigurationError, RoundhouseError
 from streams.runtime.fail_stop import EXIT_CONFIGURATION
 from streams.settings import Settings
+from streams.telemetry.logs import Form, configuration
 
 if TYPE_CHECKING:
     from connectors.local.supervisor import Supervisor
+
+Logs = Callable[[str], dict[str, Any]]
+"""The configuration of logging, for a process of a name."""
 
 
 class _Commands(click.Group):
@@ -38,15 +45,15 @@ class _Commands(click.Group):
 @click.group(cls=_Commands)
 @click.version_option(package_name="roundhouse")
 @click.option("--log-level", default="INFO", envvar="ROUNDHOUSE_LOG_LEVEL", show_default=True)
-def main(log_level: str) -> None:
+@click.option(
+    "--log-format", type=click.Choice(["text", "json"]), default="text",
+    envvar="ROUNDHOUSE_LOG_FORMAT", show_default=True,
+)  # fmt: skip
+@click.pass_context
+def main(ctx: click.Context, log_level: str, log_format: Form) -> None:
     """Casino events in, enriched rounds out, each event counted exactly once."""
-    logging.basicConfig(
-        level=log_level.upper(),
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        stream=sys.stderr,
-    )
-    for chatty in ("httpx",):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+    ctx.obj = partial(configuration, log_format, log_level)
+    logging.config.dictConfig(ctx.obj(ctx.invoked_subcommand or "roundhouse"))
 
 
 @main.command()
@@ -98,11 +105,12 @@ def demo(memory: bool, events: int, seed: int, processes: int) -> None:
 
 @main.command()
 @click.option("--processes", default=1, show_default=True, help="Edge processes on one port.")
-def edge(processes: int) -> None:
+@click.pass_obj
+def edge(logs: Logs, processes: int) -> None:
     """Serve the HTTP edge."""
     from connectors.edge.server import serve
 
-    serve(Settings.load(), processes)
+    serve(Settings.load(), processes, logs("edge"))
 
 
 @main.command()
@@ -141,11 +149,14 @@ def _supervision(
 @main.command("worker-process", hidden=True)
 @click.argument("index", type=int)
 @click.option("--name", default="worker")
-def worker_process(index: int, name: str) -> None:
+@click.pass_obj
+def worker_process(logs: Logs, index: int, name: str) -> None:
     """One worker process, not supervised."""
     from streams.runtime.faust_app import run_worker
 
-    run_worker(Settings.load(), f"{name}-{index}")
+    process = f"{name}-{index}"
+    logging.config.dictConfig(logs(process))
+    run_worker(Settings.load(), process, logs(process))
 
 
 @main.command()

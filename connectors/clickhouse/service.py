@@ -175,6 +175,7 @@ def _run_sink(settings: Settings, port: int, registry: CollectorRegistry, health
             app,
             host="127.0.0.1",
             port=port,
+            log_config=None,
             log_level="warning",
             access_log=False,
             timeout_graceful_shutdown=max(1, int(settings.stop_within_s / 2)),

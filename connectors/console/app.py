@@ -96,6 +96,7 @@ def serve(settings: Settings, folder: Path, say: Callable[[str], None]) -> None:
                 create_app(settings, folder),
                 host=host,
                 port=port,
+                log_config=None,
                 log_level="warning",
                 access_log=False,
                 server_header=False,

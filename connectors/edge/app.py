@@ -78,7 +78,7 @@ class Edge:
 
     async def post(self, route: _Route, request: Request) -> Response:
         began = time.monotonic()
-        batch_id = str(uuid.uuid4())
+        batch_id = request.state.batch_id = str(uuid.uuid4())
         name, code = NOBODY, ""
         try:
             name, tenant = self._authenticate(route, request)
@@ -88,6 +88,8 @@ class Edge:
             response = problem.response()
             code = problem.code
         except Exception:
+            known = {"batch_id": batch_id, "tenant": name}
+            log.error("batch %s of %s met a bug; its traceback follows", batch_id, name, extra=known)
             self._answered(route, name, 500, "bug", began)
             raise
         response.headers["x-batch-id"] = batch_id
@@ -133,7 +135,8 @@ class Edge:
         try:
             await self.writer.write(batch, body, len(invalid))
         except DeliveryFailed as error:
-            log.error("batch %s not acknowledged: %s", batch.batch_id, error)
+            known = {"batch_id": batch.batch_id, "tenant": batch.tenant}
+            log.error("batch %s not acknowledged: %s", batch.batch_id, error, extra=known)
             raise Problem(
                 503,
                 "not_acknowledged",
@@ -217,7 +220,8 @@ def create_app(
 
     async def bug(request: Request, error: Exception) -> Response:
         problem = Problem(500, "bug", "Roundhouse failed. Post the batch again.")
-        problem.headers["x-batch-id"] = str(uuid.uuid4())
+        batch_id = getattr(request.state, "batch_id", None) or str(uuid.uuid4())
+        problem.headers["x-batch-id"] = problem.body["batch_id"] = batch_id
         return problem.response()
 
     @contextlib.asynccontextmanager

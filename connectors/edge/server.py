@@ -5,6 +5,7 @@ import logging
 import resource
 from collections.abc import AsyncIterator
 from functools import partial
+from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
@@ -42,8 +43,11 @@ def from_environment() -> Starlette:
     return app
 
 
-def serve(settings: Settings, processes: int) -> None:
-    """Serves until told to stop; several processes share the port."""
+def serve(settings: Settings, processes: int, logging_config: dict[str, Any]) -> None:
+    """Serves until told to stop; several processes share the port.
+
+    ``logging_config`` is for :func:`logging.config.dictConfig` in each.
+    """
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a connection is a file
     with Ports() as ports:
@@ -57,6 +61,7 @@ def serve(settings: Settings, processes: int) -> None:
             workers=processes,
             http=partial(BoundedProtocol, timeout_s=settings.request_timeout_s),  # type: ignore[arg-type]
             ws="none",
+            log_config=logging_config,
             log_level="warning",
             access_log=False,
             server_header=False,

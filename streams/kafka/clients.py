@@ -1,5 +1,6 @@
 """Kafka clients: every producer and consumer of Roundhouse is configured here."""
 
+import logging
 import ssl
 from typing import Any, NamedTuple
 
@@ -10,10 +11,13 @@ from streams.records.topics import MESSAGE_BYTES_MAX
 from streams.settings import Settings
 from streams.telemetry.client_statistics import EVERY_MS, OnStatistics
 
+_librdkafka = logging.getLogger("librdkafka")
 
-def client_config(settings: Settings) -> dict[str, str | int | float | bool]:
-    """The connection and login settings of every librdkafka client."""
-    config: dict[str, str | int | float | bool] = {
+
+def client_config(settings: Settings) -> dict[str, Any]:
+    """The connection, login and log settings of every librdkafka client."""
+    config: dict[str, Any] = {
+        "logger": _librdkafka,  # else it writes to stderr in a form of its own
         "bootstrap.servers": settings.kafka_bootstrap,
         "security.protocol": settings.kafka_security_protocol,
         "log_level": 4,

@@ -311,8 +311,16 @@ def _headers(event: EventT[Any]) -> Headers:
 class _Worker(faust.Worker):
     """Faust's worker; its stop is reported and bounded in time."""
 
-    def __init__(self, app: faust.App, settings: Settings, health: WorkerHealth, loglevel: str) -> None:
-        super().__init__(app, loglevel=loglevel, redirect_stdouts=False, quiet=True)
+    def __init__(
+        self,
+        app: faust.App,
+        settings: Settings,
+        health: WorkerHealth,
+        logging_config: dict[str, Any] | None,
+    ) -> None:
+        super().__init__(
+            app, loglevel="INFO", redirect_stdouts=False, quiet=True, logging_config=logging_config
+        )
         self._settings = settings
         self._health = health
         self._told = False
@@ -326,10 +334,11 @@ class _Worker(faust.Worker):
         await super().stop()
 
 
-def run_worker(settings: Settings, worker: str, loglevel: str = "INFO") -> None:
+def run_worker(settings: Settings, worker: str, logging_config: dict[str, Any] | None = None) -> None:
     """Runs a worker until it is told to stop (SIGINT, SIGTERM) or must stop (:func:`fail_stop`).
 
-    ``worker`` names it on this machine, stably across restarts.
+    ``worker`` names it on this machine, stably across restarts. Faust configures logging anew: with
+    ``logging_config``, or in its own way.
     """
     memory.tune()
     mode.loop.use("uvloop")
@@ -338,6 +347,6 @@ def run_worker(settings: Settings, worker: str, loglevel: str = "INFO") -> None:
         membership = Membership(settings, worker)
         with serving(settings, "worker", registry, health.report, worker):
             app = create_app(settings, membership, WorkerMetrics(registry), health)
-            _Worker(app, settings, health, loglevel).execute_from_commandline()
+            _Worker(app, settings, health, logging_config).execute_from_commandline()
     except Exception as error:
         fail_stop(error)

@@ -36,10 +36,8 @@ class Gaps:
         if sought is None:
             log.warning(
                 "%s[%d]: offset %d arrived where %d was expected; seeking back",
-                self._topic,
-                partition,
-                arrived,
-                expected,
+                *(self._topic, partition, arrived, expected),
+                extra={"partition": partition},
             )
             self._sought[partition] = arrived
             await self._seek(partition, expected)

@@ -174,7 +174,11 @@ def set_aside(shared: Shared, partition: int, error: StateDamaged) -> None:
     """Moves damaged state aside for inspection. It is a copy of the changelog and can be rebuilt."""
     directory = state_directory(shared.settings, shared.worker, partition)
     aside = directory.with_name(f"{directory.name}.damaged")
-    log.error("%s. Moving it to %s and rebuilding it from the changelog.", error, aside)
+    log.error(
+        "%s. Moving it to %s and rebuilding it from the changelog.",
+        *(error, aside),
+        extra={"partition": partition},
+    )
     shutil.rmtree(aside, ignore_errors=True)
     directory.rename(aside)
 
@@ -193,7 +197,7 @@ def _recover(shared: Shared, partition: int, tables: Tables) -> int:
         low, _ = watermarks(consumer, TopicPartition(prefix + STAGED, partition))
     finally:
         consumer.close()
-    log.info("open: %s", recovering.end())
+    log.info("open: %s", recovering.end(), extra={"partition": partition})
     return low
 
 

@@ -104,7 +104,7 @@ class Recovering:
         now = time.monotonic()
         if now - self._logged > _LOG_EVERY_S:
             self._logged = now
-            log.info("%s", self.progress)
+            log.info("%s", self.progress, extra={"partition": self.progress.partition})
 
     def end(self) -> Progress:
         """Ends the recovery."""

@@ -1,6 +1,7 @@
 """The whole line as processes: HTTP in, SQL out, on both brokers, with workers killed on the way."""
 
 import asyncio
+import json
 import os
 import re
 import signal
@@ -16,7 +17,7 @@ from typing import Any
 import pytest
 
 from connectors.clickhouse.query import query
-from connectors.demo.day import TENANTS, day
+from connectors.demo.day import TENANTS, Post, day
 from connectors.demo.feed import feed
 from connectors.demo.run import accounts, demo_keys, is_balanced
 from connectors.edge.tenants import Registry
@@ -33,6 +34,8 @@ from tests.scrapes import documented, scrape, targets, total
 from tests.waiting import WITHIN_S, wait_until
 
 ROOT = Path(__file__).parent.parent.parent
+
+CONTACT = re.compile(r'"(?:email|mobile)": ?"([^"]+)"')
 
 needs_kafka = pytest.mark.skipif(
     bool(missing_tools()), reason=f"a real Kafka needs {' and '.join(missing_tools())}"
@@ -91,7 +94,8 @@ def test_the_demo_again_on_kept_data_accepts_nothing_twice(tmp_path: Path) -> No
         assert more == 2 * duplicates + before, tenant
 
 
-def test_the_line_into_clickhouse_over_http(tmp_path: Path) -> None:
+def test_the_line_into_clickhouse_over_http(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROUNDHOUSE_LOG_FORMAT", "json")
     posts = day(seed=5, events=2000)
     expected = expect(posts)
     with (
@@ -106,6 +110,21 @@ def test_the_line_into_clickhouse_over_http(tmp_path: Path) -> None:
     stake = sum(round_.bets - round_.bets_back for round_ in expected.rounds.values())
     payout = sum(round_.wins for round_ in expected.rounds.values())
     assert list(map(Decimal, found.splitlines()[1].split("\t"))) == [stake, payout]
+    they_logged_json_without_secrets(tmp_path / "logs", posts, keys)
+
+
+def they_logged_json_without_secrets(folder: Path, posts: list[Post], keys: dict[str, str]) -> None:
+    """Every line of edge, worker and sink is JSON that names its process; none has a key or a body."""
+    secrets = [*keys.values(), *(post.body[:60].decode() for post in posts)]
+    secrets += {contact for post in posts for contact in CONTACT.findall(post.body.decode())}
+    assert len(secrets) > len(keys) + len(posts)
+    for name in ("edge", "worker-0", "sink"):
+        text = (folder / f"{name}.log").read_text()
+        lines = [json.loads(line) for line in text.splitlines()]
+        assert lines
+        assert {line["process"] for line in lines} == {name}
+        assert {"time", "level", "logger", "message"} <= set.intersection(*map(set, lines))
+        assert not [secret for secret in secrets if secret in text], name
 
 
 def tell_what_they_did(settings: Settings, expected: Expected) -> None:

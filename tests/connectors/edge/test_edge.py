@@ -32,6 +32,7 @@ class Edge:
         self.registry = Registry(self.settings.tenants_path)
         self.key = self.registry.add("acme", channel_merging=False, campaigns_enabled=True)
         self.writer = MemoryWriter()
+        self.raises = True
         self.app = create_app(self.settings, self.writer, edge_metrics(), lambda: NOW)
 
     def post(self, body: Any, path: str = "/api/v1/events", **headers: str | None) -> httpx.Response:
@@ -44,7 +45,7 @@ class Edge:
 
     def send(self, method: str, path: str, **request: Any) -> httpx.Response:
         async def run() -> httpx.Response:
-            transport = httpx.ASGITransport(self.app)
+            transport = httpx.ASGITransport(self.app, raise_app_exceptions=self.raises)
             async with httpx.AsyncClient(transport=transport, base_url="http://edge") as client:
                 return await client.request(method, path, **request)
 
@@ -207,7 +208,7 @@ def test_no_key_of_any_kind_stands_in_an_answer(edge: Edge) -> None:
 
 
 def test_a_bug_is_answered_as_a_problem_and_is_not_hidden(
-    edge: Edge, monkeypatch: pytest.MonkeyPatch
+    edge: Edge, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def broken(batch: Batch, body: bytes, invalid: int) -> None:
         raise ZeroDivisionError
@@ -215,6 +216,11 @@ def test_a_bug_is_answered_as_a_problem_and_is_not_hidden(
     monkeypatch.setattr(edge.writer, "write", broken)
     with pytest.raises(ZeroDivisionError):  # what the server logs after it has answered
         edge.post([bet("b")])
+    edge.raises = False
+    answer = edge.post([bet("b")])
+    assert problem(answer) == (500, "bug")
+    assert answer.json()["batch_id"] == answer.headers["x-batch-id"]
+    assert caplog.records[-1].batch_id == answer.headers["x-batch-id"]  # type: ignore[attr-defined]
 
 
 def test_without_a_broker_a_write_fails_in_time(tmp_path: Path) -> None:
