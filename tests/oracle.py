@@ -6,7 +6,7 @@ reads the line's Avro with fastavro and the contract files.
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from io import BytesIO
@@ -107,8 +107,20 @@ def _book(books: Expected, tenant: str, event: str, data: dict[str, Any]) -> Non
         round_.events += 1 + (data["total_win_user"] > 0)
 
 
-def read_topic(bootstrap: str, topic: str, contract: str, partitions: int) -> list[dict[str, Any]]:
-    """All committed records of a topic, in order within each partition; money as ``Decimal``."""
+def read_topic(
+    bootstrap: str,
+    topic: str,
+    contract: str,
+    partitions: int,
+    newer: Mapping[int, str] | None = None,
+) -> list[dict[str, Any]]:
+    """All committed records of a topic, in order within each partition; money as ``Decimal``.
+
+    ``newer``: the schemas of other versions of the contract, by id; their records are read as today's.
+    """
+    writers = {
+        number: fastavro.parse_schema(json.loads(text)) for number, text in (newer or {}).items()
+    }
     schema = fastavro.schema.load_schema(str(AVRO / f"{contract}.avsc"))
     consumer = Consumer(
         {
@@ -127,8 +139,9 @@ def read_topic(bootstrap: str, topic: str, contract: str, partitions: int) -> li
         for message in consumer.consume(10_000, 0.5):
             error = message.error()
             if error is None:
-                datum = BytesIO((message.value() or b"")[5:])
-                record = fastavro.schemaless_reader(datum, schema, None)
+                value = message.value() or b""
+                writer = writers.get(int.from_bytes(value[1:5], "big"), schema)
+                record = fastavro.schemaless_reader(BytesIO(value[5:]), writer, schema)
                 assert isinstance(record, dict)
                 found.append(record)
             elif error.code() == KafkaError._PARTITION_EOF:

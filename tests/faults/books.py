@@ -11,7 +11,9 @@ from connectors.clickhouse.query import query
 from connectors.demo.day import Post
 from connectors.demo.run import accounts
 from streams.core.event import Kind
+from streams.kafka.schemas import learned
 from streams.settings import Settings
+from streams.wire.contracts import version_of
 from tests.oracle import Expected, expect, read_topic
 
 Key = tuple[str, ...]
@@ -50,9 +52,12 @@ class Verdict:
 def topics_held(settings: Settings) -> tuple[Counter[Key], dict[Key, Sums]]:
     """Events with how often each stands in the canonical topics, and the newest of each round."""
     events: Counter[Key] = Counter()
+    newer = {number: text for number, text in learned(settings).items() if version_of(number) is None}
     for kind in Kind:
         topic = settings.topic_prefix + kind.topic
-        for event in read_topic(settings.kafka_bootstrap, topic, kind.contract, settings.partitions):
+        for event in read_topic(
+            settings.kafka_bootstrap, topic, kind.contract, settings.partitions, newer
+        ):
             if kind is Kind.PLAYER and event["source_event"] == "event":
                 continue  # derived from a custom event, not an item
             leg = event["type"] if kind is Kind.GAME_TRANSACTION else ""

@@ -15,6 +15,7 @@ from confluent_kafka import ElectionType, TopicPartition
 from connectors.local.health import is_well
 from tests.faults.armed import POINTS
 from tests.faults.harness import Line, NotPossible, disk_room, give_orders
+from tests.faults.next_version import FIELD, next_version
 from tests.waiting import WITHIN_S, wait_until
 
 
@@ -251,6 +252,21 @@ def clickhouse_answers_errors(line: Line) -> None:
     give_orders(line.control)
 
 
+def roll_to_a_changed_contract_and_back(line: Line) -> None:
+    """Process by process, in any order: two versions work side by side, one with a field more."""
+    tree = next_version(line.settings.data_dir / "next-version")
+    processes = ["sink", "edge", *line.workers]
+    for process in line.rng.sample(processes, len(processes)):
+        line.deploy(process, tree)
+        line.at_work()
+    for table in ("game_transactions_rows", "player_events_rows"):
+        filled = f"SELECT count() > 0 FROM {table} WHERE {FIELD} IS NOT NULL"
+        wait_until(lambda text=filled: line.ask(text) == "1", f"the new field in {table}")  # type: ignore[misc]
+    for process in line.rng.sample(processes, len(processes)):
+        line.deploy(process, None)
+        line.at_work()
+
+
 def _crash(process: str, point: str) -> Callable[[Line], None]:
     if process == "worker":
         return partial(crash_a_worker, point)
@@ -271,6 +287,7 @@ FAULTS = [
     Fault("disk: state files truncated", state_truncated, times=2),
     Fault("disk: full", disk_full, quick=False),
     Fault("disk: read-only", disk_read_only, quick=False),
+    Fault("deploy: to a changed contract and back", roll_to_a_changed_contract_and_back),
     Fault("edge: kill -9", kill_the_edge, times=2),
     Fault("edge: clients hang up and retry", impatient_clients),
     Fault("sink: kill -9", kill_the_sink, times=2),

@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -40,6 +40,7 @@ from tests.waiting import WITHIN_S, wait_until
 log = logging.getLogger(__name__)
 
 ROOT = Path(__file__).parent.parent.parent
+PROGRAM = (sys.executable, "-m", "tests.faults.armed")
 
 
 class Feeder:
@@ -186,6 +187,7 @@ class Line:
         self.rng = random.Random(seed)
         self.long = long
         self.workers = [f"worker-{number}" for number in range(workers)]
+        self._commands: dict[str, tuple[Sequence[str], Mapping[str, str]]] = {}
         self.control = stack.settings.data_dir / "clickhouse-orders.json"
 
     @property
@@ -234,6 +236,18 @@ class Line:
         yield
         for name, (command, environment) in commands.items():
             supervisor.start(name, command, environment)
+
+    def deploy(self, name: str, tree: Path | None) -> None:
+        """Stops a process and starts it again with the code in ``tree``; None: with this code."""
+        supervisor = self.stack.supervisor
+        command, environment = supervisor.command(name)
+        self._commands.setdefault(name, (command, environment))
+        command, environment = self._commands[name]
+        if tree is not None:
+            command = [sys.executable, "-P", "-m", "connectors.cli", *command[len(PROGRAM) :]]
+            environment = {**environment, "PYTHONPATH": str(tree)}
+        supervisor.end(name)
+        supervisor.start(name, command, environment)
 
     def last(self, long_s: float, short_s: float) -> None:
         """How long an outage lasts: the length is the fault."""
@@ -391,14 +405,13 @@ def line(
         brokers,
     )
     supervisor = Supervisor(home / "logs", pause_s=(0.2, 1.0))  # kills are frequent here
-    program = (sys.executable, "-m", "tests.faults.armed")
     with (
         Ports() as ports,
         supervising(supervisor) as failures,
         Stack(
             _with_clickhouse(settings, supervisor, ports) if server else settings,
             processes=workers,
-            program=program,
+            program=PROGRAM,
             supervisor=supervisor,
         ) as stack,
     ):
