@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from connectors.cli.main import main
+from connectors.edge.schemas import COMPATIBILITY
 from streams.records.topics import MESSAGE_BYTES_MAX
 from streams.settings import Settings
 from streams.wire import avro_encoder
@@ -107,6 +108,11 @@ def test_grafana_finds_the_dashboards_and_the_databases(compose: dict[str, Any])
         assert len({panel["id"] for panel in panels}) == len(panels)
         uids = {panel["datasource"]["uid"] for panel in panels if panel["type"] != "row"}
         assert uids == {sources[source]["uid"]}
+
+
+def test_the_registry_holds_new_versions_to_what_is_promised(compose: dict[str, Any]) -> None:
+    registry = compose["services"]["schema-registry"]["environment"]
+    assert registry["SCHEMA_REGISTRY_SCHEMA_COMPATIBILITY_LEVEL"].upper() == COMPATIBILITY
 
 
 def test_the_broker_takes_our_largest_message(compose: dict[str, Any]) -> None:

@@ -21,7 +21,7 @@ from streams.core.event import Kind
 from streams.records.topics import TOPICS
 from streams.settings import Settings
 from streams.wire.avro import field_index
-from streams.wire.contracts import SCHEMA_IDS, schema
+from streams.wire.contracts import SCHEMA_IDS, published, schema
 
 ROOT = Path(__file__).parent.parent
 FLOORS = ("wire", "core", "records", "formats", "stages", "telemetry", "kafka", "state", "runtime")
@@ -212,6 +212,22 @@ def test_every_route_and_error_code_is_documented() -> None:
 def test_every_route_of_schemas_is_documented() -> None:
     for path in Schemas("", (), dict, timeout_s=1).reads:
         assert f"`{path}`" in doc("data-platform"), path
+
+
+def test_every_published_version_of_a_contract_is_documented_with_what_is_new_in_it() -> None:
+    fields: dict[str, set[str]] = {}
+    for version in published():
+        row = re.search(
+            rf"^\| `{version.contract}` \| {version.number} \| {version.schema_id} "
+            rf"\| {re.escape(version.release)} \|(.*)\|$",
+            doc("data-platform"),
+            re.MULTILINE,
+        )
+        assert row, f"{version.contract} {version.number} is not in docs/data-platform.md"
+        now = {field["name"] for field in version.schema["fields"]}
+        new = now - fields.get(version.contract, now)
+        assert set(re.findall(r"`(\w+)`", row[1])) == new, f"{version.contract} {version.number}"
+        fields[version.contract] = now
 
 
 def _codes() -> set[str]:

@@ -4,18 +4,25 @@ import json
 import socket
 import subprocess
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import partial
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 import uvicorn
-from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
+from confluent_kafka.schema_registry import (
+    ConfigCompatibilityLevel,
+    Schema,
+    SchemaRegistryClient,
+    ServerConfig,
+)
 from confluent_kafka.schema_registry.avro import AvroDeserializer
+from confluent_kafka.schema_registry.error import SchemaRegistryError
 from confluent_kafka.serialization import MessageField, SerializationContext
 from starlette.applications import Starlette
 
@@ -37,6 +44,7 @@ from tests.waiting import WITHIN_S
 
 pytestmark = pytest.mark.kafka
 
+COMPATIBILITY = ConfigCompatibilityLevel.FULL_TRANSITIVE
 PARTITIONS = range(4)
 SMALL_BYTES = 50_000
 """Above it are requests of many like events: they add time here, and no kind of record."""
@@ -77,8 +85,11 @@ class Mixed(NamedTuple):
 
 
 def next_version(contract: str) -> dict[str, Any]:
-    present = schema(contract)
-    return present | {"fields": [*present["fields"], ADDED]}
+    return new_fields(contract, [*schema(contract)["fields"], ADDED])
+
+
+def new_fields(contract: str, fields: Sequence[Any]) -> dict[str, Any]:
+    return schema(contract) | {"fields": fields}
 
 
 @contextmanager
@@ -96,16 +107,26 @@ def edge(settings: Settings) -> Iterator[str]:
             thread.join()
 
 
+def avro(made: dict[str, Any]) -> Schema:
+    return Schema(json.dumps(made), "AVRO")
+
+
 def registered(settings: Settings, client: SchemaRegistryClient) -> dict[str, int]:
-    """The ids of the next version of each contract, which the registry has from now on."""
+    """The ids of the next version of each contract, which the registry has from now on.
+
+    The registry itself is told to refuse what is not compatible with all earlier versions.
+    """
     frames(settings)  # registers the present versions
-    return {
-        contract: client.register_schema(
-            f"{settings.topic_prefix}{topic}-value",
-            Schema(json.dumps(next_version(contract)), "AVRO"),
-        )
-        for topic, contract in CONTRACTS.items()
-    }
+    ids = {}
+    for topic, contract in CONTRACTS.items():
+        subject = f"{settings.topic_prefix}{topic}-value"
+        client.set_config(subject, ServerConfig(compatibility=COMPATIBILITY))
+        ids[contract] = client.register_schema(subject, avro(next_version(contract)))
+        needed = new_fields(contract, [*schema(contract)["fields"], {"name": "x", "type": "string"}])
+        with pytest.raises(SchemaRegistryError) as refused:
+            client.register_schema(subject, avro(needed))
+        assert refused.value.http_status_code == HTTPStatus.CONFLICT
+    return ids
 
 
 def put_on_the_topic(settings: Settings) -> dict[str, int]:
