@@ -1,1 +1,3 @@
-"""The way in (the HTTP edge) and the way out (ClickHouse)."""
+"""Everything around the stream processor: the HTTP edge, ClickHouse, campaigns, the console, the
+command line.
+"""

@@ -1,1 +1,1 @@
-"""Campaigns: YAML definitions, compiled to SQL that ClickHouse runs over what the line has stored."""
+"""Campaigns: YAML definitions, compiled to SQL that ClickHouse runs on the stored events."""

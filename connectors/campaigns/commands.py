@@ -27,7 +27,7 @@ _TOP = click.option("--top", default=10, show_default=True, help="How many ranks
 
 @click.group()
 def campaign() -> None:
-    """Judge campaigns that are defined in YAML files."""
+    """Evaluate campaigns that are defined in YAML files."""
 
 
 @campaign.command()
@@ -88,7 +88,7 @@ def evaluate(file: Path, sql: bool, as_of: str | None, top: int) -> None:
 @click.option("--watch", is_flag=True, help="Show it again every two seconds, until Ctrl-C.")
 @_TOP
 def leaderboard(file: Path, watch: bool, top: int) -> None:
-    """Show the standings as they are now; nothing is stored."""
+    """Show the current standings; nothing is stored."""
     from connectors.campaigns.definition import load
     from connectors.campaigns.evaluation import evaluate as run
 
@@ -163,7 +163,7 @@ def compare(before: Path, after: Path, as_of: str | None) -> None:
 @click.argument("player")
 @_AS_OF
 def explain(file: Path, player: str, as_of: str | None) -> None:
-    """List what of a player counted and what did not, with the rule that excluded each."""
+    """List which entries of a player counted and which did not, with the rule that excluded each."""
     from connectors.campaigns.definition import load
     from connectors.campaigns.evaluation import explain as run
 
@@ -180,7 +180,7 @@ def explain(file: Path, player: str, as_of: str | None) -> None:
 
 @click.group()
 def rates() -> None:
-    """Exchange rates for campaigns and KPIs in one currency."""
+    """Exchange rates that convert campaigns and KPIs to one currency."""
 
 
 @rates.command("import")
@@ -210,7 +210,7 @@ def _show(result: "Result", top: int) -> None:
 
 
 def show_standings(console: "Console", result: "Result", top: int) -> None:
-    """The first ranks as a table, and what did not count."""
+    """Prints the first ranks as a table, and the entries that did not count."""
     from rich.table import Table
 
     named = result.campaign

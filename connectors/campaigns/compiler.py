@@ -36,19 +36,19 @@ from connectors.clickhouse.literals import quoted
 
 
 class Rule(NamedTuple):
-    """A condition in SQL under which an entry or a player does not count, and how it is called."""
+    """A condition in SQL that excludes an entry or a player, and its name."""
 
     excludes: str
     name: str
 
 
 def moment(at: datetime) -> str:
-    """A literal of microseconds in UTC."""
+    """A time literal with microseconds, in UTC."""
     return f"toDateTime64('{at.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}', 6, 'UTC')"
 
 
 def money(amount: Decimal | int) -> str:
-    """A literal of 18 digits after the point."""
+    """A decimal literal with 18 digits after the point."""
     return (
         f"toDecimal128('{amount:f}', 18)"
         if isinstance(amount, Decimal)
@@ -57,7 +57,7 @@ def money(amount: Decimal | int) -> str:
 
 
 def product(one: str, other: str) -> str:
-    """Of two amounts, cut after 18 digits. (``multiplyDecimal`` takes microseconds a row.)"""
+    """The product of two amounts, cut after 18 digits (``multiplyDecimal`` takes microseconds)."""
     return f"toDecimal128(toDecimal256({one}, 18) * {other}, 18)"
 
 
@@ -70,20 +70,22 @@ def _any_of(column: str, names: Sequence[str]) -> str:
 
 
 def standings(campaign: Campaign, as_of: datetime) -> str:
-    """One row a player with a score; the columns are those of a stored result."""
+    """A query with one row for each player with a score; its columns are those of a stored result."""
     steps = [*_entries(campaign, as_of, in_period=True), *_scores(campaign)]
     return f"{_with(steps)}\n{_RESULT}"
 
 
 def explanation(campaign: Campaign, as_of: datetime, player_id: str) -> str:
-    """One row an entry of a player: what it is, and the rule that excludes it."""
+    """A query with one row for each entry of a player, and the rule that excludes it."""
     steps = _entries(campaign, as_of, only=player_id)
     columns = "id, at, currency, amount, payout, rate, if(rule = '', 'counts', rule) AS verdict"
     return f"{_with(steps)}\nSELECT {columns}\nFROM ranged\nORDER BY at, id"
 
 
 def left_out(campaign: Campaign, as_of: datetime) -> str:
-    """How many entries of how many players each rule excludes; the rule '' counts."""
+    """A query that counts the entries and players that each rule excludes; the empty rule excludes
+    none.
+    """
     steps = _entries(campaign, as_of)
     return (
         f"{_with(steps)}\nSELECT rule, count() AS entries, uniqExact(player_id) AS players\n"
@@ -108,9 +110,9 @@ def _indented(text: str) -> str:
 def _entries(
     campaign: Campaign, as_of: datetime, only: str | None = None, *, in_period: bool = False
 ) -> list[tuple[str, str]]:
-    """The steps up to each entry with its rule; of one player, if ``only`` names one.
+    """The steps up to each entry with its rule; for one player if ``only`` names one.
 
-    ``in_period`` leaves out at once what lies outside the period, before it is priced and judged.
+    ``in_period`` filters entries by the period first, before they are priced and judged.
     """
     until = f"tenant = {quoted(campaign.tenant)} AND received_at <= {moment(as_of)}"
     mine = until if only is None else f"{until} AND player_id = {quoted(only)}"
@@ -143,16 +145,18 @@ _ROUND = "sipHash64(player_id, round_id)"
 
 
 def _touched(until: str, within: str) -> str:
-    """A condition for rounds with a transaction in a short period, so that others are not put together.
+    """A condition for rounds with a transaction in a short period, so that other rounds are not
+    assembled.
 
-    A round that lies in the period has one there; others that pass are left out afterwards.
+    Every round that lies in the period has such a transaction; rounds that lie only partly in it
+    are excluded afterwards.
     """
     found = f"{until} AND {within.format('occurred_at')}"
     return f"{_ROUND} IN (\n    SELECT {_ROUND} FROM game_transactions_rows\n    WHERE {found}\n)"
 
 
 def _scores(campaign: Campaign) -> list[tuple[str, str]]:
-    """The steps from what counts to ranks and prizes."""
+    """The steps from counted entries to ranks and prizes."""
     return [
         ("progress", _progress(campaign)),
         ("standing", _standing(campaign)),
@@ -294,7 +298,7 @@ _SOURCES: dict[str, Callable[[Campaign, str], str]] = {
 
 
 def _priced(campaign: Campaign) -> str:
-    """Amounts in the campaign's currency, beside the rate that was used."""
+    """The steps that convert amounts to the campaign's currency and keep the rate that was used."""
     currency = campaign.counts.currency
     if currency is None:
         return (

@@ -1,7 +1,8 @@
-"""A campaign as a file: what counts for whom, how it is measured, and what it pays.
+"""The definition of a campaign in a file: who takes part, which entries count, how they are measured,
+and the prizes.
 
-YAML, because marketing reads it. Numbers are read as ``Decimal``, times as text without an offset in
-the campaign's own time zone. Every mistake is reported with the line it stands on.
+The format is YAML, because marketing reads it. Numbers are read as ``Decimal``, and times without
+an offset as text in the campaign's own time zone. Every mistake is reported with its line.
 """
 
 import hashlib
@@ -53,7 +54,7 @@ MEASURES = {
     "custom_events": CUSTOM,
     "sports_turnover": SPORTS,
 }
-"""What can be measured, and over what."""
+"""The measures and the kinds of entries that each applies to."""
 
 _ONLY_FOR = {
     "games": (ROUNDS,),
@@ -91,7 +92,7 @@ LocalTime = Annotated[datetime, BeforeValidator(_local)]
 
 
 class Period(_Part):
-    """From (inclusive) to (exclusive), as clocks show it in ``time_zone``."""
+    """A period from (inclusive) to (exclusive), in local time of ``time_zone``."""
 
     start: LocalTime = Field(alias="from", description="First moment, local time.")
     end: LocalTime = Field(alias="to", description="First moment that is over, local time.")
@@ -111,14 +112,16 @@ class Period(_Part):
         return self
 
     def utc(self) -> tuple[datetime, datetime]:
-        """Both ends in UTC."""
+        """Begin and end of the period in UTC."""
         zone = ZoneInfo(self.time_zone)
         ends = [moment.replace(tzinfo=zone).astimezone(UTC) for moment in (self.start, self.end)]
         return ends[0], ends[1]
 
 
 class Eligible(_Part):
-    """Which players take part; what is not said does not matter. Blocked players never do."""
+    """The players that take part; a condition that is absent does not restrict. Blocked players never
+    take part.
+    """
 
     countries: Names | None = Field(None, description="One of these.")
     not_countries: Names | None = Field(None, description="None of these.")
@@ -132,7 +135,7 @@ class Eligible(_Part):
 
 
 class Counts(_Part):
-    """Which of their rounds, deposits, … count; what is not said does not matter."""
+    """The rounds, deposits, … that count; a condition that is absent does not restrict."""
 
     games: Names | None = Field(None, description="Ids of games.")
     providers: Names | None = None
@@ -153,7 +156,7 @@ class Counts(_Part):
 
 
 class Prize(_Part):
-    """What the players on some ranks get."""
+    """The prize of each player on some ranks."""
 
     ranks: str = Field(pattern=r"^\d{1,5}(-\d{1,5})?$", description="A rank, or a range like 4-10.")
     amount: Money
@@ -164,7 +167,7 @@ class Prize(_Part):
         return str(value) if isinstance(value, int) else value
 
     def span(self) -> tuple[int, int]:
-        """First and last rank."""
+        """The first and the last rank."""
         first, _, last = self.ranks.partition("-")
         return int(first), int(last or first)
 
@@ -196,7 +199,7 @@ class Leaderboard(_Part):
 
 
 class Step(_Part):
-    """A target and what reaching it pays."""
+    """A target and the prize for reaching it."""
 
     target: Money = Field(gt=0)
     prize: Money
@@ -220,7 +223,7 @@ class Challenge(_Part):
 
 
 class DepositBonus(_Part):
-    """A share of what is deposited, up to a cap for each player."""
+    """A share of the deposits, up to a cap for each player."""
 
     kind: Literal["deposit_bonus"]
     percent: Money = Field(gt=0, le=1000)
@@ -228,7 +231,7 @@ class DepositBonus(_Part):
 
 
 class Campaign(_Part):
-    """A campaign. ``form`` says what it pays for a score, ``measure`` what the score is."""
+    """A campaign. ``measure`` defines the score, ``form`` the prizes for it."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")
     title: str = ""
@@ -267,12 +270,12 @@ class Campaign(_Part):
 
     @property
     def source(self) -> str:
-        """What its score is made of."""
+        """The columns that the score is computed from."""
         return MEASURES[self.measure]
 
     @property
     def sha256(self) -> str:
-        """The same for the same definition, whatever its file looks like."""
+        """A hash of the definition that does not depend on the layout of the file."""
         text = json.dumps(self.model_dump(mode="json", by_alias=True), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -281,7 +284,9 @@ class Campaign(_Part):
 
 
 class _Loader(yaml.SafeLoader):
-    """Numbers with a point as ``Decimal``, times as text, no key twice."""
+    """A YAML loader: numbers with a point become ``Decimal``, times stay text, duplicate keys are
+    errors.
+    """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         names = [key.value for key, _ in node.value]
@@ -292,7 +297,7 @@ class _Loader(yaml.SafeLoader):
 
 
 class _Twice(Exception):
-    """A key stands twice in a mapping; :func:`load` makes a ``DefinitionError`` of it."""
+    """A key occurs twice in a mapping; :func:`load` turns this into a ``DefinitionError``."""
 
     def __init__(self, name: str, line: int) -> None:
         super().__init__(name)
@@ -310,14 +315,14 @@ _Loader.add_constructor(
 
 
 class Definition(NamedTuple):
-    """A campaign with the file it stands in."""
+    """A campaign and its file."""
 
     campaign: Campaign
     path: Path
     text: str
 
     def line(self, *where: str | int) -> int:
-        """The line on which a field stands."""
+        """The line of a field in the file."""
         return _line_of(yaml.compose(self.text, _Loader), where)
 
 
@@ -382,7 +387,7 @@ def _children(node: yaml.Node | None) -> Iterator[tuple[str | int, tuple[yaml.No
 
 
 def json_schema() -> dict[str, Any]:
-    """For editors: the JSON Schema of a definition."""
+    """The JSON Schema of a definition, for editors."""
     schema = Campaign.model_json_schema(by_alias=True)
     schema["properties"]["measure"]["enum"] = list(MEASURES)
     return schema

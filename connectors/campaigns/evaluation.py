@@ -1,7 +1,7 @@
-"""Evaluating campaigns: standings, stored results, backtests, comparisons, explanations.
+"""Evaluates campaigns: standings, stored results, backtests, comparisons, explanations.
 
-The same query gives the live standings and a backtest: over what was received until a moment. So a live
-result and a later backtest ``as_of`` the same moment are equal.
+The live standings and a backtest are the same query over the events that were received until a
+moment, so a live result and a later backtest ``as_of`` the same moment are equal.
 """
 
 import json
@@ -19,7 +19,9 @@ from streams.settings import Settings
 
 
 class Standing(NamedTuple):
-    """A player. ``step``: steps reached, in a challenge; ``unpaid``: what the budget did not allow."""
+    """The standing of a player. ``step``: steps reached in a challenge; ``unpaid``: the part of the
+    prize beyond the budget.
+    """
 
     rank: int
     player_id: str
@@ -42,12 +44,14 @@ class Result(NamedTuple):
 
     @property
     def cost(self) -> Decimal:
-        """What is paid to all together."""
+        """The sum of all paid prizes."""
         return sum((standing.prize for standing in self.standings), Decimal(0))
 
 
 class Entry(NamedTuple):
-    """A round, deposit, … of a player. ``verdict``: ``counts``, or the rule that excludes it."""
+    """An entry of a player: a round, deposit, … . ``verdict`` is ``counts`` or the rule that excludes
+    it.
+    """
 
     id: str
     at: datetime
@@ -59,7 +63,9 @@ class Entry(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """Two definitions over the same data: players who win a prize under one, the other, or both."""
+    """The comparison of two definitions over the same data: players who win a prize under one, the
+    other, or both.
+    """
 
     before: Result
     after: Result
@@ -92,14 +98,14 @@ def evaluate(settings: Settings, campaign: Campaign, as_of: datetime | None = No
 def backtest(
     settings: Settings, campaign: Campaign, period: Period, as_of: datetime | None = None
 ) -> Result:
-    """As if the campaign had run in another period."""
+    """The result of the campaign in another period."""
     return evaluate(settings, campaign.model_copy(update={"period": period}), as_of)
 
 
 def explain(
     settings: Settings, campaign: Campaign, player_id: str, as_of: datetime | None = None
 ) -> list[Entry]:
-    """Everything of a player that could have counted, in order, with the verdict on each."""
+    """All entries of a player that could have counted, in order, with the verdict on each."""
     as_of = as_of or datetime.now(UTC)
     return [
         Entry(
@@ -118,7 +124,7 @@ def explain(
 def compare(
     settings: Settings, before: Campaign, after: Campaign, as_of: datetime | None = None
 ) -> Comparison:
-    """What changes for the players if ``after`` had been run instead of ``before``."""
+    """The differences for players between the definitions ``before`` and ``after``."""
     as_of = as_of or datetime.now(UTC)
     results = evaluate(settings, before, as_of), evaluate(settings, after, as_of)
     winners = [
@@ -133,7 +139,7 @@ def compare(
 
 
 def store(settings: Settings, definition: Definition, result: Result) -> str:
-    """Keeps a result in ``campaign_runs`` and ``campaign_results``; returns its ``run_id``."""
+    """Stores a result in ``campaign_runs`` and ``campaign_results``; returns its ``run_id``."""
     run_id = str(uuid.uuid4())
     run = {
         "run_id": run_id,
@@ -160,14 +166,16 @@ def store(settings: Settings, definition: Definition, result: Result) -> str:
     ]
     if standings:
         insert(settings, "campaign_results", standings)
-    insert(settings, "campaign_runs", [run])  # last: a run that stands there has all its rows
+    insert(settings, "campaign_runs", [run])  # written last, so that a stored run is complete
     return run_id
 
 
 def problems(settings: Settings, definition: Definition) -> list[str]:
-    """What in a definition does not fit the stored data: a message with file and line for each.
+    """The parts of a definition that do not fit the stored data: a message with file and line for
+    each.
 
-    Unknown games, providers, categories, features; currencies without a rate; a tenant without events.
+    It reports unknown games, providers, categories and features, currencies without a rate, and a
+    tenant without events.
     """
     campaign = definition.campaign
     tenant = quoted(campaign.tenant)

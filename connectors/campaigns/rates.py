@@ -17,7 +17,7 @@ _SMALLEST = Decimal(1).scaleb(-18)
 
 
 def read(path: Path, source: str = "") -> list[dict[str, str]]:
-    """The rows of a file, checked. ``source`` is for those that name none."""
+    """The checked rows of a file. ``source`` applies to rows that name none."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -63,7 +63,7 @@ def _checked(row: dict[str, str], source: str) -> dict[str, str]:
 
 
 def import_rates(settings: Settings, path: Path, source: str = "") -> int:
-    """Adds a file's rates; of several for one day the last import holds. Returns how many."""
+    """Adds the rates of a file and returns their number. The last import for a day is valid."""
     found = read(path, source)
     if found:
         insert(settings, "rates", found)

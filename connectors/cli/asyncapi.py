@@ -78,7 +78,7 @@ _NOT_AVRO: dict[str, Node] = {
         "payload": {"type": "object", "description": "An Avro schema."},
     },
 }
-"""What is said of the topics that have no contract."""
+"""The descriptions of the topics that have no contract."""
 
 
 def as_yaml(settings: Settings) -> str:
@@ -114,7 +114,7 @@ def document(settings: Settings) -> Node:
 
 
 def _security(settings: Settings) -> Node:
-    """What the brokers ask of a client."""
+    """The security schemes that the brokers require."""
     schemes: Node = {}
     if settings.kafka_security_protocol.startswith("SASL_"):
         mechanism = settings.kafka_sasl_mechanism
@@ -192,7 +192,7 @@ def _message(topic: Topic) -> Node:
 
 
 class _Plain(yaml.SafeDumper):
-    """Writes what occurs twice twice: no anchors."""
+    """A YAML dumper that repeats values instead of writing anchors."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True

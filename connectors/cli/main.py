@@ -51,7 +51,7 @@ class _Commands(click.Group):
 )  # fmt: skip
 @click.pass_context
 def main(ctx: click.Context, log_level: str, log_format: Form) -> None:
-    """Casino events in, enriched rounds out, each event counted exactly once."""
+    """Processes casino events to enriched rounds; each event counts exactly once."""
     ctx.obj = partial(configuration, log_format, log_level)
     logging.config.dictConfig(ctx.obj(ctx.invoked_subcommand or "roundhouse"))
 
@@ -97,7 +97,7 @@ def up(memory: bool, processes: int) -> None:
 @click.option("--seed", default=7, show_default=True, help="The same seed makes the same day.")
 @click.option("--processes", default=1, show_default=True, help="Worker processes.")
 def demo(memory: bool, events: int, seed: int, processes: int) -> None:
-    """Feed a realistic casino day through the edge and show what comes out."""
+    """Post a realistic casino day to the edge and show the results."""
     from connectors.demo.run import run_demo
 
     run_demo(Settings.load(), memory=memory, events=events, seed=seed, processes=processes)
@@ -231,7 +231,7 @@ def asyncapi() -> None:
 @click.option("--to", type=click.IntRange(2, 1024), required=True, help="A multiple of today's number.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and write nothing.")
 def repartition(to: int, dry_run: bool) -> None:
-    """Give a line whose workers are stopped more partitions; run again, it goes on where it ended."""
+    """Increase the partitions of a line whose workers are stopped; resumes if interrupted."""
     from streams.kafka.schema_ids import frames
     from streams.kafka.schemas import Schemas
     from streams.state.repartition import Repartitioning
@@ -252,7 +252,7 @@ def repartition(to: int, dry_run: bool) -> None:
     show_default=True,
 )  # fmt: skip
 def sql(query: str, form: str) -> None:
-    """Ask ClickHouse; works while the stack runs and when it does not."""
+    """Query ClickHouse, whether or not the stack runs."""
     from connectors.clickhouse.query import query as ask
 
     click.echo(ask(Settings.load(), query, form), nl=False)
@@ -315,7 +315,7 @@ def tenant_add(name: str, channel_merging: bool, campaigns_disabled: bool) -> No
 @tenant.command("rotate")
 @click.argument("name")
 def tenant_rotate(name: str) -> None:
-    """Make one more key and show it, this once; old keys live until revoked."""
+    """Add a key and show it, only this once; older keys stay valid until revoked."""
     click.echo(_registry().rotate(name))
 
 
@@ -323,7 +323,7 @@ def tenant_rotate(name: str) -> None:
 @click.argument("name")
 @click.argument("key_id")
 def tenant_revoke(name: str, key_id: str) -> None:
-    """End a key, by the id that `tenant list` shows."""
+    """Revoke a key, by the id that `tenant list` shows."""
     _registry().revoke(name, key_id)
 
 
@@ -332,7 +332,7 @@ def tenant_revoke(name: str, key_id: str) -> None:
 @click.option("--channel-merging/--no-channel-merging", default=None)
 @click.option("--campaigns/--no-campaigns", default=None)
 def tenant_set(name: str, channel_merging: bool | None, campaigns: bool | None) -> None:
-    """Change a tenant's switches for what is received from now on."""
+    """Change a tenant's switches for later requests."""
     switches = {"channel_merging": channel_merging, "campaigns_enabled": campaigns}
     given = {key: value for key, value in switches.items() if value is not None}
     if not given:
@@ -342,7 +342,7 @@ def tenant_set(name: str, channel_merging: bool | None, campaigns: bool | None) 
 
 @tenant.command("list")
 def tenant_list() -> None:
-    """List tenants, switches and live key ids."""
+    """List tenants, switches and the ids of valid keys."""
     for name, found in sorted(_registry().all().items()):
         merging = "on" if found.channel_merging else "off"
         campaigns = "on" if found.campaigns_enabled else "off"

@@ -1,1 +1,1 @@
-"""ClickHouse: migrations, the sink, and reading what it holds."""
+"""ClickHouse: migrations, the sink, and queries."""

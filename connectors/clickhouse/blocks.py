@@ -1,7 +1,7 @@
-"""Blocks to insert: rows as they came, turned into columns. The rows of a block have one schema.
+"""Blocks to insert: rows of Avro, converted to columns.
 
-ClickHouse takes a row of Avro apart value by value; Polars does so in a third of the time or less, and
-what it makes of it, ClickHouse takes over column by column.
+The rows of a block have one schema. ClickHouse decodes Avro value by value; Polars does so in a
+third of the time or less, and ClickHouse reads the resulting columns directly.
 """
 
 from io import BytesIO
@@ -18,7 +18,7 @@ AS_ROWS = frozenset(("custom-event", "game", "reject"))
 
 
 class Block(NamedTuple):
-    """Rows in a format of ClickHouse's."""
+    """Rows in one of ClickHouse's formats."""
 
     format: str
     data: bytes
@@ -35,9 +35,9 @@ def received_at(container: Container, outcomes: list[bytes]) -> list[int]:
 
 
 def block(contract: str, container: Container, rows: list[bytes]) -> Block:
-    """Of Avro datums written by the version of ``contract`` that ``container`` is of.
+    """The block of Avro datums that were written by the version of ``container``.
 
-    Raises ``SinkMismatch`` if Polars cannot read them as such.
+    Raises ``SinkMismatch`` if Polars cannot read them as that version.
     """
     file = container.file(rows)
     if contract in AS_ROWS:

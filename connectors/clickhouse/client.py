@@ -1,7 +1,8 @@
-"""Opening ClickHouse: ``chdb:///path`` in-process or ``http(s)://`` to a server, one code path.
+"""Opens ClickHouse with one code path: ``chdb:///path`` in this process, or ``http(s)://`` to a
+server.
 
-chDB allows one process per directory: the sink holds it while the line runs, and everyone else asks
-the sink (:mod:`connectors.clickhouse.service`).
+chDB allows one process per directory: the sink holds it while the line runs, and other processes
+query through the sink (:mod:`connectors.clickhouse.service`).
 """
 
 from pathlib import Path
@@ -17,7 +18,7 @@ from streams.settings import Settings
 
 
 def is_embedded(settings: Settings) -> bool:
-    """True for chDB."""
+    """Whether ClickHouse is chDB in a process of this machine."""
     return settings.clickhouse_url.startswith("chdb:")
 
 
@@ -40,7 +41,7 @@ def connect(settings: Settings) -> Client:
                     "ask it with `roundhouse sql`."
                 ) from None
             raise
-    # clickhouse-connect takes no notice of the scheme: without this, https would be spoken as http
+    # clickhouse-connect ignores the scheme: without this, an https server would be sent plain http
     more: dict[str, Any] = {"interface": scheme}
     if settings.clickhouse_ca_file:
         more["ca_cert"] = str(settings.clickhouse_ca_file)

@@ -1,4 +1,4 @@
-"""Values as ClickHouse's SQL has them."""
+"""Literals of ClickHouse's SQL."""
 
 
 def quoted(text: str) -> str:

@@ -13,9 +13,9 @@ HERE = Path(__file__).parent / "migrations"
 
 
 def migrate(client: Client, database: str, directory: Path = HERE) -> list[str]:
-    """Applies what is not applied yet and returns its names; ``client`` then uses ``database``.
+    """Applies the missing migrations and returns their names; ``client`` then uses ``database``.
 
-    Every statement can be repeated, so a run that died half-way is simply run again. Raises
+    Every statement can be repeated, so an interrupted run is simply repeated. Raises
     ``ConfigurationError`` if an applied file was changed.
     """
     client.command(f"CREATE DATABASE IF NOT EXISTS {database}")
@@ -63,7 +63,7 @@ ORDER BY v.table, v.position
 
 
 def _comment_views(client: Client) -> None:
-    """Gives the columns that a view takes over from its source the comments they have there."""
+    """Copies comments to the columns that a view takes over from its source."""
     found: dict[str, list[str]] = defaultdict(list)
     for view, column, comment in client.query(_UNCOMMENTED).result_rows:
         found[str(view)].append(f"COMMENT COLUMN `{column}` {quoted(str(comment))}")

@@ -1,4 +1,4 @@
-"""Asking ClickHouse a question, whoever holds it."""
+"""Queries ClickHouse, directly or through the process that holds it."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,9 +16,10 @@ from streams.settings import Settings
 
 
 def query(settings: Settings, sql: str, form: str = "table") -> str:
-    """The answer in a format of :data:`connectors.clickhouse.service.FORMATS`.
+    """The result in a format of :data:`connectors.clickhouse.service.FORMATS`.
 
-    chDB is asked through the sink while a stack runs on the data directory, and opened otherwise.
+    chDB is queried through the sink while a stack runs on the data directory, and opened directly
+    otherwise.
     """
     port = _sink_port(settings)
     if port is not None:
@@ -39,7 +40,9 @@ def insert(settings: Settings, table: str, rows: Sequence[Mapping[str, object]])
 
 
 def _sink_port(settings: Settings) -> int | None:
-    """Where a running sink holds chDB, which lets no other process in."""
+    """The port of a running sink that holds chDB, which admits only one process; None if there is
+    none.
+    """
     if not is_embedded(settings):
         return None
     try:

@@ -1,7 +1,7 @@
-"""The sink as a process: the sink itself, and a loopback door to ask ClickHouse while it runs.
+"""The sink process: the sink, and a loopback port for queries while it runs.
 
-chDB lets one process into its directory, so whoever wants to read while the line runs asks the
-process that holds it. The door is read-only and asks for the token in ``<data_dir>/sql-token``.
+chDB admits one process to its directory, so other processes query through the process that holds
+it. The port is read-only and requires the token in ``<data_dir>/sql-token``.
 """
 
 import asyncio
@@ -60,11 +60,11 @@ _WRITES = re.compile(r";|\$|\binto\s+outfile\b|\bformat\b", re.IGNORECASE)
 
 
 def ask(client: Client, query: str, form: str) -> str:
-    """The answer to a question, in one of :data:`FORMATS`.
+    """The result of a query, in one of :data:`FORMATS`.
 
-    Raises ``ClickHouseError``, or :class:`NotReadOnly` for what could write. ``readonly`` goes into
-    the statement because chDB would keep it for the whole process otherwise. Of several threads only
-    one at a time may ask through a client.
+    Raises ``ClickHouseError``, or :class:`NotReadOnly` for a statement that could write.
+    ``readonly`` is set in the statement because chDB would otherwise keep it for the whole process.
+    Only one thread at a time may query through a client.
     """
     if form not in FORMATS:
         raise NotReadOnly(f"format must be one of {', '.join(FORMATS)}")
@@ -78,18 +78,18 @@ def ask(client: Client, query: str, form: str) -> str:
     try:
         answer = client.raw_query(f"{query}\nFORMAT {FORMATS[form]} SETTINGS readonly = 1")
     except DatabaseError:
-        # chDB 4.4 puts what the failed query had written before the answer to the client's next query
+        # chDB 4.4 returns the partial output of a failed query before that of the client's next query
         client.raw_query("SELECT 1 FORMAT Null")
         raise
     return bytes(answer).decode()
 
 
 WRITABLE = ("rates", "campaign_runs", "campaign_results")
-"""Tables that are written by commands and not by the sink."""
+"""Tables that commands write, not the sink."""
 
 
 def add_rows(client: Client, table: str, lines: bytes) -> str:
-    """Inserts rows, a JSON object a line, into one of :data:`WRITABLE`; there is nothing to answer."""
+    """Inserts rows, one JSON object a line, into one of :data:`WRITABLE`; the result is empty."""
     if table not in WRITABLE:
         raise NotReadOnly(f"{table} is not one of {', '.join(WRITABLE)}")
     client.raw_insert(table, insert_block=lines, fmt="JSONEachRow", settings={"async_insert": 0})
@@ -97,7 +97,7 @@ def add_rows(client: Client, table: str, lines: bytes) -> str:
 
 
 def token_path(settings: Settings) -> Path:
-    """Where the token of the loopback door stands."""
+    """The file of the token for the loopback port."""
     return settings.data_dir / "sql-token"
 
 
@@ -135,7 +135,9 @@ def create_app(client: Client, token: str) -> Starlette:
 
 
 def run_sink(settings: Settings) -> None:
-    """Migrates, then sinks and answers until told to stop; ends the process if the sink fails."""
+    """Migrates, then runs the sink and the port until told to stop; ends the process if the sink
+    fails.
+    """
     with Ports() as ports:
         port = ports.hold("ROUNDHOUSE_SQL_PORT", port=settings.sql_port)
         registry, health = process_registry(settings.data_dir), SinkHealth(settings)
@@ -167,9 +169,9 @@ def _run_sink(settings: Settings, port: int, registry: CollectorRegistry, health
         file.write(token)
     app = create_app(client, token)
     for number in (signal.SIGINT, signal.SIGTERM):
-        # uvicorn stops on these and then raises them again, which would skip what comes after it
+        # uvicorn stops on these signals and then raises them again, which would skip the clean-up below
         signal.signal(number, lambda *_: None)
-    gc.freeze()  # what is here by now stays: collections need not look at it again
+    gc.freeze()  # objects made so far live as long as the process; collections skip them
     try:
         uvicorn.run(
             app,
@@ -190,7 +192,7 @@ def _run_sink(settings: Settings, port: int, registry: CollectorRegistry, health
 
 
 def _reconnecting(settings: Settings, first: Client) -> Callable[[], Client]:
-    """Hands out ``first`` for chDB, which is in this process, and a fresh client for a server."""
+    """Returns ``first`` for chDB, which is in this process, and a new client for a server."""
 
     def open_client() -> Client:
         if is_embedded(settings):

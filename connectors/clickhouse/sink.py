@@ -1,17 +1,18 @@
-"""The sink: canonical topics, rounds, rejects and outcomes into ClickHouse.
+"""The sink: inserts canonical events, rounds, rejects and outcomes into ClickHouse.
 
-What a flush takes, and what a crash after each step leaves:
+The steps of a flush, and the state after a crash at the end of each:
 
-1. Insert each topic's rows, those of each version of its contract in one block, with a token made of
-   the version and the offsets in it. A crash repeats rows: the same block is recognised by its token,
-   another cut of the same rows by ``ReplacingMergeTree``, which the views read with ``FINAL``.
+1. Insert each topic's rows, one block for each version of its contract, with a token made of the
+   version and the offsets in the block. After a crash the rows are inserted again: ClickHouse skips the
+   same block by its token, and ``ReplacingMergeTree``, which the views read with ``FINAL``, folds the
+   same rows of a different block.
 2. Commit the offsets.
 
-While ClickHouse is away the sink tries again with growing pauses, for ever, and moves no offset.
+While ClickHouse is unreachable the sink retries for ever with growing pauses and commits no offset.
 
-A partition with a row of a version that nobody knows yet, or with a field that its table has no column
-for, waits at that row, and is tried again every few seconds; the other partitions go on. So nothing is
-left out of ClickHouse where a worker is deployed before the sink that migrates the tables.
+A partition waits at a row of an unknown version, or with a field that its table has no column for, and
+is retried every few seconds; the other partitions continue. So no field is lost if a worker is deployed
+before the sink that migrates the tables.
 """
 
 import hashlib
@@ -68,7 +69,7 @@ TARGETS = {
 
 
 class Tables(Protocol):
-    """Where rows go."""
+    """The tables that the sink inserts into."""
 
     def lacking(self, target: Target, container: Container) -> list[str]:
         """The fields of a version for which the table has no column. Raises as :meth:`insert` does."""
@@ -81,7 +82,7 @@ class Tables(Protocol):
 
 
 class ClickHouseTables:
-    """Rows into ClickHouse through ``connect``, which is called again after a failure."""
+    """Inserts rows into ClickHouse through ``connect``, which is called again after a failure."""
 
     def __init__(self, connect: Callable[[], Client]) -> None:
         self._connect = connect
@@ -115,7 +116,7 @@ class ClickHouseTables:
 
 
 class _Pending:
-    """Rows of one version that wait for the next flush; first and last offsets by partition."""
+    """Rows of one version for the next flush, with their first and last offsets by partition."""
 
     def __init__(self) -> None:
         self.rows: list[bytes] = []
@@ -128,7 +129,7 @@ class _Pending:
         self.rows.append(datum)
 
     def token(self, source: "_Source") -> str:
-        """Made of topic, version, partitions, first and last offsets."""
+        """A token made of topic, version, partitions, first and last offsets."""
         ranges = ",".join(f"{p}:{first}-{self.last[p]}" for p, first in sorted(self.first.items()))
         return hashlib.sha256(f"{source.topic} {source.frame.hex()} {ranges}".encode()).hexdigest()
 
@@ -141,7 +142,7 @@ class _Source(NamedTuple):
 
 
 class _Held(NamedTuple):
-    """At which offset a partition waits, for what, and why."""
+    """The offset at which a partition waits, and the reason."""
 
     source: _Source
     offset: int
@@ -167,21 +168,21 @@ class Sink:
         self._not_before = 0.0
         self.rows_inserted = 0
         self.away_since: float | None = None
-        """When ClickHouse was first found away (monotonic, s); None while it answers."""
+        """The time at which ClickHouse was first unreachable (monotonic, s); None while it answers."""
         self.turn_at: float | None = None
-        """When :meth:`run` last began a turn (monotonic, s)."""
+        """The time at which :meth:`run` last began an iteration (monotonic, s)."""
         self.inserted_at: float | None = None
         self.assigned: frozenset[tuple[str, int]] = frozenset()
-        """Topics, prefix included, and partitions that are read."""
+        """The partitions that are read, as (topic with prefix, partition)."""
 
     def run(self) -> None:
-        """Until stopped. Raises on anything but ClickHouse being away."""
+        """Runs until stopped. Raises every error other than an unreachable ClickHouse."""
         prefix = self.settings.topic_prefix
         limits: dict[str, Any] = {
             **reporting(self._metrics.clients.of("sink")),
-            "max.poll.interval.ms": 86_400_000,  # ClickHouse may be away for hours
+            "max.poll.interval.ms": 86_400_000,  # ClickHouse may be unreachable for hours
             "session.timeout.ms": int(self.settings.session_timeout_s * 1000),
-            # one sink a machine: started again, it goes on at once and need not wait for its own ghost
+            # one sink a machine: after a restart it keeps its group membership
             "group.instance.id": f"{prefix}sink-{socket.gethostname()}",
             "enable.partition.eof": False,
             "topic.metadata.refresh.interval.ms": METADATA_MS,
@@ -218,12 +219,12 @@ class Sink:
         return {f"{topic}[{number}]": at.why for (topic, number), at in self._held.copy().items()}
 
     def stop(self) -> None:
-        """Lets :meth:`run` flush and return."""
+        """Tells :meth:`run` to flush and return."""
         self._stopping.set()
 
     @property
     def pending_rows(self) -> int:
-        """Rows that are read and not inserted yet."""
+        """Number of rows that are read and not inserted yet."""
         return self._count
 
     def _assign(self, partitions: Sequence[TopicPartition]) -> None:
@@ -243,7 +244,7 @@ class Sink:
             message.offset() or 0,
         )
         if (topic, partition) in self._held:
-            return  # it was under way, and comes again
+            return  # it was already fetched, and is delivered again later
         value = message.value() or b""
         source = _Source(topic, value[:FRAME_BYTES])
         if source not in self._containers:
@@ -276,7 +277,7 @@ class Sink:
         self._containers[source] = container
 
     def _look_again(self, consumer: Consumer) -> None:
-        """Reads on where what was waited for has come."""
+        """Resumes partitions whose missing version or column has appeared."""
         self._look_again_at = time.monotonic() + PAUSE_S[1]
         for (topic, partition), held in self._held.copy().items():
             try:
@@ -302,14 +303,14 @@ class Sink:
         ends: dict[tuple[str, int], int] = {}
         for source, pending in self._pending.items():
             if not self._insert(source, pending):
-                return  # told to stop while ClickHouse was away: nothing is committed
+                return  # stopped while ClickHouse was unreachable: nothing is committed
             self.rows_inserted += len(pending.rows)
             if self._target(source) == TARGETS[OUTCOMES]:
                 self._metrics.arrived(received_at(self._containers[source], pending.rows))
             for partition, last in pending.last.items():
-                place = source.topic, partition
-                ends[place] = max(last + 1, ends.get(place, 0))
-        offsets = [TopicPartition(*place, end) for place, end in ends.items()]
+                topic_partition = source.topic, partition
+                ends[topic_partition] = max(last + 1, ends.get(topic_partition, 0))
+        offsets = [TopicPartition(*topic_partition, end) for topic_partition, end in ends.items()]
         self._pending.clear()
         self._count = 0
         took = time.monotonic() - began
@@ -317,7 +318,7 @@ class Sink:
         try:
             consumer.commit(offsets=offsets, asynchronous=False)
         except KafkaException as error:
-            # rows are in; the offsets only say where to go on, and what comes again changes nothing
+            # the rows are inserted; without the commit they are inserted again and folded
             log.warning("offsets not committed, rows may be inserted again: %s", error)
 
     def _insert(self, source: _Source, pending: _Pending) -> bool:

@@ -1,4 +1,4 @@
-"""The health of the sink: its thread, the rows in hand, ClickHouse, Kafka, and what waits there."""
+"""The health of the sink: its thread, pending rows, ClickHouse, Kafka, and waiting partitions."""
 
 import time
 
@@ -9,9 +9,9 @@ from streams.telemetry.health import Health, judged
 
 
 class SinkHealth:
-    """Made before the sink, told of it, asked by any thread.
+    """The health of the sink. It exists before the sink, which registers later; any thread may ask it.
 
-    Being stuck is judged by the turns of the sink's thread: offsets that wait do not tell, since an
+    A stuck sink is recognised by the iterations of its thread, not by offsets that wait, since an
     aborted transaction takes up offsets and has no rows.
     """
 
@@ -21,13 +21,13 @@ class SinkHealth:
         self._watch: InputWatch | None = None
 
     def begin(self, sink: Sink) -> None:
-        """The sink is there and is started next."""
+        """Registers the sink before it starts."""
         self._watch = InputWatch(self._settings, f"{self._settings.topic_prefix}sink")
         self._watch.start()
         self._sink = sink
 
     def report(self) -> Health:
-        """The sink's health; asks Kafka and ClickHouse nothing."""
+        """The health of the sink, computed without asking Kafka or ClickHouse."""
         sink, watch = self._sink, self._watch
         if sink is None or watch is None:
             return judged({}, waiting=["the sink is starting: it looks for Kafka and ClickHouse"])
@@ -48,7 +48,7 @@ class SinkHealth:
             waiting.append(
                 f"ClickHouse has been away for {away_s:.0f} s; {sink.pending_rows} rows wait"
             )
-        waiting += [f"{place} waits: {why}" for place, why in sink.waiting().items()]
+        waiting += [f"{partition} waits: {why}" for partition, why in sink.waiting().items()]
         if at.kafka_away_s is not None:
             waiting.append(f"Kafka has not answered for {at.kafka_away_s:.0f} s")
         if not sink.assigned:

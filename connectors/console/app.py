@@ -26,7 +26,7 @@ TOP_MAX = 1000
 
 
 def create_app(settings: Settings, folder: Path) -> Starlette:
-    """The page at ``/``; ``folder`` holds the campaigns' definitions."""
+    """The page at ``/``; ``folder`` holds the definitions of campaigns."""
 
     async def answer(work: Callable[[], Any]) -> Response:
         try:
@@ -86,7 +86,7 @@ def _json(value: Any, status: int = 200) -> Response:
 
 
 def serve(settings: Settings, folder: Path, say: Callable[[str], None]) -> None:
-    """Serves until told to stop; ``say`` is given the page's address first."""
+    """Serves until told to stop; ``say`` receives the page's address first."""
     host = settings.console_host
     with Ports() as ports:
         port = ports.hold("ROUNDHOUSE_CONSOLE_PORT", host, settings.console_port)

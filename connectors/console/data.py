@@ -1,4 +1,4 @@
-"""What the console shows, as plain JSON values; amounts as text, so that no digit is lost."""
+"""The data of the console as plain JSON values; amounts are text, so that no digit is lost."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -18,7 +18,7 @@ _MINUTES = 30
 
 
 def campaigns(folder: Path) -> tuple[list[Definition], list[str]]:
-    """The definitions in a folder, and what is wrong with those that are none."""
+    """The definitions in a folder, and the errors of files that are not definitions."""
     found, wrong = [], []
     for path in sorted(folder.glob("*.yaml")):
         try:
@@ -74,7 +74,7 @@ def kpis(settings: Settings, tenant: str, grain: str) -> list[dict[str, Any]]:
 
 
 def line(settings: Settings) -> dict[str, Any]:
-    """Accounts by tenant, items a minute, refusals by code, and how far each stage is behind."""
+    """Accounts by tenant, items a minute, refusals by code, and the lag of each stage."""
     minutes = evaluation.rows(
         settings,
         "SELECT toString(toStartOfMinute(received_at)) AS minute, sum(received) AS items "
@@ -97,7 +97,7 @@ def line(settings: Settings) -> dict[str, Any]:
 
 
 def tenants(settings: Settings) -> Sequence[str]:
-    """Tenants that have sent anything."""
+    """Tenants that have posted events."""
     rows = evaluation.rows(settings, "SELECT DISTINCT tenant FROM outcomes_rows WHERE tenant != ''")
     return sorted(row["tenant"] for row in rows)
 

@@ -1,1 +1,1 @@
-"""A casino day to try the line with: made from a seed, fed over HTTP, shown as tables."""
+"""A seeded casino day: generated, posted over HTTP, shown as tables."""

@@ -1,7 +1,7 @@
-"""A seeded casino day: what three platforms would post, request by request.
+"""A seeded casino day: the requests of three platforms, in order.
 
-The same seed and size make the same bytes. Nothing here knows how Roundhouse works: it writes the
-operators' formats, so that what comes out can be compared with what went in.
+The same seed and size make the same bytes. This package writes the operators' formats and does not
+depend on the processing, so that results can be compared with the input.
 """
 
 import random
@@ -63,7 +63,7 @@ class Post(NamedTuple):
 
 
 class Play(NamedTuple):
-    """One thing that happened in a round, in no format yet."""
+    """One event of a round, independent of a format."""
 
     kind: str
     at: datetime
@@ -112,7 +112,7 @@ class _TenantDay:
         self.rounds = 0
 
     def posts(self) -> Iterator[Post]:
-        """Everything this tenant posts."""
+        """All posts of this tenant."""
         self._catalogue()
         for player in self.players:
             self._register(player)
@@ -279,7 +279,7 @@ class _TenantDay:
     # How it is posted ------------------------------------------------------------------------
 
     def _batches(self, feed: _Feed) -> Iterator[Post]:
-        """Batches in the order of time; a few items are spoilt."""
+        """Batches in the order of time; a few items are made invalid."""
         ordered = [item for _, item in sorted(feed.timed, key=lambda entry: entry[0])]
         for start in range(0, len(ordered), BATCH_ITEMS):
             items, invalid = [], 0

@@ -18,10 +18,11 @@ async def feed(
     posts: Sequence[Post],
     progress: Callable[[int], None] = lambda items: None,
 ) -> dict[str, int]:
-    """Posts everything and returns the items acknowledged, by tenant; their posts stay about in order.
+    """Posts all requests and returns the acknowledged items by tenant; the posts of a tenant stay
+    roughly in order.
 
-    A request that gets 503 or no answer is posted again, as an operator would. Raises ``RuntimeError``
-    if the edge answers otherwise than it should.
+    A request that gets 503 or no answer is posted again, as an operator would. Raises
+    ``RuntimeError`` if the edge answers with any other error.
     """
     by_tenant: dict[str, list[Post]] = defaultdict(list)
     for post in posts:

@@ -1,4 +1,4 @@
-"""The questions the demo ends with, in SQL, and their answers as tables."""
+"""The queries at the end of the demo, and their results as tables."""
 
 import json
 from decimal import Decimal
@@ -56,7 +56,7 @@ ORDER BY tenant, rank
 LIMIT 3 BY tenant
 """,
 }
-"""By title. docs/analysts.md shows them and explains the columns."""
+"""The queries by title. docs/analysts.md shows them and explains the columns."""
 
 
 def show(console: Console, title: str, answer: str) -> None:

@@ -29,7 +29,7 @@ CAMPAIGN = Path(definition.__file__).parent / "examples" / "turnover-race.yaml"
 
 
 def run_demo(settings: Settings, *, memory: bool, events: int, seed: int, processes: int) -> None:
-    """Runs the demo on ``<data_dir>/demo``; a second run finds all it posts already there."""
+    """Runs the demo on ``<data_dir>/demo``; the events of a second run are duplicates."""
     console = Console(width=110)
     missing = missing_tools()
     if missing and not memory:
@@ -39,10 +39,10 @@ def run_demo(settings: Settings, *, memory: bool, events: int, seed: int, proces
         )
         memory = True
     with tempfile.TemporaryDirectory(prefix="roundhouse-demo-") as temporary:
-        home = Path(temporary) if memory else settings.data_dir / "demo"
-        settings = on_any_ports(settings.model_copy(update={"data_dir": home}))
+        directory = Path(temporary) if memory else settings.data_dir / "demo"
+        settings = on_any_ports(settings.model_copy(update={"data_dir": directory}))
         began = time.monotonic()
-        console.print(f"Starting broker, edge, {processes} worker(s) and sink on {home} …")
+        console.print(f"Starting broker, edge, {processes} worker(s) and sink on {directory} …")
         with Stack(settings, memory, processes) as stack:
             console.print(f"Ready after {time.monotonic() - began:.1f} s; edge at {stack.edge_url}")
             _feed_and_report(console, stack, seed, events)
@@ -104,7 +104,7 @@ def _feed_and_report(console: Console, stack: Stack, seed: int, events: int) -> 
 
 
 def _judge(console: Console, settings: Settings) -> None:
-    """A campaign's live leaderboard, and a backtest that must agree with it."""
+    """Shows a campaign's live leaderboard, and a backtest that must agree with it."""
     campaign = load(CAMPAIGN).campaign
     live = evaluate(settings, campaign)
     show_standings(console, live, top=5)
@@ -114,7 +114,7 @@ def _judge(console: Console, settings: Settings) -> None:
 
 
 def is_balanced(account: Mapping[str, int]) -> bool:
-    """All received is settled, and what was accepted stands in its table and in its round."""
+    """Whether all received items are settled and all accepted events are in tables and rounds."""
     return (
         account["received"] == account["settled"]
         and account["accepted"] == account["stored"]
@@ -134,7 +134,7 @@ def accounts(settings: Settings) -> dict[str, dict[str, int]]:
 
 
 def demo_keys(registry: Registry) -> dict[str, str]:
-    """A live key of each demo tenant, which comes into being on the first run."""
+    """A valid key of each demo tenant; the first run creates the tenants."""
     return {
         tenant.name: registry.rotate(tenant.name)
         if tenant.name in registry.all()

@@ -1,1 +1,1 @@
-"""``roundhouse doctor``: what is wrong with a set-up, and how to mend it. Reads only."""
+"""``roundhouse doctor``: checks a set-up and says how to mend errors. It writes nothing."""

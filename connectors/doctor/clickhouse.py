@@ -13,7 +13,7 @@ from connectors.doctor.findings import Finding, error, ok, warning
 from streams.errors import RoundhouseError
 
 OLDEST_TRIED = (25, 8)
-"""Of the releases of ClickHouse's engine, the oldest that the migrations were tried on."""
+"""The oldest release of ClickHouse's engine on which the migrations were tried."""
 
 SKEW_S_MAX = 2.0
 
@@ -42,7 +42,7 @@ def check_clickhouse(database: str, ask: Ask) -> Iterator[Finding]:
 
 
 def version_finding(version: str) -> Finding:
-    """Of the server's version, like ``25.8.2.29``."""
+    """The finding for the server's version, like ``25.8.2.29``."""
     release = tuple(int(part) for part in version.split(".")[:2])
     if release < OLDEST_TRIED:
         oldest = ".".join(map(str, OLDEST_TRIED))
@@ -55,7 +55,7 @@ def version_finding(version: str) -> Finding:
 
 
 def clock_finding(ahead_s: float) -> Finding:
-    """Of how far ClickHouse's clock is ahead of this machine's."""
+    """The finding for the difference between ClickHouse's clock and this machine's."""
     if abs(ahead_s) > SKEW_S_MAX:
         return warning(
             "clickhouse.clock",
@@ -81,7 +81,7 @@ def _check_schema(database: str, ask: Ask) -> Iterator[Finding]:
 
 
 def schema_finding(applied: Mapping[str, str], directory: Path = migrate.HERE) -> Finding:
-    """Of the applied migrations, name to SHA-256, against those of this version."""
+    """The finding for the applied migrations (name to SHA-256), compared with those of this version."""
     shipped = {
         path.name: hashlib.sha256(path.read_bytes()).hexdigest()
         for path in directory.glob("[0-9]*.sql")

@@ -1,11 +1,11 @@
-"""What a check finds."""
+"""The findings of the checks."""
 
 from enum import StrEnum
 from typing import NamedTuple
 
 
 class Severity(StrEnum):
-    """How bad it is. An error makes ``roundhouse doctor`` exit with status 1."""
+    """The severity of a finding. An error makes ``roundhouse doctor`` exit with status 1."""
 
     OK = "ok"
     WARNING = "warning"
@@ -13,7 +13,7 @@ class Severity(StrEnum):
 
 
 class Finding(NamedTuple):
-    """One result of a check: its name, what was found, and how to mend it ("" where all is well)."""
+    """One result of a check: its name, the observation, and how to mend it ("" if nothing is wrong)."""
 
     check: str
     severity: Severity
@@ -22,15 +22,15 @@ class Finding(NamedTuple):
 
 
 def ok(check: str, found: str) -> Finding:
-    """The check passed."""
+    """A finding: the check passed."""
     return Finding(check, Severity.OK, found)
 
 
 def warning(check: str, found: str, mend: str) -> Finding:
-    """The line works, but not as it should, or not for long."""
+    """A finding: the line works, but is misconfigured or will stop working."""
     return Finding(check, Severity.WARNING, found, mend)
 
 
 def error(check: str, found: str, mend: str) -> Finding:
-    """The line does not work, or can lose or double events."""
+    """A finding: the line does not work, or can lose or double events."""
     return Finding(check, Severity.ERROR, found, mend)

@@ -46,7 +46,7 @@ ANSWER_WITHIN_S = 5.0
 SKEW_S_MAX = 5.0
 
 NEEDED_APIS = {"JoinGroup": (11, 5), "InitProducerId": (22, 1), "DescribeCluster": (60, 0)}
-"""By name: key and least version of what the clients use. All of them came by Kafka 2.8."""
+"""Key and least version of the APIs that the clients use, by name. Kafka 2.8 has all of them."""
 
 _NO_LIMIT = -1
 _AT_LEAST = ("max.message.bytes", "retention.ms", "min.insync.replicas")
@@ -55,9 +55,9 @@ Config = Mapping[str, str]
 
 
 def check_kafka(settings: Settings, roles: Iterable[str]) -> Iterator[Finding]:
-    """All checks of the brokers and topics; the first alone if no broker answers.
+    """All checks of the brokers and topics; only the first if no broker answers.
 
-    ``roles``: for which services the rights are checked, of :data:`RIGHTS`.
+    ``roles`` are the services whose rights are checked, of :data:`RIGHTS`.
     """
     try:
         cluster = wait_for_broker(settings, ANSWER_WITHIN_S)
@@ -102,7 +102,7 @@ async def _api_versions(settings: Settings, host: str, port: int) -> dict[int, i
 
 
 def broker_version_finding(node: int, apis: Mapping[int, int]) -> Finding:
-    """Of the APIs of a broker, key to highest version: brokers tell these and not their release."""
+    """The finding for a broker's APIs (key to highest version); brokers do not report their release."""
     lacking = [name for name, (key, least) in NEEDED_APIS.items() if apis.get(key, -1) < least]
     if lacking:
         return error(
@@ -123,7 +123,7 @@ def _check_broker(settings: Settings, admin: AdminClient, broker: int) -> Iterat
 
 
 def broker_findings(settings: Settings, config: Config) -> Iterator[Finding]:
-    """Of a broker's configuration: what the line relies on."""
+    """The findings for the settings of a broker that the line depends on."""
     check, session_ms = "kafka.broker_settings", int(settings.session_timeout_s * 1000)
     low, high = (config.get(f"group.{end}.session.timeout.ms") for end in ("min", "max"))
     if low and high and not int(low) <= session_ms <= int(high):
@@ -191,7 +191,7 @@ def _not_described(name: str, problem: KafkaException) -> Finding:
 def topic_findings(
     settings: Settings, topic: Topic, described: TopicDescription, config: Config
 ) -> Iterator[Finding]:
-    """What of a topic is not as the line needs it: partitions, replicas, configuration."""
+    """The findings for a topic: partitions, replicas, configuration."""
     name, check = described.name, "kafka.topics"
     if len(described.partitions) != settings.partitions:
         yield error(
@@ -246,17 +246,17 @@ RIGHTS: dict[str, dict[str, frozenset[AclOperation]]] = {
     },
     "sink": dict.fromkeys((*_CANONICAL, ROUNDS, REJECTS, OUTCOMES), READS),
 }
-"""What each service does with each topic, as docs/operations.md has it."""
+"""The rights that each service needs on each topic, as in docs/operations.md."""
 
 
 def rights_findings(
     name: str, topic: Topic, described: TopicDescription, roles: set[str]
 ) -> Iterator[Finding]:
-    """What this client may not do with a topic and the services need to."""
+    """The findings for rights that the services need and this client does not have."""
     allowed = set(described.authorized_operations or ())
     for role in sorted(roles):
         lacking = RIGHTS[role].get(topic.name, frozenset()) - allowed
-        if lacking and allowed:  # a broker that does not tell, tells nothing
+        if lacking and allowed:  # the broker does not report rights
             rights = " and ".join(sorted(operation.name.capitalize() for operation in lacking))
             yield error(
                 "kafka.rights",
@@ -271,7 +271,7 @@ def rights_findings(
 
 
 def _check_clocks(settings: Settings) -> Iterator[Finding]:
-    """The newest raw records: their time is the clock of the edge that wrote them."""
+    """The findings for the times of the newest raw records, which come from the clocks of the edges."""
     consumer = committed_consumer(settings, f"{settings.topic_prefix}doctor")
     try:
         ahead_s = max(
@@ -312,7 +312,7 @@ def _newest_s(consumer: Consumer, partition: TopicPartition) -> float:
 
 
 def check_registry(settings: Settings) -> Iterator[Finding]:
-    """Whether the schema registry answers, where there is one."""
+    """The finding for the schema registry, if one is configured."""
     url = settings.schema_registry_url
     if url is None:
         yield ok("registry", "no schema registry is set: schema ids are built in")

@@ -16,11 +16,13 @@ FREE_SHARE_MIN = 0.1
 
 FILES_BASE = 512
 FILES_A_PARTITION = 128
-"""Of RocksDB's two tables of a partition, the segments of the window, and its producer's sockets."""
+"""Number of files for RocksDB's two tables of a partition, the segments of the window, and the
+producer's sockets.
+"""
 
 
 def check_disk(settings: Settings, free_bytes_min: int = FREE_BYTES_MIN) -> Iterator[Finding]:
-    """Whether the directories of this machine exist, and have room."""
+    """The findings for the directories of this machine: whether they exist and have free space."""
     for name, path in (
         ("ROUNDHOUSE_DATA_DIR", settings.data_dir),
         ("ROUNDHOUSE_STATE_DIR", settings.state_path),
@@ -39,7 +41,7 @@ def check_disk(settings: Settings, free_bytes_min: int = FREE_BYTES_MIN) -> Iter
 
 
 def check_file_descriptors(settings: Settings) -> Iterator[Finding]:
-    """Whether a process may open the files that a worker with all partitions needs."""
+    """The finding for the limit of open files, compared with a worker that has all partitions."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = FILES_BASE + FILES_A_PARTITION * settings.partitions
     found = (
@@ -56,7 +58,7 @@ def check_file_descriptors(settings: Settings) -> Iterator[Finding]:
 
 
 def check_tenants(settings: Settings) -> Iterator[Finding]:
-    """Whether the tenants file can be read, by its owner alone, and holds a key."""
+    """The finding for the tenants file: readable, by its owner alone, with a valid key."""
     path = settings.tenants_path
     if not path.exists():
         yield error(

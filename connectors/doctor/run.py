@@ -1,4 +1,4 @@
-"""All checks, one after another, and how their findings are shown."""
+"""Runs all checks and formats their findings."""
 
 import json
 from collections.abc import Collection, Iterator, Sequence
@@ -28,7 +28,7 @@ def examine(settings: Settings, roles: Collection[str] = ROLES) -> Iterator[Find
 
 
 def as_text(findings: Sequence[Finding]) -> str:
-    """A line a finding, and a line below it that says how to mend it."""
+    """The findings as text: a line for each, and a line below it that says how to mend it."""
     lines = []
     for finding in findings:
         lines.append(f"{finding.severity.upper():7}  {finding.check}: {finding.found}")
@@ -38,10 +38,10 @@ def as_text(findings: Sequence[Finding]) -> str:
 
 
 def as_json(findings: Sequence[Finding]) -> str:
-    """A list of objects with the fields of :class:`connectors.doctor.findings.Finding`."""
+    """The findings as a JSON list, with the fields of :class:`connectors.doctor.findings.Finding`."""
     return json.dumps([finding._asdict() for finding in findings], indent=2)
 
 
 def has_error(findings: Sequence[Finding]) -> bool:
-    """Whether one of them keeps the line from working."""
+    """Whether one of the findings is an error."""
     return any(finding.severity is Severity.ERROR for finding in findings)

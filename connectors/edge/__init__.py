@@ -1,1 +1,1 @@
-"""The HTTP edge: takes what platforms post and writes raw batches to Kafka."""
+"""The HTTP edge: receives the platforms' requests and writes raw batches to Kafka."""

@@ -1,10 +1,10 @@
-"""The edge's HTTP interface, described for operators in docs/operators.md.
+"""The edge's HTTP interface; docs/operators.md describes it for operators.
 
-What answering a request takes, and what a crash after each step leaves:
+The steps of a request, and the state after a crash at the end of each:
 
-1. Authenticate, read, validate. Nothing written; the client gets no answer and posts again.
-2. Write the raw batch and wait for Kafka. Written but not answered: the client posts again, and the
-   events are recognised as duplicates.
+1. Authenticate, read, validate. Nothing is written; the client gets no answer and posts again.
+2. Write the raw batch and wait for Kafka. The batch is written but not answered: the client posts
+   again, and the events are recognised as duplicates.
 3. Answer.
 """
 
@@ -42,7 +42,7 @@ _JSON = re.compile(r"application/(?:[\w.+-]+\+)?json\s*(?:;.*)?", re.IGNORECASE)
 
 
 class _Route:
-    """Where a source is posted to, and the header that carries its key."""
+    """The route of a format (``source``), and the header with the API key."""
 
     def __init__(self, path: str, source: str, key_header: str) -> None:
         self.path = path
@@ -58,7 +58,7 @@ ROUTES = (
 
 
 class Edge:
-    """Answers posts. ``now`` gives microseconds since the epoch."""
+    """Answers posts. ``now`` returns microseconds since the epoch."""
 
     def __init__(
         self,
@@ -131,7 +131,7 @@ class Edge:
         received = len(items)
         self.metrics.read(route.path, len(body), received)
         invalid = [(i, item) for i, item in enumerate(items) if isinstance(item, Invalid)]
-        del items  # many requests wait at once for Kafka; their bodies are enough to hold
+        del items  # many requests wait for Kafka at the same time; only their bodies are kept
         try:
             await self.writer.write(batch, body, len(invalid))
         except DeliveryFailed as error:
@@ -158,7 +158,7 @@ class Edge:
         return found
 
     def health(self) -> Health:
-        """Ready while posts would be acknowledged. Blocking: Kafka is asked, at most once a second."""
+        """The readiness of the edge. Blocking: it asks Kafka, at most once a second."""
         away_s = self.writer.kafka_away_s()
         facts = {
             "held_bytes": self.room.held,
@@ -239,5 +239,5 @@ def create_app(
         lifespan=lifespan,
     )
     app.state.edge = edge
-    app.router.redirect_slashes = False  # a redirected POST is a batch posted elsewhere, or not at all
+    app.router.redirect_slashes = False  # clients do not reliably repeat a redirected POST
     return app

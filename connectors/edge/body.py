@@ -1,4 +1,4 @@
-"""Reading a request body within its limits, inflating gzip on the way."""
+"""Reads a request body within its limits, and inflates gzip on the way."""
 
 import asyncio
 import zlib
@@ -15,7 +15,7 @@ RETRY_AFTER_S = 2
 
 
 class Room:
-    """Bytes of bodies that may be held at once, by all requests together."""
+    """The limit of body bytes that all requests together may hold."""
 
     def __init__(self, bytes_max: int) -> None:
         self.bytes_max = bytes_max
@@ -23,19 +23,19 @@ class Room:
         self.requests = 0
 
     def share(self) -> "Share":
-        """What one request takes of it; nothing yet."""
+        """The share of a new request; it is empty."""
         return Share(self)
 
 
 class Share:
-    """What one request holds, given back at the end of the ``with`` block."""
+    """The bytes that one request holds; they are released at the end of the ``with`` block."""
 
     def __init__(self, room: Room) -> None:
         self._room = room
         self._bytes = 0
 
     def take(self, size: int) -> None:
-        """Raises :class:`Problem` if there is no room for so many bytes more."""
+        """Adds ``size`` bytes. Raises :class:`Problem` if the limit would be exceeded."""
         if self._room.held + size > self._room.bytes_max:
             raise Problem(
                 503,

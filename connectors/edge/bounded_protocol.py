@@ -27,7 +27,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._waiting: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """A connection without a request is one whose headers are awaited."""
+        """Starts the timer: a new connection awaits headers."""
         super().connection_made(transport)
         self._wait()
 
@@ -36,7 +36,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Counts what comes until the headers are complete."""
+        """Counts bytes until the headers are complete."""
         super().data_received(data)
         if self._waiting is not None:
             self._header_bytes += len(data)
@@ -44,7 +44,7 @@ class BoundedProtocol(HttpToolsProtocol):
                 self._refuse(_TOO_LONG)
 
     def on_message_begin(self) -> None:
-        """The first byte of a request on a connection that is kept alive."""
+        """Starts the timer at the first byte of a further request on the connection."""
         super().on_message_begin()
         if self._waiting is None:
             self._wait()

@@ -1,7 +1,7 @@
 """Tenants and their API keys: a JSON file that the edge reads again when it changes.
 
-A key is shown once, when it is made; the file holds its SHA-256. Keys are 32 random bytes, so a fast
-hash is enough: there is nothing to guess.
+A key is shown once, when it is made; the file holds its SHA-256. Keys are 32 random bytes, so a
+fast hash is enough.
 """
 
 import fcntl
@@ -26,7 +26,7 @@ _NOBODY = hashlib.sha256(secrets.token_bytes(32)).hexdigest()
 
 
 class Key(BaseModel):
-    """A live key of a tenant."""
+    """A valid key of a tenant."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -35,7 +35,7 @@ class Key(BaseModel):
 
 
 class Tenant(BaseModel):
-    """A tenant's switches and live keys, by key id."""
+    """A tenant's switches and valid keys, by key id."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -51,7 +51,7 @@ class _File(BaseModel):
 
 
 class Registry:
-    """The tenants in a file. Reading is free of locks; every change is atomic."""
+    """The tenants in a file. Reads take no lock; every change is atomic."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -75,7 +75,7 @@ class Registry:
         return self._tenants
 
     def add(self, name: str, channel_merging: bool, campaigns_enabled: bool) -> str:
-        """A new tenant; returns its first key."""
+        """Adds a tenant; returns its first key."""
         if not _NAME.fullmatch(name):
             raise ConfigurationError(
                 f"tenant name {name!r}: use 1 to 64 of a-z, 0-9, - and _, a letter or digit first"
@@ -87,18 +87,18 @@ class Registry:
             return _new_key(tenants[name])
 
     def rotate(self, name: str) -> str:
-        """One more live key; the old ones live until they are revoked."""
+        """Adds a key; older keys stay valid until they are revoked."""
         with self._changing() as tenants:
             return _new_key(_existing(tenants, name))
 
     def revoke(self, name: str, key_id: str) -> None:
-        """Ends a key."""
+        """Revokes a key."""
         with self._changing() as tenants:
             if _existing(tenants, name).keys.pop(key_id, None) is None:
                 raise ConfigurationError(f"tenant {name} has no live key {key_id}")
 
     def switch(self, name: str, **switches: bool) -> None:
-        """Sets ``channel_merging`` or ``campaigns_enabled`` for what is received from now on."""
+        """Sets ``channel_merging`` or ``campaigns_enabled`` for later requests."""
         with self._changing() as tenants:
             tenants[name] = _existing(tenants, name).model_copy(update=switches)
 

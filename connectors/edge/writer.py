@@ -19,7 +19,7 @@ from streams.runtime.fail_stop import fail_stop
 from streams.settings import Settings
 
 LINGER_S = 0.005
-"""How long a small request waits for others to share a record with."""
+"""Longest wait of a small request for others to share its record."""
 
 SMALL_BYTES = 65_536
 SHARED_BYTES = 262_144
@@ -27,12 +27,12 @@ SHARED_REQUESTS = 500
 
 
 class Writer(Protocol):
-    """Where the edge puts raw batches."""
+    """The destination of raw batches."""
 
     async def write(self, batch: Batch, body: bytes, invalid: int) -> None:
-        """Returns once the batch cannot be lost. Raises ``DeliveryFailed`` if that is not sure.
+        """Returns when the batch is stored safely. Raises ``DeliveryFailed`` if that is not certain.
 
-        ``invalid``: how many of its items the edge refused.
+        The edge refused ``invalid`` of its items.
         """
         ...
 
@@ -41,7 +41,7 @@ class Writer(Protocol):
         ...
 
     def close(self) -> None:
-        """Writes what is pending and closes the producer."""
+        """Writes pending batches and closes the producer."""
         ...
 
 
@@ -52,13 +52,14 @@ class _Post(NamedTuple):
 
 
 class KafkaWriter:
-    """Acknowledged by all in-sync replicas, each attempt written once (acks=all, idempotent).
+    """Writes with acknowledgement by all in-sync replicas, each attempt once (acks=all, idempotent).
 
-    Small requests of the same milliseconds share a record (:mod:`streams.records.raw_batch`): a record
-    costs the later stages much the same with one event in it as with many.
+    Small requests that arrive within :data:`LINGER_S` share a record
+    (:mod:`streams.records.raw_batch`): a record with one event costs the later stages nearly as
+    much as one with many.
 
-    After ``DeliveryFailed`` the batch may still have been written: a client that posts it again is
-    recognised by its event ids.
+    After ``DeliveryFailed`` the batch may still have been written: if the client posts it again,
+    its events are recognised by their ids.
     """
 
     def __init__(self, settings: Settings, metrics: EdgeMetrics) -> None:
@@ -91,7 +92,7 @@ class KafkaWriter:
         await written
 
     def _add(self, post: _Post) -> None:
-        """Adds a request to those that wait to be sent together."""
+        """Adds a request to the next shared record."""
         together = self._together
         together.append(post)
         self._together_bytes += len(post.body)
@@ -101,12 +102,12 @@ class KafkaWriter:
             asyncio.get_running_loop().call_later(LINGER_S, self._send_together, together)
 
     def _send_together(self, together: list[_Post]) -> None:
-        if together is self._together:  # or they were enough before their time was over
+        if together is self._together:  # otherwise the record was already sent because it was full
             self._together, self._together_bytes = [], 0
             self._send(together)
 
     def _send(self, posts: list[_Post]) -> None:
-        """One record; librdkafka reports of each, in time, whether it was acknowledged."""
+        """Sends one record; librdkafka reports within the time limit whether it was acknowledged."""
         loop = asyncio.get_running_loop()
         began = time.monotonic()
 
@@ -114,7 +115,7 @@ class KafkaWriter:
             failed = "" if error is None else type(error).__name__
             self._metrics.acknowledged.observe(time.monotonic() - began, "send", RAW, failed)
             for post in posts:
-                if post.written.done():  # its client is gone
+                if post.written.done():  # the client has disconnected
                     continue
                 if error is None:
                     post.written.set_result(None)
@@ -139,7 +140,7 @@ class KafkaWriter:
             finish(DeliveryFailed("the queue to Kafka is full"))
         except KafkaException as error:
             finish(DeliveryFailed(str(error)))
-        except Exception as error:  # a bug; in a timer's callback nobody would hear of it
+        except Exception as error:  # a bug; an exception in a timer's callback would only be logged
             finish(error)
 
     def kafka_away_s(self) -> float | None:
@@ -154,5 +155,5 @@ class KafkaWriter:
         while not self._stopping.is_set():
             try:
                 self._producer.poll(0.1)
-            except Exception as error:  # a dead poller would leave every request waiting
+            except Exception as error:  # without the poller every request would wait for ever
                 fail_stop(error)

@@ -1,1 +1,1 @@
-"""The line on one machine: its processes, their ports, a local Kafka."""
+"""The line on one machine: its processes, their ports, and a local Kafka."""

@@ -1,4 +1,4 @@
-"""Are the processes of this machine well? For container health checks and people."""
+"""The health of the processes of this machine, for container health checks and people."""
 
 import json
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ _WITHIN_S = 10.0
 
 
 class Page(NamedTuple):
-    """The status page of a process: what it said, or None if it did not answer."""
+    """The status page of a process: its content, or None if it did not answer."""
 
     name: str
     address: str
@@ -21,7 +21,7 @@ class Page(NamedTuple):
 
     @property
     def is_well(self) -> bool:
-        """Live and ready."""
+        """Whether the process is live and ready."""
         return self.document is not None and self.document["live"] and self.document["ready"]
 
     def lines(self) -> Iterator[str]:
@@ -48,7 +48,7 @@ def pages(settings: Settings, job: str, name: str = "") -> list[Page]:
     for path in sorted(status_folder(settings).glob("*.json")):
         try:
             [group] = json.loads(path.read_text())
-        except ValueError:  # a process is just writing it
+        except ValueError:  # the process is writing the file at this moment
             continue
         base, _, number = path.stem.rpartition("-")
         if group["labels"]["job"] == job and (
@@ -60,7 +60,7 @@ def pages(settings: Settings, job: str, name: str = "") -> list[Page]:
 
 
 def is_well(settings: Settings, job: str, name: str = "") -> bool:
-    """Whether there are such processes, and each is live and ready."""
+    """Whether there are such processes and each is live and ready."""
     found = pages(settings, job, name)
     return bool(found) and all(page.is_well for page in found)
 

@@ -27,7 +27,7 @@ JARS_DIR = Path(".kafka")
 
 
 def missing_tools() -> list[str]:
-    """What is not installed of what a real Kafka needs."""
+    """The tools that a real Kafka needs and that are not installed."""
     return [tool for tool in ("java", "mvn") if shutil.which(tool) is None]
 
 
@@ -37,7 +37,7 @@ def fetch_jars() -> Path:
     complete = JARS_DIR / "complete"
     JARS_DIR.mkdir(parents=True, exist_ok=True)
     with open(JARS_DIR / "lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # two processes may need the jars at once
+        fcntl.flock(lock, fcntl.LOCK_EX)  # two processes may need the jars at the same time
         if not complete.exists():
             log.info("fetching Kafka's jars with Maven into %s, once", JARS_DIR)
             _copy_jars(jars)
@@ -61,13 +61,13 @@ def _archive_of(jars: Path) -> Path:
 
 
 def _archive_classes(jars: Path) -> None:
-    """Runs a node once and keeps its classes as loaded: later nodes start in half the time.
+    """Runs a node once and archives its loaded classes: later nodes start in half the time.
 
-    A JVM that cannot use the archive, being another, says so and starts as if there were none.
+    A different JVM cannot use the archive; it reports that and starts without it.
     """
-    with tempfile.TemporaryDirectory(prefix="roundhouse-kafka-") as home, Ports() as ports:
+    with tempfile.TemporaryDirectory(prefix="roundhouse-kafka-") as directory, Ports() as ports:
         nodes = nodes_of("127.0.0.1:0", ports)
-        [[program, *options]] = prepare(jars, Path(home), nodes).values()
+        [[program, *options]] = prepare(jars, Path(directory), nodes).values()
         command = [program, f"-XX:ArchiveClassesAtExit={_archive_of(jars)}", *options]
         settings = Settings(kafka_bootstrap=bootstrap_of(nodes), kafka_security_protocol="PLAINTEXT")
         quiet = subprocess.DEVNULL
@@ -79,7 +79,7 @@ def _archive_classes(jars: Path) -> None:
 
 
 def java(jars: Path, main: str, *arguments: str, heap: str, collector: str) -> list[str]:
-    """The command line of a class in the jars."""
+    """The command line that runs a class of the jars."""
     return [
         "java",
         f"-Xms{heap}",
@@ -95,7 +95,7 @@ def java(jars: Path, main: str, *arguments: str, heap: str, collector: str) -> l
 
 
 class Node(NamedTuple):
-    """A broker that is also a controller: the port clients use and the port controllers use."""
+    """A broker that is also a controller: its ports for clients and for controllers."""
 
     number: int
     host: str
@@ -104,12 +104,14 @@ class Node(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The name of the node's process and of its folder."""
+        """The name of the node's process and directory."""
         return f"kafka-{self.number}"
 
 
 def nodes_of(bootstrap: str, ports: Ports) -> list[Node]:
-    """A node for each ``host:port`` of a comma-separated list, its ports held; port 0 is any."""
+    """A node for each ``host:port`` of a comma-separated list, with its ports held; port 0 means any
+    port.
+    """
     addresses = [address.rpartition(":") for address in bootstrap.split(",")]
     if not all(host and port.isdecimal() for host, _, port in addresses):
         raise ConfigurationError(
@@ -123,16 +125,16 @@ def nodes_of(bootstrap: str, ports: Ports) -> list[Node]:
 
 
 def bootstrap_of(nodes: Sequence[Node]) -> str:
-    """The addresses of nodes, as clients are given them."""
+    """The bootstrap servers of nodes."""
     return ",".join(f"{node.host}:{node.port}" for node in nodes)
 
 
-def prepare(jars: Path, home: Path, nodes: Sequence[Node]) -> dict[str, list[str]]:
-    """Formats a folder in ``home`` for each node; returns the commands that run them, by name."""
-    cluster = _cluster_id(home)
+def prepare(jars: Path, directory: Path, nodes: Sequence[Node]) -> dict[str, list[str]]:
+    """Formats a directory for each node; returns the commands that run them, by name."""
+    cluster = _cluster_id(directory)
     commands = {}
     for node in nodes:
-        folder = home / node.name
+        folder = directory / node.name
         folder.mkdir(parents=True, exist_ok=True)
         config = folder / "server.properties"
         config.write_text(_properties(folder.resolve(), node, nodes))
@@ -159,16 +161,16 @@ def prepare(jars: Path, home: Path, nodes: Sequence[Node]) -> dict[str, list[str
     return commands
 
 
-def _cluster_id(home: Path) -> str:
-    path = home / "cluster-id"
+def _cluster_id(directory: Path) -> str:
+    path = directory / "cluster-id"
     if not path.exists():
-        home.mkdir(parents=True, exist_ok=True)
+        directory.mkdir(parents=True, exist_ok=True)
         cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         path.write_text(cluster.replace("-", "a", 1) if cluster.startswith("-") else cluster)
     return path.read_text()
 
 
-def _properties(home: Path, node: Node, nodes: Sequence[Node]) -> str:
+def _properties(directory: Path, node: Node, nodes: Sequence[Node]) -> str:
     controller = f"127.0.0.1:{node.controller_port}"
     voters = ",".join(f"{each.number}@127.0.0.1:{each.controller_port}" for each in nodes)
     replicas = min(3, len(nodes))
@@ -179,7 +181,7 @@ def _properties(home: Path, node: Node, nodes: Sequence[Node]) -> str:
         "listeners": f"PLAINTEXT://{node.host}:{node.port},CONTROLLER://{controller}",
         "advertised.listeners": f"PLAINTEXT://{node.host}:{node.port}",
         "controller.listener.names": "CONTROLLER",
-        "log.dirs": home / "log",
+        "log.dirs": directory / "log",
         "auto.create.topics.enable": "false",
         "message.max.bytes": MESSAGE_BYTES_MAX,
         "replica.fetch.max.bytes": MESSAGE_BYTES_MAX,

@@ -69,7 +69,7 @@ class Ports:
         return number
 
     def close(self) -> None:
-        """Gives the ports back."""
+        """Releases the ports."""
         for held in self._sockets:
             held.close()
         self._sockets.clear()
@@ -95,7 +95,7 @@ def _in_use(setting: str, port: int) -> str:
 
 
 def _listener(port: int) -> str | None:
-    """Who listens on a port, as far as this user may see it."""
+    """The process that listens on a port, if this user may see it."""
     try:
         for found in psutil.net_connections("tcp"):
             if found.status == psutil.CONN_LISTEN and found.laddr[1:2] == (port,) and found.pid:

@@ -24,11 +24,12 @@ READY_WITHIN_S = 90.0
 
 
 class Stack:
-    """Starts on entry, stops on exit. ``settings`` are as the processes see them, ports included.
+    """A stack that starts on entry and stops on exit. ``settings`` are those of its processes, ports
+    included.
 
-    A port that is 0 in the settings becomes any port on entry, and stays that port until the exit.
-    With ``in_memory`` nothing is kept: ``data_dir`` should be a temporary folder.
-    Tests give ``program``, the command line before the names of Roundhouse's own commands, and a
+    A port that is 0 in the settings becomes any free port on entry, and stays the same until the
+    exit. With ``in_memory`` nothing is kept: ``data_dir`` should be a temporary directory. Tests
+    pass ``program``, the command line before the names of Roundhouse's own commands, and a
     ``supervisor``.
     """
 
@@ -93,12 +94,12 @@ class Stack:
 
     @property
     def edge_url(self) -> str:
-        """Where operators post."""
+        """The address to which operators post."""
         return f"http://{self.settings.edge_host}:{self.settings.edge_port}"
 
     @property
     def environment(self) -> dict[str, str]:
-        """The environment in which a command sees this stack's settings."""
+        """The environment variables with this stack's settings."""
         values = {
             f"ROUNDHOUSE_{name.upper()}": (
                 value.get_secret_value() if isinstance(value, SecretStr) else str(value)
@@ -114,9 +115,9 @@ class Stack:
         return self.supervisor.start(name, command, self.environment, group=arguments[0])
 
     def _start_broker(self) -> None:
-        home = self.settings.data_dir
+        directory = self.settings.data_dir
         if self.in_memory:
-            address = home / "broker-address"
+            address = directory / "broker-address"
             address.unlink(missing_ok=True)
             self.start("broker", "memory-broker", str(address))
             bootstrap = memory.wait_for_address(address)
@@ -131,7 +132,7 @@ class Stack:
         nodes = local.nodes_of(self.settings.kafka_bootstrap, self._ports)
         self.settings = self.settings.model_copy(update={"kafka_bootstrap": local.bootstrap_of(nodes)})
         self.brokers = [node.name for node in nodes]
-        for name, command in local.prepare(local.fetch_jars(), home / "kafka", nodes).items():
+        for name, command in local.prepare(local.fetch_jars(), directory / "kafka", nodes).items():
             self.supervisor.start(name, command, os.environ)
 
     def _wait_until_ready(self) -> None:
@@ -179,7 +180,7 @@ class Running:
 
 
 def on_any_ports(settings: Settings, brokers: int = 1) -> Settings:
-    """Settings for a :class:`Stack` that must not meet another: it takes whatever ports are free."""
+    """Settings for a :class:`Stack` on any free ports, so that several can run side by side."""
     return settings.model_copy(
         update={
             "kafka_bootstrap": ",".join(["127.0.0.1:0"] * brokers),

@@ -29,7 +29,7 @@ ALIVE_S = 30.0
 ENDS_WELL_MAX = 2
 """So many ends in a row are an accident; a process that has more is reported, also while it runs."""
 PAUSE_S = (0.2, 30.0)
-"""Before a start after the first end in a row, and at most; it doubles from end to end."""
+"""Pause before a restart: after the first end in a row, and the longest; it doubles from end to end."""
 STOP_WITHIN_S = 25.0
 MORE_TO_STOP_S = 5.0
 """After ``ROUNDHOUSE_STOP_WITHIN_S``, at which a process of Roundhouse ends by itself."""
@@ -75,7 +75,7 @@ class _Child:
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT if out else None,
-                start_new_session=True,  # a Ctrl-C is for the supervisor, which stops in order
+                start_new_session=True,  # Ctrl-C reaches only the supervisor
                 preexec_fn=_die_with_parent if sys.platform == "linux" else None,
             )
 
@@ -206,11 +206,11 @@ class Supervisor:
             self.check()
 
     def ask_to_stop(self) -> None:
-        """Lets :meth:`run` return."""
+        """Tells :meth:`run` to return."""
         self._stopping.set()
 
     def stop(self) -> None:
-        """Ends all processes, last started first; each gets time to finish what it is at."""
+        """Stops all processes, the last started first; each gets time to finish its work."""
         with self._changing:
             for _, group in itertools.groupby(reversed(self._children), lambda child: child.group):
                 children = list(group)
@@ -249,8 +249,9 @@ def stop_on_signals(supervisor: Supervisor) -> None:
 
 
 def _die_with_parent() -> None:
-    """Linux: a child whose supervisor is killed is killed too; the line is made for that.
+    """On Linux, makes the kernel kill this child when its supervisor is killed.
 
-    The parent is the *thread* that started the child: run a supervisor in a thread that outlives it.
+    The parent is the *thread* that started the child: run a supervisor in a thread that outlives
+    its children.
     """
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
