@@ -141,6 +141,13 @@ class Settings(BaseSettings):
         description="A process that has work, waits for nothing outside of it, and gets no further for "
         "so long is stuck.",
     )
+    trace_share: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Share of requests that are traced, from edge to ClickHouse; 0 is off. "
+        "OpenTelemetry's own variables name the collector.",
+    )
     stop_within_s: float = Field(
         20.0,
         gt=0,

@@ -41,6 +41,7 @@ from streams.runtime.fail_stop import end_within, fail_stop
 from streams.settings import Settings
 from streams.telemetry.process_metrics import process_registry
 from streams.telemetry.status_server import serving
+from streams.telemetry.traces import open_traces
 
 log = logging.getLogger(__name__)
 
@@ -153,7 +154,8 @@ def _run_sink(settings: Settings, port: int, registry: CollectorRegistry, health
     metrics, stopping = SinkMetrics(registry), threading.Event()
     tables = ClickHouseTables(_reconnecting(settings, client))
     schemas = Schemas(settings, frames(settings))
-    sink = Sink(settings, tables, schemas.schema_of, metrics)
+    traces = open_traces(settings, "sink")
+    sink = Sink(settings, tables, schemas.schema_of, metrics, traces)
     health.begin(sink)
     lag = partial(report_lag, LagMeter(settings, SINK), metrics.lag, stopping)
     threads = [

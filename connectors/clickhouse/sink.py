@@ -22,7 +22,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NamedTuple, Protocol
 
 from clickhouse_connect.driver.client import Client
@@ -36,6 +36,7 @@ from streams.errors import NewerVersion, SinkMismatch
 from streams.kafka.clients import METADATA_MS, committed_consumer, reporting
 from streams.records.topics import OUTCOMES, REJECTS, ROUNDS
 from streams.settings import Settings
+from streams.telemetry.traces import Attributes, Traces, parents_of
 from streams.wire.avro import FRAME_BYTES, Container, SchemaOf, frame_of
 from streams.wire.contracts import schema as present
 
@@ -122,6 +123,7 @@ class _Pending:
         self.rows: list[bytes] = []
         self.first: dict[int, int] = {}
         self.last: dict[int, int] = {}
+        self.parents: list[bytes] = []
 
     def add(self, partition: int, offset: int, datum: bytes) -> None:
         self.first.setdefault(partition, offset)
@@ -153,11 +155,17 @@ class Sink:
     """Reads all target topics and flushes in time; :meth:`run` returns after :meth:`stop`."""
 
     def __init__(
-        self, settings: Settings, tables: Tables, schema_of: SchemaOf, metrics: SinkMetrics
+        self,
+        settings: Settings,
+        tables: Tables,
+        schema_of: SchemaOf,
+        metrics: SinkMetrics,
+        traces: Traces | None = None,
     ) -> None:
         self.settings = settings
         self._schema_of = schema_of
         self._metrics = metrics
+        self._traces = traces
         self._tables = tables
         self._stopping = threading.Event()
         self._containers: dict[_Source, Container] = {}
@@ -259,7 +267,11 @@ class Sink:
                 consumer.pause([TopicPartition(topic, partition)])
                 return
         self._count += 1
-        self._pending[source].add(partition, offset, value[FRAME_BYTES:])
+        pending = self._pending[source]
+        pending.add(partition, offset, value[FRAME_BYTES:])
+        if self._traces is not None and self._target(source) is TARGETS[OUTCOMES]:
+            headers: Any = message.headers() or ()
+            pending.parents += parents_of(headers)
 
     def _learn(self, source: _Source) -> None:
         """Raises ``NewerVersion`` if rows of this version cannot be stored yet, and ``ValueError`` if
@@ -302,7 +314,9 @@ class Sink:
         began = time.monotonic()
         ends: dict[tuple[str, int], int] = {}
         for source, pending in self._pending.items():
-            if not self._insert(source, pending):
+            with self._span(source, pending):
+                inserted = self._insert(source, pending)
+            if not inserted:
                 return  # stopped while ClickHouse was unreachable: nothing is committed
             self.rows_inserted += len(pending.rows)
             if self._target(source) == TARGETS[OUTCOMES]:
@@ -320,6 +334,15 @@ class Sink:
         except KafkaException as error:
             # the rows are inserted; without the commit they are inserted again and folded
             log.warning("offsets not committed, rows may be inserted again: %s", error)
+
+    def _span(self, source: _Source, pending: _Pending) -> AbstractContextManager[object]:
+        if self._traces is None:
+            return nullcontext()
+        attributes: Attributes = {
+            "db.collection.name": self._target(source).table,
+            "db.operation.batch.size": len(pending.rows),
+        }
+        return self._traces.batch("insert", pending.parents, attributes)
 
     def _insert(self, source: _Source, pending: _Pending) -> bool:
         target, token = self._target(source), pending.token(source)

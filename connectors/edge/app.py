@@ -31,9 +31,11 @@ from streams.core.event import Batch
 from streams.errors import DeliveryFailed, EnvelopeError, TooManyItems
 from streams.formats import READERS
 from streams.formats.validation import Invalid
+from streams.records.raw_batch import TRACEPARENT
 from streams.settings import Settings
 from streams.telemetry.health import Health, judged
 from streams.telemetry.status_server import health_routes
+from streams.telemetry.traces import Traces, trace_id, traceparent_of
 
 log = logging.getLogger(__name__)
 
@@ -67,22 +69,38 @@ class Edge:
         writer: Writer,
         metrics: EdgeMetrics,
         now: Callable[[], int],
+        traces: Traces | None = None,
     ) -> None:
         self.settings = settings
         self.metrics = metrics
         self.registry = registry
         self.writer = writer
         self.now = now
+        self.traces = traces
         self.room = Room(settings.held_bytes_max)
         metrics.watch(self.room)
 
     async def post(self, route: _Route, request: Request) -> Response:
+        if self.traces is None:
+            return await self._post(route, request, None)
+        parent, attributes = request.headers.get(TRACEPARENT), {"http.route": route.path}
+        with self.traces.request(f"POST {route.path}", parent, attributes) as span:
+            response = await self._post(route, request, traceparent_of(span))
+            span.set_attribute("http.response.status_code", response.status_code)
+            span.set_attribute("roundhouse.batch_id", response.headers["x-batch-id"])
+            return response
+
+    async def _post(self, route: _Route, request: Request, traceparent: str | None) -> Response:
         began = time.monotonic()
         batch_id = request.state.batch_id = str(uuid.uuid4())
         name, code = NOBODY, ""
         try:
             name, tenant = self._authenticate(route, request)
-            response = await self._take(route, request, batch_id, name, tenant)
+            batch = self._batch(route, request, batch_id, name, tenant)
+            if traceparent is not None:
+                batch = batch._replace(traceparent=traceparent)
+            with self.room.share() as share:
+                response = await self._store(route, request, batch, share)
         except Problem as problem:
             problem.body["batch_id"] = batch_id
             response = problem.response()
@@ -99,12 +117,12 @@ class Edge:
     def _answered(self, route: _Route, tenant: str, status: int, code: str, began: float) -> None:
         self.metrics.answered((route.path, tenant, status, code), time.monotonic() - began)
 
-    async def _take(
+    def _batch(
         self, route: _Route, request: Request, batch_id: str, name: str, tenant: Tenant
-    ) -> Response:
+    ) -> Batch:
         if not _JSON.fullmatch(request.headers.get("content-type", "")):
             raise Problem(415, "unsupported_media_type", "Send Content-Type: application/json.")
-        batch = Batch(
+        return Batch(
             tenant=name,
             source=route.source,
             batch_id=batch_id,
@@ -113,8 +131,6 @@ class Edge:
             merges_channels=tenant.channel_merging,
             idempotency_key=_idempotency_key(request) if route.source == "gameball" else None,
         )
-        with self.room.share() as share:
-            return await self._store(route, request, batch, share)
 
     async def _store(self, route: _Route, request: Request, batch: Batch, share: Share) -> Response:
         settings = self.settings
@@ -136,6 +152,8 @@ class Edge:
             await self.writer.write(batch, body, len(invalid))
         except DeliveryFailed as error:
             known = {"batch_id": batch.batch_id, "tenant": batch.tenant}
+            if batch.traceparent is not None:
+                known["trace_id"] = trace_id(batch.traceparent)
             log.error("batch %s not acknowledged: %s", batch.batch_id, error, extra=known)
             raise Problem(
                 503,
@@ -202,9 +220,10 @@ def create_app(
     writer: Writer,
     metrics: EdgeMetrics,
     now: Callable[[], int] = lambda: time.time_ns() // 1000,
+    traces: Traces | None = None,
 ) -> Starlette:
     """The ASGI app; ``writer`` is closed with it. ``app.state.edge`` is its :class:`Edge`."""
-    edge = Edge(settings, Registry(settings.tenants_path), writer, metrics, now)
+    edge = Edge(settings, Registry(settings.tenants_path), writer, metrics, now, traces)
 
     def endpoint(route: _Route) -> Callable[[Request], object]:
         async def post(request: Request) -> Response:

@@ -19,6 +19,7 @@ from streams.kafka.admin import ensure_topics, wait_for_broker
 from streams.settings import Settings
 from streams.telemetry.process_metrics import process_registry
 from streams.telemetry.status_server import serving
+from streams.telemetry.traces import open_traces
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +31,9 @@ def from_environment() -> Starlette:
     ensure_topics(settings)
     registry = process_registry(settings.data_dir)
     metrics = EdgeMetrics(registry)
-    app = create_app(settings, KafkaWriter(settings, metrics), metrics)
+    app = create_app(
+        settings, KafkaWriter(settings, metrics), metrics, traces=open_traces(settings, "edge")
+    )
     inner = app.router.lifespan_context
 
     @contextlib.asynccontextmanager

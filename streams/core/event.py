@@ -47,7 +47,8 @@ _TOPICS = {kind: f"canonical.{contract}s" for kind, contract in _CONTRACTS.items
 class Batch(NamedTuple):
     """The fields that all items of a request share. The headers of its raw record carry them.
 
-    ``received_at`` is in microseconds since the epoch, UTC.
+    ``received_at`` is in microseconds since the epoch, UTC. ``traceparent`` is that of a request that
+    is traced; only the edge has it.
     """
 
     tenant: str
@@ -57,6 +58,7 @@ class Batch(NamedTuple):
     counts: bool
     merges_channels: bool
     idempotency_key: str | None
+    traceparent: str | None = None
 
 
 class Translated(msgspec.Struct, frozen=True, gc=False):

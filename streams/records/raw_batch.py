@@ -14,6 +14,9 @@ from streams.records.topics import RAW
 
 Headers = Sequence[tuple[str, bytes]]
 
+TRACEPARENT = "traceparent"
+"""The header of a request that is traced (W3C Trace Context); of staged records and outcomes too."""
+
 _LENGTH = "bytes"
 
 
@@ -47,7 +50,21 @@ def headers_of(batch: Batch, invalid: int) -> list[tuple[str, bytes]]:
     ]
     if batch.idempotency_key is not None:
         headers.append(("idempotency-key", batch.idempotency_key.encode()))
+    if batch.traceparent is not None:
+        headers.append((TRACEPARENT, batch.traceparent.encode()))
     return headers
+
+
+def traceparents(headers: Headers) -> dict[str, bytes]:
+    """By batch id, the ``traceparent`` of each request of a record that is traced."""
+    found: dict[str, bytes] = {}
+    batch_id = ""
+    for name, value in headers:
+        if name == "batch-id":
+            batch_id = value.decode(errors="replace")
+        elif name == TRACEPARENT:
+            found[batch_id] = value
+    return found
 
 
 def batch_of(headers: Mapping[str, bytes]) -> Batch:

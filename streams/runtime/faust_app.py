@@ -40,6 +40,7 @@ from streams.state.recovery import Recoveries
 from streams.state.rocksdb import Memory
 from streams.telemetry.process_metrics import process_registry
 from streams.telemetry.status_server import serving
+from streams.telemetry.traces import open_traces
 from streams.telemetry.worker_metrics import WorkerMetrics
 
 BUFFER_MAX = 64
@@ -84,11 +85,14 @@ def create_app(
     def committed(partition: int) -> int:
         return committed_offset(settings, app.conf.id, raw_topic, partition)
 
-    translate = Translate(settings, schemas.frames, computing, metrics)
+    traces = open_traces(settings, "worker")
+    translate = Translate(settings, schemas.frames, computing, metrics, traces)
     raw_order = InputOrder(committed, seek(raw_topic))
     tables, worker = Memory(), membership.worker
     metrics.partitions.watch(tables.usage)
-    shared = Shared(settings, worker, schemas, cluster, tables, computing, Recoveries(), metrics)
+    shared = Shared(
+        settings, worker, schemas, cluster, tables, computing, Recoveries(), metrics, traces
+    )
     followers = Followers(shared, fail_stop)
     process = Process(partial(_take_over, shared, followers), seek(staged_topic))
     health.begin(process, shared.recoveries, followers)

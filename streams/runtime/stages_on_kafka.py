@@ -8,6 +8,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 from confluent_kafka import KafkaError, Message
 
@@ -15,7 +16,7 @@ from streams.core.accounting import encode_outcome, encode_reject
 from streams.errors import DeliveryFailed
 from streams.kafka.clients import idempotent_producer, reporting
 from streams.records import layout
-from streams.records.raw_batch import RawRecord
+from streams.records.raw_batch import TRACEPARENT, RawRecord, traceparents
 from streams.records.staged_chunk import PackedGroup, StagedRecord, content_header, encode_chunk
 from streams.records.topics import OUTCOMES, RECORD_BYTES, REJECTS, STAGED
 from streams.runtime.gaps import Gaps, Seek
@@ -23,6 +24,7 @@ from streams.runtime.reject_limit import RejectLimit
 from streams.settings import Settings
 from streams.stages.translate import translate
 from streams.state.owned_partition import OwnedPartition
+from streams.telemetry.traces import LINKS_MAX, Traces, parents_of
 from streams.telemetry.worker_metrics import Work, WorkerMetrics
 
 log = logging.getLogger(__name__)
@@ -48,6 +50,7 @@ class Translate:
         frames: Mapping[str, bytes],
         computing: threading.Lock,
         metrics: WorkerMetrics,
+        traces: Traces | None = None,
     ) -> None:
         """``computing`` is held during computation and released while the stage waits for Kafka."""
         self.settings = settings
@@ -55,6 +58,7 @@ class Translate:
         self.frames = frames
         self._staged_headers = [content_header(frames), *layout.STAGED_LAYOUT.headers]
         self._metrics = metrics
+        self._traces = traces
         self._producer = idempotent_producer(
             settings,
             **reporting(metrics.clients.of("translate")),
@@ -69,11 +73,18 @@ class Translate:
         Raises ``TooManyRejects`` before a record that brings the share of rejects above its limit.
         """
         began = time.monotonic()
-        with self._computing:
-            work = self._translate(records)
-        if self._producer.flush(FLUSH_WITHIN_S) or self._failed:
-            raise DeliveryFailed(f"translate: {self._failed or 'no acknowledgement in time'}")
+        with self._span(records):
+            with self._computing:
+                work = self._translate(records)
+            if self._producer.flush(FLUSH_WITHIN_S) or self._failed:
+                raise DeliveryFailed(f"translate: {self._failed or 'no acknowledgement in time'}")
         self._metrics.stages.translated(len(records), work, time.monotonic() - began)
+
+    def _span(self, records: Sequence[RawRecord]) -> AbstractContextManager[object]:
+        if self._traces is None:
+            return nullcontext()
+        parents = [parent for record in records for parent in parents_of(record.headers)]
+        return self._traces.batch("translate", parents, {"messaging.batch.message_count": len(records)})
 
     def poll(self) -> None:
         """Takes the client's statistics while the stage is idle; :meth:`__call__` takes them
@@ -86,6 +97,7 @@ class Translate:
         work = Work()
         for record in records:
             translation = translate(record, self.settings.partitions)
+            parents = {} if self._traces is None else traceparents(record.headers)
             received = sum(outcome.received for outcome in translation.outcomes)
             self._reject_limit.add(received, translation.unexpected)
             work.unexpected += translation.unexpected
@@ -94,7 +106,7 @@ class Translate:
             for partition, groups in translation.groups.items():
                 chunk = chunks.setdefault(partition, _ChunkBuilder())
                 for group in groups:
-                    if chunk.add(group) > RECORD_BYTES:
+                    if chunk.add(group, parents.get(group.batch_id)) > RECORD_BYTES:
                         self._stage(partition, chunk)
                         work.sent[STAGED] += 1
             partition = record.partition % self.settings.partitions
@@ -112,7 +124,9 @@ class Translate:
         return work
 
     def _stage(self, partition: int, chunk: "_ChunkBuilder") -> None:
-        self._send(STAGED, "staged-chunk", partition, None, chunk.drain(), self._staged_headers)
+        datum, parents = chunk.drain()
+        headers = [*self._staged_headers, *((TRACEPARENT, parent) for parent in parents)]
+        self._send(STAGED, "staged-chunk", partition, None, datum, headers)
 
     def _send(
         self,
@@ -148,19 +162,25 @@ class _ChunkBuilder:
 
     def __init__(self) -> None:
         self.groups: list[PackedGroup] = []
+        self._parents: dict[bytes, None] = {}
         self._bytes = 0
 
-    def add(self, group: PackedGroup) -> int:
-        """Adds a group and returns the size so far, in bytes."""
+    def add(self, group: PackedGroup, parent: bytes | None) -> int:
+        """Adds a group, with the ``traceparent`` of its request; returns the size so far, in bytes."""
         self.groups.append(group)
+        if parent is not None:
+            self._parents[parent] = None
         self._bytes += len(group.items)
         return self._bytes
 
-    def drain(self) -> bytes:
-        """Encodes the groups that were added since the last call, and removes them."""
-        datum = encode_chunk(self.groups)
-        self.groups, self._bytes = [], 0
-        return datum
+    def drain(self) -> tuple[bytes, list[bytes]]:
+        """Encodes the groups that were added since the last call, and removes them.
+
+        The second value has the ``traceparent`` of each traced request among them.
+        """
+        datum, parents = encode_chunk(self.groups), list(self._parents)[:LINKS_MAX]
+        self.groups, self._parents, self._bytes = [], {}, 0
+        return datum, parents
 
 
 OpenPartition = Callable[[int], OwnedPartition]

@@ -24,6 +24,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -37,9 +38,9 @@ from streams.kafka.clients import committed_consumer, reporting, transactional_p
 from streams.kafka.offsets import watermarks
 from streams.kafka.schemas import Schemas
 from streams.records import layout
-from streams.records.raw_batch import Headers
+from streams.records.raw_batch import TRACEPARENT, Headers
 from streams.records.staged_chunk import Group, StagedRecord, content_header, groups_of
-from streams.records.topics import CONTRACTS, PROFILES, REJECTS, STAGED, WINDOW
+from streams.records.topics import CONTRACTS, OUTCOMES, PROFILES, REJECTS, STAGED, WINDOW
 from streams.settings import Settings
 from streams.stages.process import At, Effects, process
 from streams.state.changelog import (
@@ -52,6 +53,7 @@ from streams.state.recovery import Changelog, Recoveries, behind, recover
 from streams.state.rocksdb import Memory, Puts
 from streams.state.state_reader import StateReader
 from streams.state.table import Table, Window
+from streams.telemetry.traces import LINKS_MAX, Attributes, Traces, parents_of
 from streams.telemetry.worker_metrics import Work, WorkerMetrics
 from streams.wire.avro import Reader
 
@@ -74,6 +76,7 @@ class Shared(NamedTuple):
     computing: threading.Lock
     recoveries: Recoveries
     metrics: WorkerMetrics
+    traces: Traces | None = None
 
 
 def state_directory(settings: Settings, worker: str, partition: int) -> Path:
@@ -239,6 +242,7 @@ class OwnedPartition:
         self._tables = state.tables
         self.reader = StateReader(state.tables.window, state.tables.profiles, self._codec.profile)
         self._metrics = shared.metrics
+        self._traces = shared.traces
 
     @property
     def expected(self) -> int:
@@ -254,12 +258,14 @@ class OwnedPartition:
         if not fresh:
             return
         began = time.monotonic()
-        with self._computing:
-            effects, position = self._decide(fresh)
-            changes = self._send_effects(effects, position)
-        committing = time.monotonic()
-        self._producer.commit_transaction()
-        committed = time.monotonic()
+        parents = self._parents(fresh)
+        with self._span(parents, fresh):
+            with self._computing:
+                effects, position = self._decide(fresh)
+                changes = self._send_effects(effects, position, parents)
+            committing = time.monotonic()
+            self._producer.commit_transaction()
+            committed = time.monotonic()
         with self._computing:
             self._store(changes)
         sent = Counter({topic: len(outputs) for topic, outputs in effects.outputs.items()})
@@ -269,6 +275,23 @@ class OwnedPartition:
             committed - began,
             committed - committing,
         )
+
+    def _parents(self, fresh: Sequence[StagedRecord]) -> list[bytes]:
+        if self._traces is None:
+            return []
+        return [parent for record in fresh for parent in parents_of(record.headers)]
+
+    def _span(
+        self, parents: Sequence[bytes], fresh: Sequence[StagedRecord]
+    ) -> AbstractContextManager[object]:
+        if self._traces is None:
+            return nullcontext()
+        attributes: Attributes = {
+            "messaging.destination.partition.id": str(self.partition),
+            "messaging.kafka.offset": fresh[0].offset,
+            "messaging.batch.message_count": len(fresh),
+        }
+        return self._traces.batch("transaction", parents, attributes)
 
     def sample(self) -> None:
         """Measures the tables, and takes the producer's statistics while the partition is idle."""
@@ -320,7 +343,9 @@ class OwnedPartition:
                 "Deploy the version that wrote it."
             ) from None
 
-    def _send_effects(self, effects: Effects, position: Position) -> "_Changes":
+    def _send_effects(
+        self, effects: Effects, position: Position, parents: Sequence[bytes] = ()
+    ) -> "_Changes":
         """Begins the transaction and sends; returns the changes to store after the commit."""
         frame = self._frames[CONTRACTS[PROFILES]]
         changes = _Changes(
@@ -335,12 +360,17 @@ class OwnedPartition:
         )
         self._producer.begin_transaction()
         for topic, outputs in effects.outputs.items():
-            self._send(topic, [(key.encode(), value) for key, value in outputs])
+            records = [(key.encode(), value) for key, value in outputs]
+            if parents and topic == OUTCOMES:  # one record is enough to tell the sink
+                first, *records = records
+                traced = [(TRACEPARENT, parent) for parent in parents[:LINKS_MAX]]
+                self._send(topic, [first], headers=traced)
+            self._send(topic, records)
         headers = layout.STATE_LAYOUT.headers
         self._send(PROFILES, changes.profiles.items(), changes.profiles_end, headers)
         frame = self._frames[CONTRACTS[WINDOW]]
-        records = [(None, frame + record) for record in changelog_records(changes.window, position)]
-        self._send(WINDOW, records, changes.window_end, headers)
+        packed = [(None, frame + record) for record in changelog_records(changes.window, position)]
+        self._send(WINDOW, packed, changes.window_end, headers)
         return changes
 
     def _store(self, changes: "_Changes") -> None:
