@@ -107,10 +107,30 @@ def test_the_line_into_clickhouse_over_http(tmp_path: Path, monkeypatch: pytest.
         wait_until(lambda: complete(stack.settings, expected), "the day in ClickHouse")
         found = query(stack.settings, "SELECT sum(stake), sum(payout) FROM rounds", "tsv")
         tell_what_they_did(stack.settings, expected)
+        they_say_that_they_are_well(stack.settings)
     stake = sum(round_.bets - round_.bets_back for round_ in expected.rounds.values())
     payout = sum(round_.wins for round_ in expected.rounds.values())
     assert list(map(Decimal, found.splitlines()[1].split("\t"))) == [stake, payout]
     they_logged_json_without_secrets(tmp_path / "logs", posts, keys)
+
+
+def they_say_that_they_are_well(settings: Settings) -> None:
+    """The status pages of a line that has nothing left to do."""
+
+    def document(job: str) -> dict[str, Any]:
+        [page] = pages(settings, job)
+        assert page.document is not None
+        return page.document
+
+    wait_until(lambda: document("worker")["lag"] == 0, "the worker's lag, asked every five seconds")
+    worker, sink, edge = map(document, ("worker", "sink", "edge"))
+    for found in (worker, sink, edge):
+        assert (found["status"], found["reasons"], found["kafka_away_s"]) == ("ready", [], None)
+    assert [each["state"] for each in worker["partitions"]] == ["open"] * settings.partitions
+    assert len(worker["input"]) == 2 * settings.partitions
+    assert {each["still_s"] for each in worker["input"]} == {0.0}
+    assert sink["rows_inserted"] > 0
+    assert (sink["rows_pending"], sink["clickhouse_away_s"]) == (0, None)
 
 
 def they_logged_json_without_secrets(folder: Path, posts: list[Post], keys: dict[str, str]) -> None:
