@@ -322,7 +322,8 @@ class OwnedPartition:
         at = At(self.partition, fresh[0].offset)
         effects = process(groups, self.reader, self._frames, at)
         effects.outputs[REJECTS] += refused
-        effects.refused["not_staged"] += len(refused)
+        if refused:
+            effects.refused["not_staged"] += len(refused)
         return effects, Position(fresh[-1].offset, raw)
 
     def _read(self, record: StagedRecord) -> list[Group]:

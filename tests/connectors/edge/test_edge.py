@@ -9,8 +9,10 @@ from typing import Any
 
 import httpx
 import pytest
+from prometheus_client import CollectorRegistry
 
 from connectors.edge.app import create_app
+from connectors.edge.metrics import EdgeMetrics
 from connectors.edge.tenants import Registry
 from connectors.edge.writer import KafkaWriter
 from streams.core.event import Batch
@@ -63,6 +65,25 @@ def problem(answer: httpx.Response) -> tuple[int, str]:
     body = answer.json()
     assert (body["status"], body["detail"] != "") == (answer.status_code, True)
     return answer.status_code, body["code"]
+
+
+def test_failures_are_counted_from_zero_before_the_first_one() -> None:
+    """Prometheus takes the first value of a counter for its beginning."""
+    registry = CollectorRegistry()
+    metrics = EdgeMetrics(registry)
+    metrics.answered(("/api/v1/events", "acme", 204, ""), 0.01)
+    found = {
+        (sample.labels["http_response_status_code"], sample.labels["error_type"]): sample.value
+        for family in registry.collect()
+        for sample in family.samples
+        if sample.name == "roundhouse_edge_requests_total"
+    }
+    assert found == {
+        ("204", ""): 1,
+        ("503", "not_acknowledged"): 0,
+        ("503", "busy"): 0,
+        ("500", "bug"): 0,
+    }
 
 
 def test_a_valid_batch_is_written_byte_for_byte_and_answered_with_204(edge: Edge) -> None:
