@@ -27,15 +27,21 @@ from streams.records.raw_batch import Headers, RawRecord
 from streams.records.staged_chunk import StagedRecord
 from streams.records.topics import RAW, STAGED
 from streams.runtime import memory
+from streams.runtime.assignment import Local, assignor, sticky
 from streams.runtime.fail_stop import end_within, fail_stop
-from streams.runtime.faust_channel import batches
+from streams.runtime.faust_channel import batches, rejoin
 from streams.runtime.gaps import InputOrder, Seek
 from streams.runtime.membership import Membership
 from streams.runtime.stages_on_kafka import Process, Translate
 from streams.runtime.worker_health import WorkerHealth
 from streams.settings import Settings
 from streams.state.follower import Followers
-from streams.state.owned_partition import OwnedPartition, Shared, open_partition
+from streams.state.owned_partition import (
+    OwnedPartition,
+    Shared,
+    open_partition,
+    partitions_on_disk,
+)
 from streams.state.recovery import Recoveries
 from streams.state.rocksdb import Memory
 from streams.telemetry.process_metrics import process_registry
@@ -68,7 +74,10 @@ def create_app(
     """
     cluster = wait_for_broker(settings)
     ensure_topics(settings)
-    app = _faust_app(settings, membership)
+    local = Local(
+        partial(partitions_on_disk, settings, membership.worker), lambda: followers.caught_up()
+    )
+    app = _faust_app(settings, membership, local)
     publish(settings)
     schemas = Schemas(settings, frames(settings))
     # Threads that compute at the same time compete for the interpreter's lock and the processor's
@@ -100,6 +109,7 @@ def create_app(
     _connect(app, settings, raw_order, process, followers, translating, membership, health)
     _add_agents(app, settings, raw_order, translate, process, translating, metrics)
     metrics.partitions.configured.set(settings.partitions)
+    _own_when_warm(app, followers)
     _report_lag(app, LagMeter(settings, LINE), metrics, process)
     _sample(app, translate, process)
 
@@ -127,7 +137,7 @@ def _take_over(shared: Shared, followers: Followers, partition: int) -> OwnedPar
     return open_partition(shared, partition)
 
 
-def _faust_app(settings: Settings, membership: Membership) -> faust.App:
+def _faust_app(settings: Settings, membership: Membership, local: Local) -> faust.App:
     folder = membership.directory / "faust"
     folder.mkdir(parents=True, exist_ok=True)
     return faust.App(
@@ -144,7 +154,8 @@ def _faust_app(settings: Settings, membership: Membership) -> faust.App:
         broker_heartbeat_interval=min(3.0, settings.session_timeout_s / 5),
         broker_request_timeout=max(90.0, settings.session_timeout_s),  # Faust wants no less
         broker_commit_interval=1.0,
-        table_standby_replicas=max(1, settings.standbys),  # with 0 Faust takes another assignor
+        PartitionAssignor=assignor(settings.standbys, local),
+        table_standby_replicas=1,  # with 0 Faust takes no assignor but its plainest
         stream_wait_empty=False,
         stream_buffer_maxsize=BUFFER_MAX,
         topic_allow_declare=False,
@@ -242,7 +253,7 @@ def _connect(
         membership.joined = True
         raw_order.forget()
         if settings.standbys:
-            followers.follow(staged(app.assignor.assigned_standbys()))
+            followers.follow(sticky(app).followed)
         process.assign(staged(assigned))
         health.assigned((tp.topic, tp.partition) for tp in assigned)
 
@@ -260,6 +271,19 @@ def _connect(
         await translating.acquire()  # and keep it: no more is begun
         await process.close()
         await asyncio.to_thread(followers.close)
+
+
+def _own_when_warm(app: faust.App, followers: Followers) -> None:
+    """Asks for another assignment when the copies are up to date that this worker is to own."""
+    asked: frozenset[int] = frozenset()
+
+    @app.timer(BEAT_EVERY_S)  # type: ignore[untyped-decorator]
+    async def look() -> None:
+        nonlocal asked
+        warms = sticky(app).warms
+        if warms and warms != asked and warms <= set(followers.caught_up()):
+            asked = warms
+            rejoin(app)
 
 
 def _report_lag(app: faust.App, meter: LagMeter, metrics: WorkerMetrics, process: Process) -> None:

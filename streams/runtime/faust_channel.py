@@ -1,6 +1,6 @@
-"""The adapter to Faust's internals: a channel's queue, and the times that the monitor keeps.
+"""The adapter to Faust's internals: a channel's queue, the monitor's times, the group's coordinator.
 
-Neither is public. ``pyproject.toml`` pins Faust to the release that was tried, and
+None is public. ``pyproject.toml`` pins Faust to the release that was tried, and
 ``tests/streams/runtime/test_faust_channel.py`` fails when one of them changes.
 """
 
@@ -55,3 +55,9 @@ def _fill(queue: Any, events: list[EventT[Any]], enough_bytes: int) -> bool:
         events.append(queue.get_nowait())
         size += len(events[-1].message.value or b"")
     return size >= enough_bytes or len(events) >= BATCH_RECORDS_MAX
+
+
+def rejoin(app: Any) -> None:
+    """Has the worker join its group again, which gives all members another assignment."""
+    thread = app.consumer._thread
+    thread.thread_loop.call_soon_threadsafe(thread._consumer._coordinator.request_rejoin)

@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 _BATCH_BYTES = 1 << 20
 _BATCH_S = 0.5
 """At which a batch is written: so long at most does an owner wait for a copy to be let go."""
+_ON_ITS_WAY_OFFSETS = 100
+"""A busy partition has some 25 in a second, the marks of transactions included."""
 _LITTLE_AT_ONCE: dict[str, str | int | bool] = {
     "queued.max.messages.kbytes": 16_384,
     "fetch.max.bytes": MESSAGE_BYTES_MAX,
@@ -100,6 +102,10 @@ class Followers:
             for partition, followed in sorted(self._followed.copy().items())
             if followed is not None and followed.changelogs.keys() <= self._behind.keys()
         ]
+
+    def caught_up(self) -> list[int]:
+        """The partitions whose copies are up to date, but for what is on its way."""
+        return [copy.partition for copy in self.now() if copy.behind <= _ON_ITS_WAY_OFFSETS]
 
     # The thread ------------------------------------------------------------------------------
 

@@ -84,6 +84,13 @@ def state_directory(settings: Settings, worker: str, partition: int) -> Path:
     return settings.state_path / worker / f"partition-{partition}"
 
 
+def partitions_on_disk(settings: Settings, worker: str) -> list[int]:
+    """Of which partitions a worker has some state, up to date or not."""
+    names = (path.name for path in (settings.state_path / worker).glob("partition-*"))
+    numbers = (name.removeprefix("partition-") for name in names)
+    return [int(number) for number in numbers if number.isdecimal()]
+
+
 def window_directory(settings: Settings, worker: str, partition: int) -> Path:
     """The directory of a worker's window table of a partition."""
     return state_directory(settings, worker, partition) / "window"

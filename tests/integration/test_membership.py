@@ -14,6 +14,8 @@ import pytest
 from confluent_kafka.admin import AdminClient
 
 from streams.settings import Settings
+from tests.integration.test_line import Line, decoded
+from tests.line import bet
 from tests.waiting import WITHIN_S, wait_until
 
 pytestmark = pytest.mark.kafka
@@ -80,6 +82,38 @@ def workers(real_settings: Settings) -> Iterator[Workers]:
     workers = Workers(settings)
     yield workers
     workers.stop()
+
+
+def test_a_worker_warms_its_share_before_it_owns_it_and_leaves_it_warm(
+    workers: Workers,
+) -> None:
+    #   zero: owns all .......... owns 2, follows 2 ....... owns all, having read nothing
+    #   one:            follows   owns 2, follows 2   killed
+    workers.settings = workers.settings.model_copy(update={"standbys": 1, "session_timeout_s": 6.0})
+    workers.start(0, "zero")
+    wait_until(partial(workers.has_opened, "zero", 4), "the first worker's partitions")
+    line = Line(workers.settings)
+    for n in range(40):
+        line.post([bet(f"b{n}", player_id=f"p-{n}", round_id=f"r-{n}")])
+    wait_until(lambda: accepted(line) == 40, "the bets")
+
+    one = workers.start(1, "one")
+    wait_until(lambda: workers.log("one").count("open: partition") == 2, "the second worker's share")
+    assert workers.log("one").count("following partition") >= 4
+    entries = re.findall(r"open: partition .* read, (\d+) entries", workers.log("one"))
+    assert entries == ["0", "0"]
+    before = workers.log("zero").count("open: partition")
+    wait_until(lambda: workers.log("zero").count("following partition") == 2, "the copies at zero")
+
+    one.kill()
+    wait_until(lambda: workers.log("zero").count("open: partition") == before + 4, "all at zero")
+    opened = re.findall(r"open: partition .* read, (\d+) entries", workers.log("zero"))[-4:]
+    assert opened == ["0"] * 4
+
+
+def accepted(line: Line) -> int:
+    outcomes = [o for n in range(4) for o in decoded(line.settings, "outcomes", "outcome", n)]
+    return sum(o["accepted"] for o in outcomes if o["stage"] == "process")
 
 
 def test_a_restart_moves_no_partition_and_a_name_is_held_by_one_process(
