@@ -69,9 +69,7 @@ SAMPLE_EVERY_S = 10.0
 def create_app(
     settings: Settings, membership: Membership, metrics: WorkerMetrics, health: WorkerHealth
 ) -> faust.App:
-    """The app of one worker process; ``worker`` is its name on this host and stays the same after a
-    restart.
-    """
+    """The app of one worker process."""
     cluster = wait_for_broker(settings)
     ensure_topics(settings)
     local = Local(
@@ -85,25 +83,19 @@ def create_app(
     computing = threading.Lock()
     raw_topic, staged_topic = settings.topic_prefix + RAW, settings.topic_prefix + STAGED
 
-    def seek(topic: str) -> Seek:
-        async def back(partition: int, offset: int) -> None:
-            await app.consumer.seek(TP(topic, partition), offset)
-
-        return back
-
     def committed(partition: int) -> int:
         return committed_offset(settings, app.conf.id, raw_topic, partition)
 
     traces = open_traces(settings, "worker")
     translate = Translate(settings, schemas.frames, computing, metrics, traces)
-    raw_order = InputOrder(committed, seek(raw_topic))
+    raw_order = InputOrder(committed, _seek(app, raw_topic))
     tables, worker = Memory(), membership.worker
     metrics.partitions.watch(tables.usage)
     shared = Shared(
         settings, worker, schemas, cluster, tables, computing, Recoveries(), metrics, traces
     )
     followers = Followers(shared, fail_stop)
-    process = Process(partial(_take_over, shared, followers), seek(staged_topic))
+    process = Process(partial(_take_over, shared, followers), _seek(app, staged_topic))
     health.begin(process, shared.recoveries, followers)
     translating = asyncio.Lock()
     _connect(app, settings, raw_order, process, followers, translating, membership, health)
@@ -130,6 +122,13 @@ def create_app(
             await app.sleep(BEAT_EVERY_S)
 
     return app
+
+
+def _seek(app: faust.App, topic: str) -> Seek:
+    async def back(partition: int, offset: int) -> None:
+        await app.consumer.seek(TP(topic, partition), offset)
+
+    return back
 
 
 def _take_over(shared: Shared, followers: Followers, partition: int) -> OwnedPartition:
