@@ -69,6 +69,7 @@ class LagMeter:
     def measure(self) -> list[Lag]:
         """The lag of every partition. Raises ``BrokerUnavailable`` if Kafka does not answer."""
         try:
+            self._admin.list_topics(timeout=_WITHIN_S)  # or it asks with the leaders' epochs of old
             committed = self._consumer.committed(self._places, timeout=_WITHIN_S)
             ends = self._offsets(self._places, OffsetSpec.latest())  # type: ignore[no-untyped-call]
             begins = self._offsets(
