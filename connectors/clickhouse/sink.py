@@ -20,7 +20,6 @@ import logging
 import socket
 import threading
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NamedTuple, Protocol
@@ -116,10 +115,18 @@ class ClickHouseTables:
             raise
 
 
+class _Source(NamedTuple):
+    """A topic and the frame of a version of its contract."""
+
+    topic: str
+    frame: bytes
+
+
 class _Pending:
     """Rows of one version for the next flush, with their first and last offsets by partition."""
 
-    def __init__(self) -> None:
+    def __init__(self, source: _Source) -> None:
+        self.source = source
         self.rows: list[bytes] = []
         self.first: dict[int, int] = {}
         self.last: dict[int, int] = {}
@@ -130,17 +137,11 @@ class _Pending:
         self.last[partition] = offset
         self.rows.append(datum)
 
-    def token(self, source: "_Source") -> str:
+    def token(self) -> str:
         """A token made of topic, version, partitions, first and last offsets."""
+        topic, frame = self.source
         ranges = ",".join(f"{p}:{first}-{self.last[p]}" for p, first in sorted(self.first.items()))
-        return hashlib.sha256(f"{source.topic} {source.frame.hex()} {ranges}".encode()).hexdigest()
-
-
-class _Source(NamedTuple):
-    """A topic and the frame of a version of its contract."""
-
-    topic: str
-    frame: bytes
+        return hashlib.sha256(f"{topic} {frame.hex()} {ranges}".encode()).hexdigest()
 
 
 class _Held(NamedTuple):
@@ -169,7 +170,7 @@ class Sink:
         self._tables = tables
         self._stopping = threading.Event()
         self._containers: dict[_Source, Container] = {}
-        self._pending: defaultdict[_Source, _Pending] = defaultdict(_Pending)
+        self._pending: dict[tuple[str, bytes], _Pending] = {}
         self._held: dict[tuple[str, int], _Held] = {}
         self._look_again_at = 0.0
         self._count = 0
@@ -251,11 +252,12 @@ class Sink:
             message.partition() or 0,
             message.offset() or 0,
         )
-        if (topic, partition) in self._held:
+        if self._held and (topic, partition) in self._held:
             return  # it was already fetched, and is delivered again later
         value = message.value() or b""
-        source = _Source(topic, value[:FRAME_BYTES])
-        if source not in self._containers:
+        pending = self._pending.get((topic, value[:FRAME_BYTES]))
+        if pending is None:
+            source = _Source(topic, value[:FRAME_BYTES])
             try:
                 self._learn(source)
             except ValueError as error:
@@ -266,16 +268,18 @@ class Sink:
                 self._look_again_at = time.monotonic() + PAUSE_S[1]
                 consumer.pause([TopicPartition(topic, partition)])
                 return
+            pending = self._pending[source] = _Pending(source)
         self._count += 1
-        pending = self._pending[source]
         pending.add(partition, offset, value[FRAME_BYTES:])
-        if self._traces is not None and self._target(source) is TARGETS[OUTCOMES]:
+        if self._traces is not None and self._target(pending.source) is TARGETS[OUTCOMES]:
             headers: Any = message.headers() or ()
             pending.parents += parents_of(headers)
 
     def _learn(self, source: _Source) -> None:
         """Raises ``NewerVersion`` if rows of this version cannot be stored yet, and ``ValueError`` if
         they are not of the contract."""
+        if source in self._containers:
+            return
         target = self._target(source)
         schema = self._schema_of(target.contract, frame_of(source.frame))
         if schema["name"] != present(target.contract)["name"]:
@@ -313,9 +317,10 @@ class Sink:
             return
         began = time.monotonic()
         ends: dict[tuple[str, int], int] = {}
-        for source, pending in self._pending.items():
-            with self._span(source, pending):
-                inserted = self._insert(source, pending)
+        for pending in self._pending.values():
+            source = pending.source
+            with self._span(pending):
+                inserted = self._insert(pending)
             if not inserted:
                 return  # stopped while ClickHouse was unreachable: nothing is committed
             self.rows_inserted += len(pending.rows)
@@ -335,17 +340,18 @@ class Sink:
             # the rows are inserted; without the commit they are inserted again and folded
             log.warning("offsets not committed, rows may be inserted again: %s", error)
 
-    def _span(self, source: _Source, pending: _Pending) -> AbstractContextManager[object]:
+    def _span(self, pending: _Pending) -> AbstractContextManager[object]:
         if self._traces is None:
             return nullcontext()
         attributes: Attributes = {
-            "db.collection.name": self._target(source).table,
+            "db.collection.name": self._target(pending.source).table,
             "db.operation.batch.size": len(pending.rows),
         }
         return self._traces.batch("insert", pending.parents, attributes)
 
-    def _insert(self, source: _Source, pending: _Pending) -> bool:
-        target, token = self._target(source), pending.token(source)
+    def _insert(self, pending: _Pending) -> bool:
+        source = pending.source
+        target, token = self._target(source), pending.token()
         pause, longest = PAUSE_S
         metrics = self._metrics
         while True:
