@@ -26,7 +26,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         path, _, _ = item.nodeid.partition("::")
         item.add_marker(pytest.mark.xdist_group(item.nodeid if path in APART else path))
 
-    def place(item: pytest.Item) -> int:
+    def group_index(item: pytest.Item) -> int:
         return next((at for at, path in enumerate(APART) if item.nodeid.startswith(path)), len(APART))
 
-    items.sort(key=place)
+    items.sort(key=group_index)
