@@ -55,6 +55,10 @@ RAW_HEADERS: dict[str, Node] = {
         "type": "string",
         "description": "The client's Idempotency-Key; only of Gameball, and only if one was sent.",
     },
+    "traceparent": {
+        "type": "string",
+        "description": "The W3C trace context of the request; only where the edge traces.",
+    },
     "bytes": {
         "type": "string",
         "pattern": "^[0-9]{1,9}$",
@@ -64,13 +68,15 @@ RAW_HEADERS: dict[str, Node] = {
 }
 """The headers of a record of ``raw.batches``."""
 
+_RARE_HEADERS = ("idempotency-key", "traceparent", "bytes")
+
 _NOT_AVRO: dict[str, Node] = {
     RAW: {
         "summary": "One request as it was posted, byte for byte, or several one after another.",
         "headers": {
             "type": "object",
             "properties": RAW_HEADERS,
-            "required": [name for name in RAW_HEADERS if name not in ("idempotency-key", "bytes")],
+            "required": [name for name in RAW_HEADERS if name not in _RARE_HEADERS],
         },
     },
     SCHEMAS: {

@@ -104,12 +104,13 @@ def test_the_document_says_of_a_topic_what_the_broker_is_told() -> None:
 
 
 def test_the_headers_of_raw_batches_are_those_that_the_edge_writes() -> None:
-    batch = Batch("acme", "gameball", "b", 1, True, False, "key")
+    batch = Batch("acme", "gameball", "b", 1, True, False, "key", traceparent="00-1-1-01")
+    assert None not in batch  # or a header would be left out
     one = headers_of(batch, invalid=0), b"[]"
     headers, _ = join_requests([one, one])
     assert {name for name, _ in headers} == set(RAW_HEADERS)
     message = document(Settings())["components"]["messages"]["raw-batches"]
-    without = headers_of(batch._replace(idempotency_key=None), invalid=0)
+    without = headers_of(batch._replace(idempotency_key=None, traceparent=None), invalid=0)
     assert message["headers"]["required"] == [name for name, _ in without]
 
 
