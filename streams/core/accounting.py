@@ -5,6 +5,7 @@ Every received item is counted once: as accepted, duplicate, conflict or rejecte
 same raw record makes the same outcomes and rejects, under the same ids.
 """
 
+from collections import Counter, defaultdict
 from typing import Literal, NamedTuple, Self
 
 from streams.core.event import Batch
@@ -116,6 +117,39 @@ class Outcome(NamedTuple):
             at.stage,
             **counts,
         )
+
+
+_COUNTS = ("received", "accepted", "duplicate", "conflict", "rejected")
+
+
+class Accounts:
+    """The sums of outcomes, by tenant.
+
+    What translate writes again after a crash counts once: of a raw record's partition, translate writes
+    in the order of offset and part, so what lies at or below the highest that was seen has been seen.
+    """
+
+    def __init__(self) -> None:
+        self.by_tenant: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        self._seen: dict[int, tuple[int, int]] = {}
+
+    def add(self, outcome: Record) -> None:
+        """One more record of the contract ``outcome``, in the order of its partition."""
+        if outcome["stage"] == "translate":
+            number = int(outcome["outcome_id"].rpartition("-")[2])
+            at = outcome["raw_offset"], number
+            if at <= self._seen.get(outcome["raw_partition"], (-1, -1)):
+                return
+            self._seen[outcome["raw_partition"]] = at
+        self.by_tenant[outcome["tenant"]].update({name: outcome[name] for name in _COUNTS})
+
+    def unsettled(self) -> dict[str, int]:
+        """By tenant, received less accepted, duplicate, conflict and rejected, where it is not 0."""
+        found = {
+            tenant: sums["received"] - sum(sums[name] for name in _COUNTS[1:])
+            for tenant, sums in self.by_tenant.items()
+        }
+        return {tenant: items for tenant, items in found.items() if items}
 
 
 encode_reject = Codec("reject", attributes=Reject._fields).encode

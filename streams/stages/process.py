@@ -84,12 +84,10 @@ class Effects:
 
 
 class At(NamedTuple):
-    """The position of groups in ``staged``. The offset is the segment of every round that begins
-    there.
-    """
+    """The position of groups in ``staged``; ``segment`` is that of every round that begins there."""
 
     partition: int
-    offset: int
+    segment: int
 
 
 def process(groups: Iterable[Group], lookup: Lookup, frames: Mapping[str, bytes], at: At) -> Effects:
@@ -219,7 +217,7 @@ class _Processing:
         batch, transactions = item.group.batch, item.staged.transactions
         opened = self.open_rounds.get(item.round_key)
         if opened is None:
-            state = rounds.opened_by(batch, transactions[0], self.at.offset)
+            state = rounds.opened_by(batch, transactions[0], self.at.segment)
             opened = _OpenRound(state, item.round_key, item.staged.key)
         refused = rounds.refusal(opened.state, transactions)
         if refused is None:

@@ -15,6 +15,9 @@ from streams.wire.avro import FRAME_BYTES, MAGIC, Reader, Record, codec
 POSITION_KEY = b"\x00position"
 """Key of the position in the window table; its value is a changelog record without puts."""
 
+FIRST_SEGMENT = -1
+"""See :class:`Position`."""
+
 _CHANGES = codec("window-changes")
 _NAMED = b"\x01"
 _PACK = msgspec.msgpack.Encoder().encode
@@ -24,11 +27,24 @@ _UNPACK = msgspec.msgpack.Decoder(dict[bytes, bytes]).decode
 class Position(NamedTuple):
     """The position up to which input is applied.
 
-    ``raw`` is, by raw partition, the last (offset, part).
+    ``raw`` is, by raw partition, the last (offset, part). Under :data:`FIRST_SEGMENT`, which is no
+    partition, it has what a partition that was added later adds to its staged offsets to number
+    segments: they continue where those of its parent ended, or two segments of a round could have one
+    number. Every version, also 0.1.0, keeps the whole map from transaction to transaction.
     """
 
     staged_offset: int
     raw: Mapping[int, tuple[int, int]]
+
+    @property
+    def first_segment(self) -> int:
+        """What is added to a staged offset to number a segment."""
+        return self.raw.get(FIRST_SEGMENT, (0, 0))[0]
+
+    def of_child(self) -> "Position":
+        """The position at which a partition begins whose parent is at this position."""
+        segments = self.first_segment + self.staged_offset + 1
+        return Position(-1, {**self.raw, FIRST_SEGMENT: (segments, 0)})
 
     def record(self) -> Record:
         """The position as the contract ``window-changes`` has it."""

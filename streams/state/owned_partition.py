@@ -326,7 +326,7 @@ class OwnedPartition:
                 if at > raw.get(group.raw_partition, (-1, -1)):
                     raw[group.raw_partition] = at
                     groups.append(group)
-        at = At(self.partition, fresh[0].offset)
+        at = At(self.partition, self.position.first_segment + fresh[0].offset)
         effects = process(groups, self.reader, self._frames, at)
         effects.outputs[REJECTS] += refused
         if refused:

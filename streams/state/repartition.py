@@ -11,12 +11,14 @@ Topics grow in place: offsets, positions, local state and consumer groups of the
 
 Steps, and what a crash after each leaves:
 
-1. Check that the input is drained. Nothing is written.
+1. Take the transactional ids of the old partitions, which ends what a worker that was killed or stands
+   still has begun. Check that the input is drained and that the accounts balance. Nothing is written.
 2. The topics of the state get the new partitions. From here to the end no process starts: the topics do
    not agree in their number of partitions. This command, run again with the same number, goes on.
 3. Each new partition: copy the profiles, then the window in transactions, then the position. A copied
    record names the offset that it was copied from; a copy that was interrupted goes on after the last.
-4. Each copy is read again and compared with its parent.
+4. Each copy is read again and compared with its parent. Then nothing may have been written to the old
+   partitions since step 1.
 5. The other topics get the new partitions, ``staged`` last. Workers start with the new number.
 """
 
@@ -36,6 +38,7 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewPartitions
 
+from streams.core.accounting import Accounts
 from streams.core.identity import parents
 from streams.core.profile import is_of_partition
 from streams.errors import BrokerUnavailable, ConfigurationError, NotDrained, StateDamaged
@@ -43,9 +46,10 @@ from streams.kafka.clients import client_config, committed_consumer, transaction
 from streams.kafka.offsets import watermarks, when_elected
 from streams.kafka.schemas import Schemas
 from streams.records import layout
-from streams.records.topics import CONTRACTS, PROFILES, RAW, STAGED, TOPICS, WINDOW
+from streams.records.topics import CONTRACTS, OUTCOMES, PROFILES, RAW, STAGED, TOPICS, WINDOW
 from streams.settings import Settings
 from streams.state.changelog import POSITION_KEY, Position, StateCodec, change
+from streams.wire.avro import Reader
 
 COPIED_FROM = "copied-from"
 """The header of a copied record: the offset of the original, or where the parent ended."""
@@ -82,6 +86,8 @@ class Repartitioning:
         self._settings = settings
         self._frame = schemas.frames[CONTRACTS[WINDOW]]
         self._codec = StateCodec(schemas)
+        contract = CONTRACTS[OUTCOMES]
+        self._outcomes = Reader(contract, schemas.frames[contract], schemas.schema_of)
         self._to = to
         self._report = report
         self._admin = AdminClient(client_config(settings))
@@ -104,7 +110,12 @@ class Repartitioning:
             self._report(f"all topics have {self._to} partitions: nothing to do")
             return []
         parent_of = parents(self._from, self._to)
+        if not dry:
+            for partition in range(self._from):
+                self._take(partition)
+        ends = self._ends()
         positions = self._drained()
+        self._check_accounts()
         if dry:
             return [self._measured(child, parent) for child, parent in parent_of.items()]
         self._grow([WINDOW, PROFILES])
@@ -115,6 +126,11 @@ class Repartitioning:
             copied = self._verified(child, parent)
             copies.append(copied)
             self._report(f"{copied}, verified, in {time.monotonic() - began:.1f} s")
+        if self._ends() != ends:
+            raise NotDrained(
+                "a worker has written meanwhile: wait until it has no lag, stop it, and run this again"
+            )
+        self._report("nothing was written to the old partitions meanwhile: the accounts are the same")
         self._grow([topic.name for topic in TOPICS if topic.name != STAGED])
         self._grow([STAGED])
         return copies
@@ -151,6 +167,8 @@ class Repartitioning:
                         f"start workers with ROUNDHOUSE_PARTITIONS={self._from}, wait until "
                         "they have no lag, stop them, and run this again."
                     )
+                # all of it is applied, also where no record of the changelog says so any more
+                positions[partition] = position._replace(staged_offset=high - 1)
             places = [self._at(RAW, number) for number in range(self._counts[RAW])]
             for place in when_elected(lambda: consumer.committed(places, timeout=_WITHIN_S)):
                 applied = max(
@@ -165,6 +183,40 @@ class Repartitioning:
         finally:
             consumer.close()
         return positions
+
+    def _check_accounts(self) -> None:
+        """Reports the accounts. Raises ``NotDrained`` if all are there and do not balance."""
+        accounts = Accounts()
+        for partition in range(self._from):
+            for message in self._records(OUTCOMES, partition):
+                accounts.add(self._outcomes.read(message.value() or b""))
+        for tenant, sums in sorted(accounts.by_tenant.items()):
+            counted = ", ".join(f"{count:,} {name}" for name, count in sums.items())
+            self._report(f"{tenant or 'no tenant'}: {counted}")
+        if any(begin > 0 for begin, _ in self._bounds([OUTCOMES]).values()):
+            self._report(f"the oldest records of {OUTCOMES} are deleted: the accounts need not balance")
+        elif unsettled := accounts.unsettled():
+            items = ", ".join(f"{tenant}: {count}" for tenant, count in unsettled.items())
+            raise NotDrained(
+                f"items that are received and neither accepted, duplicate, conflict nor rejected: "
+                f"{items}. Start workers with ROUNDHOUSE_PARTITIONS={self._from}, and read their logs."
+            )
+
+    def _bounds(self, topics: list[str]) -> dict[tuple[str, int], tuple[int, int]]:
+        """Where the old partitions of some topics begin and end."""
+        consumer = committed_consumer(self._settings, self._name("repartition"))
+        try:
+            return {
+                (topic, partition): watermarks(consumer, self._at(topic, partition))
+                for topic in topics
+                for partition in range(self._from)
+            }
+        finally:
+            consumer.close()
+
+    def _ends(self) -> list[int]:
+        """Where the old partitions end of what workers write, whatever it is that they do."""
+        return [end for _, end in self._bounds([WINDOW, PROFILES, STAGED, OUTCOMES]).values()]
 
     def _position(self, partition: int) -> Position:
         found = _NOTHING
@@ -192,8 +244,7 @@ class Repartitioning:
         self._report(f"{self._to} partitions: {', '.join(names)}")
 
     def _copy(self, child: int, parent: int, position: Position) -> None:
-        producer = transactional_producer(self._settings, self._name(f"process-{child}"))
-        producer.init_transactions(_WITHIN_S)
+        producer = self._take(child)
         with _Transactions(producer) as sending:
             for key, message in self._own_profiles(parent, child).items():
                 sending.send(self._at(PROFILES, child), message, message.value() or b"", key)
@@ -202,8 +253,17 @@ class Repartitioning:
             for message in self._records(WINDOW, parent, after):
                 sending.send(self._at(WINDOW, child), message, message.value() or b"")
             # its own staged partition begins empty; what its parent did of raw records holds for it too
-            begin = self._frame + change({}, Position(-1, position.raw))
+            begin = self._frame + change({}, position.of_child())
             sending.send(self._at(WINDOW, child), None, begin)
+        # a commit returns before its marks are in the partitions, and until then no reader sees it; who
+        # takes the transactional id next waits for the marks
+        self._take(child)
+
+    def _take(self, partition: int) -> Producer:
+        """A producer of the partition; earlier ones are fenced, and their transactions ended."""
+        producer = transactional_producer(self._settings, self._name(f"process-{partition}"))
+        producer.init_transactions(_WITHIN_S)
+        return producer
 
     def _copied_up_to(self, child: int) -> int:
         """The offset from which the parent's window is to be copied."""
@@ -253,10 +313,13 @@ class Repartitioning:
 
     def _measured(self, child: int, parent: int) -> Copied:
         """What the copy will hold."""
-        values = [message.value() or b"" for message in self._records(WINDOW, parent)]
-        entries = sum(len(self._codec.window_puts(None, value)) for value in values)
+        records = entries = size = 0
+        for message in self._records(WINDOW, parent):
+            value = message.value() or b""
+            entries += len(self._codec.window_puts(None, value))
+            records, size = records + 1, size + len(value)
         own = self._own_profiles(parent, child)
-        return Copied(child, parent, len(values), entries, len(own), sum(map(len, values)))
+        return Copied(child, parent, records, entries, len(own), size)
 
     # Kafka ------------------------------------------------------------------------------------
 

@@ -29,3 +29,13 @@ def test_puts_of_a_large_chunk_go_into_several_records_with_the_position_in_the_
 def test_a_record_without_puts_carries_the_position() -> None:
     [record] = changelog_records({}, Position(3, {}))
     assert codec("window-changes").decode(record)["position"]["staged_offset"] == 3
+
+
+def test_segments_of_a_child_go_on_where_those_of_its_parent_end() -> None:
+    parent = Position(41, {2: (7, 1)})
+    child = parent.of_child()
+    assert (parent.first_segment, child.staged_offset, child.first_segment) == (0, -1, 42)
+    assert child.raw[2] == (7, 1)  # what its parent did of raw records holds for it too
+    grandchild = Position(9, child.raw).of_child()
+    assert grandchild.first_segment == 52
+    assert Position.of(grandchild.record()) == grandchild
