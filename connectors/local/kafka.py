@@ -63,8 +63,10 @@ def _archive_of(jars: Path) -> Path:
 def _archive_classes(jars: Path) -> None:
     """Runs a node once and archives its loaded classes: later nodes start in half the time.
 
-    A different JVM cannot use the archive; it reports that and starts without it.
+    A different JVM cannot use the archive; it reports that and starts without it. No JVM starts with an
+    archive that it is to write, so one that an interrupted run left is removed first.
     """
+    _archive_of(jars).unlink(missing_ok=True)
     with tempfile.TemporaryDirectory(prefix="roundhouse-kafka-") as directory, Ports() as ports:
         nodes = nodes_of("127.0.0.1:0", ports)
         [[program, *options]] = prepare(jars, Path(directory), nodes).values()
