@@ -33,6 +33,7 @@ CORE = [path for path in FILES if path.parent.name in PURE_FLOORS]
 CODE = [*FILES, *sorted((ROOT / "connectors").rglob("*.py"))]
 LINES_OF_A_FILE_MAX = 600
 LINES_OF_A_FUNCTION_MAX = 60
+POSITIONAL_MAX = 5
 PURE = {
     "annotated_types", "collections", "dataclasses", "datetime", "decimal", "enum", "fastavro",
     "functools", "hashlib", "importlib", "io", "json", "msgspec", "operator", "pathlib", "pydantic",
@@ -100,13 +101,15 @@ def test_no_import_runs_in_a_circle() -> None:
 
 
 @pytest.mark.parametrize("path", CODE, ids=name_of)
-def test_files_and_functions_are_short(path: Path) -> None:
+def test_files_functions_and_lists_of_arguments_are_short(path: Path) -> None:
     text = path.read_text()
     assert text.count("\n") <= LINES_OF_A_FILE_MAX
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             length = (node.end_lineno or node.lineno) - node.lineno + 1
             assert length <= LINES_OF_A_FUNCTION_MAX, f"{node.name} has {length} lines"
+            positional = {each.arg for each in node.args.args} - {"self", "cls"}
+            assert len(positional) <= POSITIONAL_MAX, f"{node.name} takes {len(positional)} arguments"
 
 
 def test_every_error_stands_on_the_page_of_errors() -> None:

@@ -69,6 +69,7 @@ class Edge:
         writer: Writer,
         metrics: EdgeMetrics,
         now: Callable[[], int],
+        *,
         traces: Traces | None = None,
     ) -> None:
         self.settings = settings
@@ -223,7 +224,7 @@ def create_app(
     traces: Traces | None = None,
 ) -> Starlette:
     """The ASGI app; ``writer`` is closed with it. ``app.state.edge`` is its :class:`Edge`."""
-    edge = Edge(settings, Registry(settings.tenants_path), writer, metrics, now, traces)
+    edge = Edge(settings, Registry(settings.tenants_path), writer, metrics, now, traces=traces)
 
     def endpoint(route: _Route) -> Callable[[Request], object]:
         async def post(request: Request) -> Response:

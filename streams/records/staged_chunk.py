@@ -27,6 +27,9 @@ PROFILE_KINDS = frozenset((Kind.PLAYER, Kind.GAME, Kind.CUSTOM_EVENT))
 CONTENTS = "contents"
 """The header: four bytes for each kind, in their order."""
 
+PARTITIONS = "partitions"
+"""The header: the number of partitions among which translate divided the items."""
+
 _ID_BYTES = 4
 _STAGED = codec("staged-chunk")
 
@@ -42,6 +45,17 @@ class StagedRecord(NamedTuple):
     def contents(self) -> bytes | None:
         """The schema ids in the header; None if the record has no header."""
         return next((value for name, value in self.headers if name == CONTENTS), None)
+
+    @property
+    def partitions(self) -> int | None:
+        """The number of partitions in the header; None if the record has no such header."""
+        found = next((value for name, value in self.headers if name == PARTITIONS), b"")
+        return int(found) if found.isdigit() else None
+
+
+def partitions_header(partitions: int) -> tuple[str, bytes]:
+    """The header for items that are divided among so many partitions."""
+    return PARTITIONS, b"%d" % partitions
 
 
 def content_header(frames: Mapping[str, bytes]) -> tuple[str, bytes]:

@@ -10,7 +10,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Iterable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import faust
 import mode.loop
@@ -66,6 +66,20 @@ SAMPLE_EVERY_S = 10.0
 """Interval at which tables are measured and the statistics of idle clients are taken."""
 
 
+class _Parts(NamedTuple):
+    """The parts of a worker process. ``translating`` is held while translate has records in hand."""
+
+    settings: Settings
+    membership: Membership
+    health: WorkerHealth
+    metrics: WorkerMetrics
+    raw_order: InputOrder
+    translate: Translate
+    process: Process
+    followers: Followers
+    translating: asyncio.Lock
+
+
 def create_app(
     settings: Settings, membership: Membership, metrics: WorkerMetrics, health: WorkerHealth
 ) -> faust.App:
@@ -97,31 +111,45 @@ def create_app(
     followers = Followers(shared, fail_stop)
     process = Process(partial(_take_over, shared, followers), _seek(app, staged_topic))
     health.begin(process, shared.recoveries, followers)
-    translating = asyncio.Lock()
-    _connect(app, settings, raw_order, process, followers, translating, membership, health)
-    _add_agents(app, settings, raw_order, translate, process, translating, metrics)
+    parts = _Parts(
+        settings=settings,
+        membership=membership,
+        health=health,
+        metrics=metrics,
+        raw_order=raw_order,
+        translate=translate,
+        process=process,
+        followers=followers,
+        translating=asyncio.Lock(),
+    )
+    _connect(app, parts)
+    _add_agents(app, parts)
     metrics.partitions.configured.set(settings.partitions)
     _own_when_warm(app, followers)
     _report_lag(app, LagMeter(settings, LINE), metrics, process)
     _sample(app, translate, process)
+    _beat(app, parts, shared.recoveries)
+    return app
+
+
+def _beat(app: faust.App, parts: _Parts, recoveries: Recoveries) -> None:
+    """Reports once a second that the event loop runs; ends the process if a partition has failed."""
 
     @app.task  # type: ignore[untyped-decorator]
     async def beat() -> None:
         for tick in itertools.count():
             if app.should_stop:
                 return
-            health.beat()
+            parts.health.beat()
             try:
-                process.raise_failures()
+                parts.process.raise_failures()
             except Exception as error:
                 fail_stop(error)
             if tick % int(memory.COLLECT_EVERY_S / BEAT_EVERY_S) == 0:
                 await asyncio.to_thread(memory.give_back)
-            recovered = {now.partition: now.percent / 100 for now in shared.recoveries.now()}
-            metrics.partitions.assigned(process.opened(), recovered)
+            recovered = {now.partition: now.percent / 100 for now in recoveries.now()}
+            parts.metrics.partitions.assigned(parts.process.opened(), recovered)
             await app.sleep(BEAT_EVERY_S)
-
-    return app
 
 
 def _seek(app: faust.App, topic: str) -> Seek:
@@ -179,20 +207,12 @@ def _credentials(settings: Settings) -> CredentialsT | None:
     return faust.SSLCredentials(context) if context else None
 
 
-def _add_agents(
-    app: faust.App,
-    settings: Settings,
-    raw_order: InputOrder,
-    translate: Translate,
-    process: Process,
-    translating: asyncio.Lock,
-    metrics: WorkerMetrics,
-) -> None:
-    """``translating`` is held while translate has records in hand."""
+def _add_agents(app: faust.App, parts: _Parts) -> None:
+    process, metrics = parts.process, parts.metrics
 
     def bytes_topic(name: str) -> Any:
         return app.topic(
-            settings.topic_prefix + name,
+            parts.settings.topic_prefix + name,
             key_type=bytes,
             value_type=bytes,
             key_serializer="raw",
@@ -203,14 +223,14 @@ def _add_agents(
     async def translate_agent(stream: StreamT[bytes]) -> None:
         try:
             async for events in batches(stream, ENOUGH_RAW_BYTES):
-                async with translating:
+                async with parts.translating:
                     ready = [
                         event
                         for event in events
-                        if await raw_order.admit(event.message.partition, event.message.offset)
+                        if await parts.raw_order.admit(event.message.partition, event.message.offset)
                     ]
                     metrics.stages.took(RAW, (event.message.timestamp for event in ready))
-                    await asyncio.to_thread(translate, [_raw_record(event) for event in ready])
+                    await asyncio.to_thread(parts.translate, [_raw_record(event) for event in ready])
                     _acknowledge(ready)
         except Exception as error:
             fail_stop(error)
@@ -232,44 +252,35 @@ def _add_agents(
             fail_stop(error)
 
 
-def _connect(
-    app: faust.App,
-    settings: Settings,
-    raw_order: InputOrder,
-    process: Process,
-    followers: Followers,
-    translating: asyncio.Lock,
-    membership: Membership,
-    health: WorkerHealth,
-) -> None:
+def _connect(app: faust.App, parts: _Parts) -> None:
     """Opens and closes partitions when Faust assigns and revokes them."""
 
     def staged(tps: Iterable[TP]) -> list[int]:
-        return [tp.partition for tp in tps if tp.topic == settings.topic_prefix + STAGED]
+        return [tp.partition for tp in tps if tp.topic == parts.settings.topic_prefix + STAGED]
 
     @app.on_partitions_assigned.connect(weak=False)
     async def assigned(sender: Any, assigned: Any = (), **kwargs: Any) -> None:
-        membership.joined = True
-        raw_order.forget()
-        if settings.standbys:
-            followers.follow(sticky(app).followed)
-        process.assign(staged(assigned))
-        health.assigned((tp.topic, tp.partition) for tp in assigned)
+        parts.membership.joined = True
+        parts.raw_order.forget()
+        if parts.settings.standbys:
+            parts.followers.follow(sticky(app).followed)
+        parts.process.assign(staged(assigned))
+        parts.health.assigned((tp.topic, tp.partition) for tp in assigned)
 
     @app.on_partitions_revoked.connect(weak=False)
     async def revoked(sender: Any, revoked: Any = (), **kwargs: Any) -> None:
-        health.revoked((tp.topic, tp.partition) for tp in revoked)
+        parts.health.revoked((tp.topic, tp.partition) for tp in revoked)
         try:
-            await process.revoke(staged(revoked))
-            await asyncio.to_thread(membership.check)
+            await parts.process.revoke(staged(revoked))
+            await asyncio.to_thread(parts.membership.check)
         except Exception as error:
             fail_stop(error)
 
     @app.on_before_shutdown.connect(weak=False)
     async def shutdown(sender: Any, **kwargs: Any) -> None:
-        await translating.acquire()  # and keep it: no more is begun
-        await process.close()
-        await asyncio.to_thread(followers.close)
+        await parts.translating.acquire()  # and keep it: no more is begun
+        await parts.process.close()
+        await asyncio.to_thread(parts.followers.close)
 
 
 def _own_when_warm(app: faust.App, followers: Followers) -> None:

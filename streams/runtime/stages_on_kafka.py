@@ -17,7 +17,13 @@ from streams.errors import DeliveryFailed
 from streams.kafka.clients import idempotent_producer, reporting
 from streams.records import layout
 from streams.records.raw_batch import TRACEPARENT, RawRecord, traceparents
-from streams.records.staged_chunk import PackedGroup, StagedRecord, content_header, encode_chunk
+from streams.records.staged_chunk import (
+    PackedGroup,
+    StagedRecord,
+    content_header,
+    encode_chunk,
+    partitions_header,
+)
 from streams.records.topics import OUTCOMES, RECORD_BYTES, REJECTS, STAGED
 from streams.runtime.gaps import Gaps, Seek
 from streams.runtime.reject_limit import RejectLimit
@@ -56,7 +62,11 @@ class Translate:
         self.settings = settings
         self._computing = computing
         self.frames = frames
-        self._staged_headers = [content_header(frames), *layout.STAGED_LAYOUT.headers]
+        self._staged_headers = [
+            content_header(frames),
+            partitions_header(settings.partitions),
+            *layout.STAGED_LAYOUT.headers,
+        ]
         self._metrics = metrics
         self._traces = traces
         self._producer = idempotent_producer(
@@ -126,7 +136,7 @@ class Translate:
     def _stage(self, partition: int, chunk: "_ChunkBuilder") -> None:
         datum, parents = chunk.drain()
         headers = [*self._staged_headers, *((TRACEPARENT, parent) for parent in parents)]
-        self._send(STAGED, "staged-chunk", partition, None, datum, headers)
+        self._send(STAGED, "staged-chunk", partition, None, datum, headers=headers)
 
     def _send(
         self,
@@ -135,6 +145,7 @@ class Translate:
         partition: int,
         key: bytes | None,
         datum: bytes,
+        *,
         headers: Sequence[tuple[str, bytes]] = (),
     ) -> None:
         name, value = self.settings.topic_prefix + topic, self.frames[contract] + datum

@@ -316,6 +316,13 @@ class OwnedPartition:
                     f"{STAGED}[{self.partition}]: offset {record.offset} arrived where {expected} was "
                     "expected"
                 )
+            if record.partitions not in (None, self._settings.partitions):
+                # by a translate that was paused while the line grew; its successor translates the same
+                log.warning(
+                    "%s[%d] at offset %d was divided among %d partitions: skipped",
+                    *(STAGED, self.partition, record.offset, record.partitions),
+                )
+                continue
             try:
                 staged = self._read(record)
             except ValueError as error:

@@ -206,6 +206,19 @@ def ends_after(monkeypatch: pytest.MonkeyPatch, owner: type, name: str, calls: i
     monkeypatch.setattr(owner, name, call)
 
 
+def test_what_a_paused_worker_stages_after_the_growth_is_skipped(old: Settings) -> None:
+    paused = Line(old)
+    new = grown(old)
+    run(old)
+    late = [bet(f"late-{player}", player_id=player) for player in PLAYERS]
+    Line(new).post(late)
+    paused.translate(paused.raw()[-1:])  # among two partitions, and its offset is not committed
+    work(new)
+    number = len(PLAYERS)
+    assert tally(new)["accepted"] == 2 * number
+    assert tally(new)["duplicate"] == tally(new)["conflict"] == 0
+
+
 def test_a_dry_run_says_what_would_be_copied_and_writes_nothing(old: Settings) -> None:
     before = counts(old), len(read(old, WINDOW, 0, 1))
     would = run(old, dry=True)

@@ -19,6 +19,7 @@ from streams.kafka.schemas import learned, publish
 from streams.records import layout
 from streams.records.staged_chunk import (
     CONTENTS,
+    PARTITIONS,
     Group,
     StagedItem,
     StagedRecord,
@@ -136,7 +137,7 @@ def test_what_0_1_0_staged_names_no_contracts_and_is_read(settings: Settings) ->
     line.post([bet("b")])
     line.translate(line.raw())
     staged = line.staged()
-    assert all(dict(record.headers).keys() == {CONTENTS} for record in staged)
+    assert all(dict(record.headers).keys() == {CONTENTS, PARTITIONS} for record in staged)
     with line.owned() as owned:
         owned.apply([record._replace(headers=()) for record in staged])
     assert _kinds(settings) == [FRAMES["game-transaction"]]
