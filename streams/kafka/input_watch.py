@@ -1,4 +1,4 @@
-"""Watches a process's input: how many offsets wait, and for how long none of them was committed."""
+"""Watches a process's input: the lag of each partition, and the time since its last commit."""
 
 import logging
 import threading
@@ -18,14 +18,14 @@ EVERY_S = 5.0
 _ASK_WITHIN_S = 10.0
 
 PartitionId = tuple[str, int]
-"""A topic's name, prefix included, and a partition."""
+"""A topic's name, including the prefix, and a partition."""
 
 
 class Waiting(NamedTuple):
-    """A partition of the input: ``lag`` offsets are not committed yet, and for ``still_s`` none was.
+    """A partition of the input: its ``lag`` in offsets, and the seconds without a commit, ``still_s``.
 
-    ``still_s`` is 0 where nothing waits. It counts from the last of: a commit, the begin of the
-    waiting, the assignment of the partition, the return of Kafka, a change of the mark (see
+    ``still_s`` is 0 without lag. It counts from the latest of: a commit, the begin of the lag, the
+    assignment of the partition, Kafka's first answer after an outage, a change of the mark (see
     :class:`InputWatch`).
     """
 
@@ -42,7 +42,7 @@ class Stillness:
         self._since: dict[PartitionId, tuple[object, float]] = {}
 
     def observe(self, marks: Mapping[PartitionId, object], now: float) -> None:
-        """``marks`` has the partitions in which something waits; a mark that changes is progress."""
+        """``marks`` has the partitions with lag; a change of a mark is progress."""
         before = self._since
         self._since = {
             tp: before[tp] if before.get(tp, (None,))[0] == mark else (mark, now)
@@ -58,8 +58,8 @@ class Input(NamedTuple):
     """The state of an input: the lag of each partition, and whether Kafka answers.
 
     ``progress_s``: seconds since the last observed commit; None before the first. ``kafka_away_s``:
-    seconds since Kafka stopped answering; None while it answers. While it is set, the other fields
-    are those before.
+    seconds since Kafka stopped answering; None while it answers. During an outage the other fields
+    keep their last values.
     """
 
     partitions: Mapping[PartitionId, Waiting]
@@ -68,7 +68,7 @@ class Input(NamedTuple):
 
     @property
     def lag(self) -> int:
-        """Of all partitions together."""
+        """The lag of all partitions together."""
         return sum(waiting.lag for waiting in self.partitions.values())
 
 
@@ -77,7 +77,7 @@ class InputWatch:
 
     :meth:`assign` sets the partitions. ``mark(tp)`` is the state of work in a partition that
     commits no offset (its recovery); a change of the mark is progress. After an outage of Kafka,
-    the time without progress counts from the return of Kafka.
+    the time without progress counts from Kafka's first answer.
     """
 
     def __init__(

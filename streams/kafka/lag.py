@@ -1,4 +1,4 @@
-"""The lag of the stages: what their groups have not committed, in records and in seconds."""
+"""The lag of the stages' consumer groups, in records and in seconds."""
 
 import logging
 import threading
@@ -45,7 +45,7 @@ PartitionId = tuple[str, int]
 
 
 class LagMeter:
-    """Measures the lag of a group. It does not join the group. One thread at a time."""
+    """Measures the lag of a group without joining it. Only one thread may use it at a time."""
 
     def __init__(self, settings: Settings, group: Group) -> None:
         self._bootstrap = settings.kafka_bootstrap
@@ -69,7 +69,9 @@ class LagMeter:
     def measure(self) -> list[Lag]:
         """The lag of every partition. Raises ``BrokerUnavailable`` if Kafka does not answer."""
         try:
-            self._admin.list_topics(timeout=_WITHIN_S)  # or it asks with the leaders' epochs of old
+            self._admin.list_topics(
+                timeout=_WITHIN_S
+            )  # refreshes the leader epochs for the requests below
             committed = self._consumer.committed(self._places, timeout=_WITHIN_S)
             ends = self._offsets(self._places, OffsetSpec.latest())  # type: ignore[no-untyped-call]
             begins = self._offsets(
@@ -156,7 +158,7 @@ class LagMeter:
 
 
 def _read(message: Message) -> tuple[int, float] | None:
-    """Raises ``KafkaException`` for an error; the end of a partition is none."""
+    """Offset and time of a message; None at the end of a partition. Raises ``KafkaException``."""
     error = message.error()
     if error is None:
         return message.offset() or 0, message.timestamp()[1] / 1000
@@ -173,7 +175,7 @@ def report_lag(
 ) -> None:
     """Measures every few seconds until ``stopping`` is set, and closes the meter.
 
-    Nothing is served while it is not ``wanted``, or while Kafka does not answer.
+    No lag is served while ``wanted`` returns false, or while Kafka does not answer.
     """
     with meter:
         while not stopping.wait(EVERY_S):
@@ -185,7 +187,7 @@ def report_lag(
 
 
 def records_behind(settings: Settings) -> dict[str, int]:
-    """How many records each stage has not yet committed: translate, process, sink."""
+    """The lag of each stage (translate, process, sink) in records."""
     behind = {stage: 0 for group in (LINE, SINK) for stage in group.topics}
     for group in (LINE, SINK):
         with LagMeter(settings, group) as meter:

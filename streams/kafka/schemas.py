@@ -28,7 +28,7 @@ _PUBLISH_WITHIN_S = 30.0
 
 
 class Schemas:
-    """The schemas of a cluster. ``frames`` are, by contract, the frames of the datums that this
+    """The schemas of a cluster. ``frames`` maps each contract to the frame of the datums that this
     version writes.
     """
 
@@ -105,10 +105,10 @@ def _registered(url: str, number: int) -> str | None:
 
 
 def publish(settings: Settings) -> None:
-    """Writes the schemas that this version ships to the topic, if they are missing.
+    """Writes the schemas that this version ships to the topic ``schemas``, if they are missing.
 
-    It is called before the first record is written, so that an older version can read it. Raises
-    ``DeliveryFailed`` if Kafka does not accept them. With a registry it does nothing.
+    It is called before the first record is written, so that an older version can read the records.
+    Raises ``DeliveryFailed`` if Kafka does not accept the schemas. With a registry it does nothing.
     """
     if settings.schema_registry_url is not None:
         return

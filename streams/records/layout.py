@@ -1,11 +1,11 @@
-"""Versions of what only Roundhouse reads, beside the contracts, which have versions of their own.
+"""Versions of the data that only Roundhouse reads; the contracts have their own versions.
 
-A layout is how raw records, staged records, or state (keys and values of the tables, puts in the
-changelogs) are made up. A record of another layout than 1 says so in a header, and so does a table
-under a key; 0.1.0, which knew one layout of each, wrote neither.
+A layout is the structure of raw records, staged records, or state (keys and values of the tables, puts
+in the changelogs). A record with a layout other than 1 has the number in a header, and a table has it
+under a key; 0.1.0, which had one layout of each, wrote neither.
 
 A release writes a layout only if the release before it can read it. So workers of two releases can run
-side by side, and each release can be rolled back by one.
+at the same time, and each release can be rolled back by one.
 """
 
 from collections.abc import Iterable
@@ -15,11 +15,11 @@ from typing import NamedTuple
 from streams.errors import NewerVersion
 
 HEADER = "layout"
-"""Of a record: the number of its layout and the release that wrote it."""
+"""The header of a record with the number of its layout and the release that wrote it."""
 
 
 class Layout(NamedTuple):
-    """Of ``what``, this release writes the layout ``written`` and reads all up to ``newest``."""
+    """The layouts of ``what``: this release writes ``written`` and reads all up to ``newest``."""
 
     what: str
     written: int = 1
@@ -27,12 +27,12 @@ class Layout(NamedTuple):
 
     @property
     def mark(self) -> bytes:
-        """What is written to tell the layout."""
+        """The mark of the layout in headers and tables: its number and this release."""
         return f"{self.written} {version('roundhouse')}".encode()
 
     @property
     def headers(self) -> list[tuple[str, bytes]]:
-        """What a record that is written has to say; nothing of layout 1."""
+        """The headers that mark a written record; none for layout 1."""
         return [(HEADER, self.mark)] if self.written > 1 else []
 
     def check(self, where: str, headers: Iterable[tuple[str, bytes]]) -> None:
@@ -42,7 +42,7 @@ class Layout(NamedTuple):
                 self.check_mark(where, mark)
 
     def check_mark(self, where: str, mark: bytes) -> None:
-        """Raises ``NewerVersion`` if what is marked so cannot be read."""
+        """Raises ``NewerVersion`` if data with this mark cannot be read."""
         number, _, release = mark.decode(errors="replace").partition(" ")
         if number.isdecimal() and int(number) <= self.newest:
             return

@@ -1,8 +1,8 @@
-"""Which worker owns which partitions, and which workers follow them.
+"""The assignment of partitions to workers: which worker owns each, and which workers follow it.
 
-Faust's own assignor gives a worker's partitions, when it leaves, to their followers only in part (19 of
-64 with six workers), and leaves the third of three workers idle when there are four partitions. This
-one replaces the choice and keeps Faust's protocol, so that workers with either can be in one group.
+When a worker leaves, Faust's own assignor gives only some of its partitions to their followers (19 of
+64 with six workers), and it leaves one of three workers idle with four partitions. This assignor
+replaces the choice and keeps Faust's protocol, so that one group may have workers with either.
 """
 
 import itertools
@@ -15,13 +15,13 @@ from faust.assignor.client_assignment import ClientAssignment, ClientMetadata
 from faust.assignor.partition_assignor import PartitionAssignor
 
 _ON_DISK, _CAUGHT_UP, _WARMS = "on-disk", "caught-up", "warms"
-"""In the place of a topic's name, beside the followed partitions that Faust's protocol carries: the
-partitions of which some state lies on a worker's disk, whose copies are up to date, and that it is to
-own later."""
+"""Keys that are used like topic names, in addition to the followed partitions of Faust's protocol: the
+partitions with some state on a worker's disk, those whose copies are up to date, and those that the
+worker will own later."""
 
 
 class Member(NamedTuple):
-    """What a worker has before a rebalance; ``followed`` are the copies that are up to date."""
+    """A worker's partitions before a rebalance; ``followed`` are those whose copies are up to date."""
 
     owned: frozenset[int] = frozenset()
     followed: frozenset[int] = frozenset()
@@ -29,7 +29,8 @@ class Member(NamedTuple):
 
 
 class Share(NamedTuple):
-    """What a worker gets. ``warms``: follows in addition, to own it when its copy is up to date."""
+    """A worker's partitions after a rebalance. It follows those in ``warms`` in addition, and owns them
+    when its copies are up to date."""
 
     owns: frozenset[int]
     follows: frozenset[int]
@@ -39,10 +40,11 @@ class Share(NamedTuple):
 def plan(members: Mapping[str, Member], partitions: int, standbys: int) -> dict[str, Share]:
     """Owners and followers of all partitions.
 
-    A partition goes to a member that has its state: its owner, else a follower, else one with some
-    state of it on the disk. Within that, no two members own numbers that differ by more than one. Where
-    there are standbys, evenness waits: a member that has no state first warms what it is to own. The
-    followers of one owner's partitions are spread, so that others can take all of them over.
+    A partition goes to a member that has its state: its owner, else a follower, else one with
+    some state of it on the disk. Under this condition, the numbers of partitions of any two members
+    differ by at most one. With standbys the balance comes later: a member without state first follows
+    the partitions that it will own. The followers of one owner's partitions are spread over the other
+    members, so that these can take over all of them.
     """
     owners, warms = _owners(members, partitions, standbys > 0)
     followers = _followers(members, owners, min(standbys, len(members) - 1))
@@ -59,12 +61,12 @@ def plan(members: Mapping[str, Member], partitions: int, standbys: int) -> dict[
 def _owners(
     members: Mapping[str, Member], partitions: int, warm: bool
 ) -> tuple[dict[int, str], dict[int, str]]:
-    """The owner of each partition, and who is to own it later."""
+    """The owner of each partition, and the later owners of those that will move."""
     least, more = divmod(partitions, len(members))
     by_owned = sorted(members, key=lambda name: (-len(members[name].owned), name))
     places = _Places({name: least + (rank < more) for rank, name in enumerate(by_owned)})
     copies = Counter(partition for member in members.values() for partition in member.followed)
-    # those without copies first: what an owner must let go, another should have a copy of
+    # partitions without copies first: those that an owner must give up should have a copy elsewhere
     ranked = sorted(range(partitions), key=lambda each: (copies[each], each))
 
     def place(holds: Callable[[Member], Container[int]]) -> None:
@@ -101,7 +103,7 @@ class _Places:
         self._owned: dict[str, set[int]] = {name: set() for name in room}
 
     def find(self, partition: int, can: Sequence[Sequence[str]], tried: set[str]) -> bool:
-        """Gives a partition to one who can have it; others may move for it (an augmenting path)."""
+        """Assigns a partition to a possible member; others may move for it (an augmenting path)."""
         for name in can[partition]:
             if name in tried:
                 continue
@@ -113,18 +115,18 @@ class _Places:
         return False
 
     def put(self, partition: int, name: str) -> None:
-        """Gives a partition to one, also above its bound."""
+        """Assigns a partition to a member, even above its bound."""
         if partition in self.owners:
             self._owned[self.owners[partition]].remove(partition)
         self.owners[partition] = name
         self._owned[name].add(partition)
 
     def number(self, name: str) -> int:
-        """How many one has."""
+        """The number of partitions of a member."""
         return len(self._owned[name])
 
     def later(self, partitions: Iterable[int]) -> dict[int, str]:
-        """Who has room for partitions that are above the bound of those who have them."""
+        """The later owners, with free room, of partitions that are above the bound of their owners."""
         left = {name: room - len(self._owned[name]) for name, room in self._room.items()}
         found = {}
         for partition in partitions:
@@ -165,26 +167,26 @@ def _followers(
 
 
 class Local(NamedTuple):
-    """What a worker tells the leader of its copies: partitions by number."""
+    """The numbers of the partitions that a worker reports to the group's leader."""
 
     on_disk: Callable[[], Iterable[int]]
     caught_up: Callable[[], Iterable[int]]
 
 
 class StickyAssignor(PartitionAssignor):
-    """Faust's protocol with :func:`plan`."""
+    """An assignor with Faust's protocol that assigns by :func:`plan`."""
 
     local: Local
     standbys: int
 
     @property
     def followed(self) -> frozenset[int]:
-        """The partitions to follow, those to warm included."""
+        """The partitions to follow, including :attr:`warms`."""
         return frozenset().union(*self._assignment.standbys.values())
 
     @property
     def warms(self) -> frozenset[int]:
-        """Of those, the ones to own when their copies are up to date."""
+        """The followed partitions that the worker will own when its copies are up to date."""
         return frozenset(self._assignment.standbys.get(_WARMS, ()))
 
     @property
@@ -219,7 +221,7 @@ class StickyAssignor(PartitionAssignor):
 
 
 def assignor(standbys: int, local: Local) -> type[StickyAssignor]:
-    """The class for Faust's setting ``PartitionAssignor``, which makes an object of it by itself."""
+    """The class for Faust's setting ``PartitionAssignor``; Faust creates the object itself."""
     return type("StickyAssignor", (StickyAssignor,), {"standbys": standbys, "local": local})
 
 

@@ -1,11 +1,11 @@
-"""What a worker is called in the consumer group, and that no other process is called the same.
+"""The name of a worker in the consumer group, and the checks that no other process has the same name.
 
-Static membership (KIP-345): a worker that comes back under its name within the session time-out keeps
-its partitions, and those of other workers do not move. aiokafka 0.14 names itself when it joins and
-sends no LeaveGroup, but its heartbeats do not carry the name, so the broker never answers
-FENCED_INSTANCE_ID: of two processes with one name, each takes the other's partitions at every
-heartbeat, without end. Two checks replace the answer: a lock on the worker's directory, and a question
-to the broker when the partitions are revoked.
+Static membership (KIP-345): a worker that rejoins under its name within the session time-out keeps its
+partitions, and those of other workers do not move. aiokafka 0.14 sends the name when it joins, and
+sends no LeaveGroup, but its heartbeats do not contain the name, so the broker never answers
+FENCED_INSTANCE_ID: two processes with one name take each other's partitions at every heartbeat,
+without end. Two checks replace that answer: a lock on the worker's directory, and a request to the
+broker when partitions are revoked.
 """
 
 import fcntl
@@ -29,11 +29,11 @@ _ANSWER_WITHIN_S = 5.0
 
 
 class Membership:
-    """A worker's place in the group, as long as the process lives.
+    """A worker's membership in the group, for the life of its process.
 
-    ``instance_id`` is stable across restarts. With standbys it carries the id of the worker's state: a
-    worker that lost its disk comes back as another member, and its partitions go to workers with
-    copies. ``client_id`` is of this process alone.
+    ``instance_id`` is stable across restarts. With standbys it contains the id of the worker's state:
+    a worker that lost its disk joins as a new member, and its old partitions go to workers with
+    copies. ``client_id`` is unique to this process.
     """
 
     def __init__(self, settings: Settings, worker: str) -> None:
@@ -51,11 +51,11 @@ class Membership:
         self._settings = settings
 
     def check(self) -> None:
-        """After a rebalance has begun: raises ``NameTaken`` if another process joined as this worker.
+        """After a rebalance began, raises ``NameTaken`` if another process joined as this worker.
 
-        The member that has expired meanwhile is nobody's, and this process may join again.
+        If the membership has only expired, no process has it, and this process may join again.
         """
-        if not self.joined:  # the name may still be that of this worker's last process
+        if not self.joined:  # the worker's previous process may still be the member
             return
         for member in self._members():
             if member.group_instance_id == self.instance_id and member.client_id != self.client_id:
@@ -76,7 +76,7 @@ class Membership:
 
 
 def _locked(path: Path, worker: str) -> IO[str]:
-    """A file that this process holds until it ends."""
+    """A file that this process keeps locked until it ends."""
     file = open(path, "a+")  # noqa: SIM115
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -93,7 +93,7 @@ def _locked(path: Path, worker: str) -> IO[str]:
 
 
 def _state_id(directory: Path) -> str:
-    """Made once for a directory of state, and lost with it."""
+    """The id of a state directory, which is created once and lost with the directory."""
     path = directory / "state-id"
     if not path.exists():
         fresh = path.with_suffix(".tmp")

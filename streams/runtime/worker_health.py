@@ -40,7 +40,7 @@ class WorkerHealth:
         self._beat_at = time.monotonic()
 
     def stops(self) -> None:
-        """The worker has been told to stop."""
+        """Records that the worker has been told to stop."""
         self._stopping = True
 
     def assigned(self, tps: Iterable[PartitionId]) -> None:

@@ -1,8 +1,8 @@
 """Standby copies: tables of partitions that other workers own, kept up to date from the changelogs.
 
-A copy is written as a recovery writes it: only what is committed, each batch with the offset after it.
-So a copy is never ahead of its changelog, a crash at any moment leaves one that is behind, and an owner
-that finds a copy on its disk reads only the rest.
+A copy is written in the same way as by a recovery: only committed records, each batch with the offset
+after it. So a copy is never ahead of its changelog, a crash at any moment leaves a copy that is behind,
+and an owner that finds a copy on its disk reads only the rest of the changelog.
 """
 
 import logging
@@ -25,21 +25,22 @@ log = logging.getLogger(__name__)
 
 _BATCH_BYTES = 1 << 20
 _BATCH_S = 0.5
-"""At which a batch is written: so long at most does an owner wait for a copy to be let go."""
+"""Interval of the writes, and so the longest time that an owner waits for a copy to be closed."""
 _ON_ITS_WAY_OFFSETS = 100
-"""A busy partition has some 25 in a second, the marks of transactions included."""
+"""A copy with at most this lag is up to date. A busy partition has about 25 offsets per second,
+including transaction markers."""
 _LITTLE_AT_ONCE: dict[str, str | int | bool] = {
     "queued.max.messages.kbytes": 16_384,
     "fetch.max.bytes": MESSAGE_BYTES_MAX,
     "fetch.message.max.bytes": 1 << 20,
 }
-"""A larger record comes all the same."""
+"""Limits of the fetched bytes. Kafka delivers a larger record nevertheless."""
 
 Place = tuple[str, int]
 
 
 class Copy(NamedTuple):
-    """How far a copy is: the ``entries`` written since it is followed, the offsets it has not yet."""
+    """The progress of a copy: the ``entries`` written since it was opened, and its lag in offsets."""
 
     partition: int
     entries: int
@@ -54,7 +55,7 @@ class _Followed(NamedTuple):
 class Followers:
     """The copies that a worker keeps. One thread reads for all of them, opens them, and closes them.
 
-    ``failed`` is called with what ended the thread; nothing is followed from then on.
+    ``failed`` is called with the exception that ended the thread; then no copy is kept.
     """
 
     def __init__(self, shared: Shared, failed: Callable[[BaseException], None]) -> None:
@@ -69,7 +70,7 @@ class Followers:
         self._behind: dict[Place, int] = {}
 
     def follow(self, partitions: Iterable[int]) -> None:
-        """From now on these, and no others; the ones that are new are opened soon."""
+        """Sets the partitions to follow; copies of new ones are opened soon, other copies are closed."""
         with self._changed:
             self._wanted = frozenset(partitions)
             if self._wanted and self._ended and not self._closing:
@@ -78,21 +79,21 @@ class Followers:
             self._changed.notify_all()
 
     def release(self, partition: int) -> None:
-        """Returns when a partition's tables are closed, so that they can be opened. Blocking."""
+        """Blocks until a partition's copy is closed, so that its owner can open the tables."""
         with self._changed:
             self._wanted -= {partition}
             self._changed.notify_all()
             self._changed.wait_for(lambda: self._ended or partition not in self._followed)
 
     def close(self) -> None:
-        """Closes all copies. Blocking."""
+        """Closes all copies, and blocks until they are closed."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
             self._changed.wait_for(lambda: self._ended)
 
     def now(self) -> list[Copy]:
-        """Those that are open, by rising partition."""
+        """The open copies, ordered by partition."""
         return [
             Copy(
                 partition,
@@ -104,7 +105,7 @@ class Followers:
         ]
 
     def caught_up(self) -> list[int]:
-        """The partitions whose copies are up to date, but for what is on its way."""
+        """The partitions whose copies are up to date, except for the newest offsets."""
         return [copy.partition for copy in self.now() if copy.behind <= _ON_ITS_WAY_OFFSETS]
 
     # The thread ------------------------------------------------------------------------------
@@ -184,7 +185,7 @@ class Followers:
         }
 
     def _read(self, consumer: Consumer) -> tuple[dict[Place, list[Record]], dict[Place, int]]:
-        """One batch, and how far it leaves the tables behind, by place."""
+        """One batch, and the lag of the tables after it, both by topic and partition."""
         batch: dict[Place, list[Record]] = defaultdict(list)
         behind: dict[Place, int] = {}
         size, until = 0, time.monotonic() + _BATCH_S

@@ -20,13 +20,13 @@ _RECOVERED_BYTES = 4 << 20
 _RECORD_BYTES = 500  # memory of a record besides its value
 _LOG_EVERY_S = 5.0
 _FEW_OFFSETS = 100
-"""Up to which a table is written as it is: opening it for filling, and again, takes longer."""
+"""For at most this many offsets, opening a table for bulk writes would take longer than it saves."""
 
 
 class Progress(NamedTuple):
     """The recovery progress of a partition's tables.
 
-    ``offsets`` of ``offsets_due`` have been read, and ``entries`` (ids, rounds, profiles,
+    ``offsets`` out of ``offsets_due`` have been read, and ``entries`` (ids, rounds, profiles,
     positions) written, in ``elapsed_s``. ``offsets_due`` is 0 if the tables on the disk were up to
     date.
     """
@@ -67,7 +67,7 @@ class Progress(NamedTuple):
 class Recoveries:
     """The last known :class:`Progress` of each open or opening partition of a worker.
 
-    Written by the thread that builds a partition's tables, read by any.
+    The thread that builds a partition's tables writes it; any thread may read it.
     """
 
     def __init__(self) -> None:
@@ -186,7 +186,7 @@ def recover(changelog: Changelog, due: range, consumer: Consumer, recovering: Re
 
 
 class Record(NamedTuple):
-    """A record of a changelog. ``bytes``: of memory, about."""
+    """A record of a changelog. ``bytes`` is its approximate size in memory."""
 
     key: bytes | None
     value: bytes

@@ -1,25 +1,25 @@
 """More partitions for a line whose workers are stopped.
 
 A key's partition is its checksum modulo the number of partitions. If the new number is a multiple of
-the old one, everything that a new partition will see was decided by one old partition before, its
-parent. So a new partition begins with a copy of its parent's window, and with the profiles that are now
-its own. Ids are hashes that do not name their player: they cannot be told apart and are copied whole.
-What the parent keeps of players that are no longer its own is never looked up again, and is forgotten
-with the window.
+the old one, all keys of a new partition belonged to one old partition, its parent. So a new
+partition begins with a copy of its parent's window, and with those profiles that are now its own. Ids
+are hashes without their player: they cannot be divided, and all of them are copied. The parent never
+reads the state of players that it no longer has, and drops it with the window.
 
-Topics grow in place: offsets, positions, local state and consumer groups of the old partitions go on.
+New partitions are added to the existing topics: offsets, positions, local state and consumer groups of
+the old partitions stay valid.
 
-Steps, and what a crash after each leaves:
+Steps, and the state after a crash at the end of each:
 
-1. Take the transactional ids of the old partitions, which ends what a worker that was killed or stands
-   still has begun. Check that the input is drained and that the accounts balance. Nothing is written.
-2. The topics of the state get the new partitions. From here to the end no process starts: the topics do
-   not agree in their number of partitions. This command, run again with the same number, goes on.
-3. Each new partition: copy the profiles, then the window in transactions, then the position. A copied
-   record names the offset that it was copied from; a copy that was interrupted goes on after the last.
-4. Each copy is read again and compared with its parent. Then nothing may have been written to the old
+1. Take the transactional ids of the old partitions, which aborts open transactions of workers that were
+   killed or hang. Check that the input is drained and that the accounts balance. Nothing is written.
+2. Add the new partitions to the topics of the state. From now to the end no process starts, because the
+   topics have different numbers of partitions. The same command continues after an interruption.
+3. For each new partition, copy the profiles, then the window in transactions, then the position. A
+   copied record has the offset of its original; an interrupted copy continues after the last record.
+4. Read each copy again and compare it with its parent. Then check that nothing was written to the old
    partitions since step 1.
-5. The other topics get the new partitions, ``staged`` last. Workers start with the new number.
+5. Add the new partitions to the other topics, to ``staged`` last. Workers start with the new number.
 """
 
 import time
@@ -52,7 +52,7 @@ from streams.state.changelog import POSITION_KEY, Position, StateCodec, change
 from streams.wire.avro import Reader
 
 COPIED_FROM = "copied-from"
-"""The header of a copied record: the offset of the original, or where the parent ended."""
+"""The header of a copied record: the offset of its original."""
 
 TRANSACTION_RECORDS = 200
 _WITHIN_S = 60.0
@@ -60,7 +60,7 @@ _NOTHING = Position(-1, {})
 
 
 class Copied(NamedTuple):
-    """What a new partition holds when its copy is complete."""
+    """The contents of a new partition after its copy is complete."""
 
     partition: int
     parent: int
@@ -77,7 +77,7 @@ class Copied(NamedTuple):
 
 
 class Repartitioning:
-    """One run for the line of ``settings``; ``report`` is given a line of text for each step."""
+    """One repartition of a line; ``report`` is called with a line of text for each step."""
 
     def __init__(
         self, settings: Settings, schemas: Schemas, to: int, report: Callable[[str], None]
@@ -101,9 +101,9 @@ class Repartitioning:
             )
 
     def run(self, dry: bool) -> list[Copied]:
-        """The copies that were made; with ``dry`` those that would be made, and nothing is written.
+        """Makes the copies and returns them; with ``dry`` only computes them and writes nothing.
 
-        Raises ``ConfigurationError`` if the new number is no multiple of the present one,
+        Raises ``ConfigurationError`` if the new number is no multiple of the current one,
         ``NotDrained`` if a worker runs or has work left, ``StateDamaged`` if a copy differs.
         """
         if all(count == self._to for count in self._counts.values()):
@@ -167,7 +167,7 @@ class Repartitioning:
                         f"start workers with ROUNDHOUSE_PARTITIONS={self._from}, wait until "
                         "they have no lag, stop them, and run this again."
                     )
-                # all of it is applied, also where no record of the changelog says so any more
+                # all records are applied, even if the changelog no longer has the position
                 positions[partition] = position._replace(staged_offset=high - 1)
             places = [self._at(RAW, number) for number in range(self._counts[RAW])]
             for place in when_elected(lambda: consumer.committed(places, timeout=_WITHIN_S)):
@@ -185,7 +185,7 @@ class Repartitioning:
         return positions
 
     def _check_accounts(self) -> None:
-        """Reports the accounts. Raises ``NotDrained`` if all are there and do not balance."""
+        """Reports the accounts. Raises ``NotDrained`` if they are complete and do not balance."""
         accounts = Accounts()
         for partition in range(self._from):
             for message in self._records(OUTCOMES, partition):
@@ -203,7 +203,7 @@ class Repartitioning:
             )
 
     def _bounds(self, topics: list[str]) -> dict[tuple[str, int], tuple[int, int]]:
-        """Where the old partitions of some topics begin and end."""
+        """The first and the end offset of each old partition of ``topics``."""
         consumer = committed_consumer(self._settings, self._name("repartition"))
         try:
             return {
@@ -215,7 +215,7 @@ class Repartitioning:
             consumer.close()
 
     def _ends(self) -> list[int]:
-        """Where the old partitions end of what workers write, whatever it is that they do."""
+        """The end offsets of the old partitions of all topics that every working worker writes to."""
         return [end for _, end in self._bounds([WINDOW, PROFILES, STAGED, OUTCOMES]).values()]
 
     def _position(self, partition: int) -> Position:
@@ -252,21 +252,21 @@ class Repartitioning:
         with _Transactions(producer) as sending:
             for message in self._records(WINDOW, parent, after):
                 sending.send(self._at(WINDOW, child), message, message.value() or b"")
-            # its own staged partition begins empty; what its parent did of raw records holds for it too
+            # its staged partition is empty at first; its parent's raw positions are valid for it too
             begin = self._frame + change({}, position.of_child())
             sending.send(self._at(WINDOW, child), None, begin)
-        # a commit returns before its marks are in the partitions, and until then no reader sees it; who
-        # takes the transactional id next waits for the marks
+        # a commit returns before its markers are in the partitions, and readers see it only after that;
+        # the next producer with the transactional id waits for the markers
         self._take(child)
 
     def _take(self, partition: int) -> Producer:
-        """A producer of the partition; earlier ones are fenced, and their transactions ended."""
+        """A producer of the partition; earlier producers are fenced, and their transactions aborted."""
         producer = transactional_producer(self._settings, self._name(f"process-{partition}"))
         producer.init_transactions(_WITHIN_S)
         return producer
 
     def _copied_up_to(self, child: int) -> int:
-        """The offset from which the parent's window is to be copied."""
+        """The offset of the parent's window at which the copy continues."""
         after = 0
         for message in self._records(WINDOW, child):
             after = max(after, _origin(message) + 1)
@@ -296,7 +296,7 @@ class Repartitioning:
                 last = self._codec.position(puts[POSITION_KEY])
             origin = _origin(message)
             if origin < 0 or (due is not None and origin < (due.offset() or 0)):
-                continue  # the position, or a record whose original is past its retention by now
+                continue  # the position, or a record whose original was deleted meanwhile
             if due is None or origin != due.offset() or crc32(value) != crc32(due.value() or b""):
                 raise StateDamaged(
                     f"{WINDOW}[{child}]: the copy of offset {origin} is not its original"
@@ -312,7 +312,7 @@ class Repartitioning:
         return Copied(child, parent, records, entries, len(own), size)
 
     def _measured(self, child: int, parent: int) -> Copied:
-        """What the copy will hold."""
+        """The future contents of the copy."""
         records = entries = size = 0
         for message in self._records(WINDOW, parent):
             value = message.value() or b""
@@ -324,7 +324,7 @@ class Repartitioning:
     # Kafka ------------------------------------------------------------------------------------
 
     def _records(self, topic: str, partition: int, start: int = 0) -> Iterator[Message]:
-        """The committed records of a partition from an offset to the present end."""
+        """The committed records of a partition from ``start`` to its current end."""
         consumer = committed_consumer(self._settings, self._name("repartition"))
         try:
             consumer.assign([TopicPartition(self._name(topic), partition, start)])
@@ -352,7 +352,7 @@ class Repartitioning:
 
 
 class _Transactions:
-    """Sends copies in transactions of :data:`TRANSACTION_RECORDS`; the last ends with the block."""
+    """Sends copies in transactions of :data:`TRANSACTION_RECORDS`; the last one ends with the block."""
 
     def __init__(self, producer: Producer) -> None:
         self._producer = producer
@@ -368,7 +368,7 @@ class _Transactions:
     def send(
         self, to: TopicPartition, original: Message | None, value: bytes, key: bytes | None = None
     ) -> None:
-        """``original`` is the record of which this is a copy, with its time and headers."""
+        """Sends a copy of ``original`` with its time and headers; without one, a new record."""
         if self._sent % TRANSACTION_RECORDS == 0:
             self._producer.begin_transaction()
         headers: list[tuple[str, bytes]] = []

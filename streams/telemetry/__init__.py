@@ -1,1 +1,1 @@
-"""What a process counts and measures of itself, and the page on which it serves it."""
+"""Metrics, health, logs and traces of a process, and the status page that serves them."""

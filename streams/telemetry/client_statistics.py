@@ -1,7 +1,7 @@
-"""librdkafka's own statistics: chosen fields of what each client reports every few seconds.
+"""librdkafka's own statistics: selected fields of the reports that each client makes every few seconds.
 
 The fields are described in librdkafka's STATISTICS.md. A report waits in the client until it is polled,
-so a client that reports must be polled also while it has nothing to do.
+so a client that reports must be polled even while it has nothing to do.
 """
 
 from collections.abc import Callable, Iterator
@@ -16,18 +16,18 @@ from prometheus_client.registry import Collector
 EVERY_MS = 10_000
 
 OnStatistics = Callable[[str], None]
-"""What a client calls with a report, which is JSON."""
+"""The callback that a client calls with each report, a JSON text."""
 
 
 class _Window(msgspec.Struct):
-    """Of the requests since the report before, µs."""
+    """Round-trip times of the requests since the previous report, in µs."""
 
     avg: int = 0
     p99: int = 0
 
 
 class _Broker(msgspec.Struct):
-    """A broker as a client sees it. ``nodeid`` -1: not yet known by its id."""
+    """The statistics of a client for one broker. ``nodeid`` is -1 until the id is known."""
 
     nodeid: int = -1
     req_timeouts: int = 0
@@ -37,7 +37,7 @@ class _Broker(msgspec.Struct):
 
 
 class Report(msgspec.Struct):
-    """A report, as far as it is served."""
+    """The fields of a report that are served."""
 
     msg_cnt: int = 0
     msg_size: int = 0
@@ -127,7 +127,7 @@ class ClientStatistics(Collector):
         registry.register(self)
 
     def of(self, client: str) -> OnStatistics:
-        """What takes the reports of the client that is served under this name."""
+        """Returns the callback for the reports of a client; ``client`` is its label."""
 
         def take(text: str) -> None:
             self._reports = {**self._reports, client: _decode(text)}
@@ -135,7 +135,7 @@ class ClientStatistics(Collector):
         return take
 
     def forget(self, client: str) -> None:
-        """A client that is closed is served no more."""
+        """Removes the report of a client that is closed."""
         self._reports = {name: kept for name, kept in self._reports.items() if name != client}
 
     def describe(self) -> Iterator[Metric]:

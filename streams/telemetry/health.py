@@ -1,8 +1,8 @@
-"""What a process says of itself to whoever must restart it, send it work, or look into it.
+"""The health of a process, for orchestrators, load balancers and people.
 
-*Live*: a restart would not help. It stays true while only Kafka or ClickHouse is away. *Ready*: the
-process does its work now. *Stuck*: work waits, nothing that the process depends on is away, and no
-position has moved for ``ROUNDHOUSE_STUCK_AFTER_S``; a stuck process is not live.
+*Live*: the process needs no restart. It stays live while only Kafka or ClickHouse is unreachable.
+*Ready*: the process can do its work now. *Stuck*: work waits, Kafka and ClickHouse answer, and no
+offset was committed for ``ROUNDHOUSE_STUCK_AFTER_S``; a stuck process is not live.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 
 class Health(NamedTuple):
-    """``reasons`` say in words why the process is not live or not ready, and are empty when it is both.
+    """``reasons`` are texts that say why the process is not live or not ready; empty if it is both.
 
-    ``facts`` are JSON values: times are ages in seconds, and a name that ends in ``away_s`` is None
-    while what it names answers.
+    ``facts`` are JSON values: times are ages in seconds, and a value whose name ends in
+    ``away_s`` is None while that service answers.
     """
 
     live: bool
@@ -32,7 +32,7 @@ class Health(NamedTuple):
         return "ready" if self.ready else "waiting"
 
     def document(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """The health as a JSON object."""
         return {
             "status": self.word,
             "live": self.live,
@@ -44,7 +44,7 @@ class Health(NamedTuple):
 
 
 Report = Callable[[], Health]
-"""Called by the status server in a thread of its own; may block for a few seconds."""
+"""The status server calls it in a separate thread; it may block for a few seconds."""
 
 
 def judged(
@@ -54,7 +54,8 @@ def judged(
     stuck: Sequence[str] = (),
     dead: Sequence[str] = (),
 ) -> Health:
-    """The health that follows from reasons: ``waiting`` mean not ready, the others not live."""
+    """The health that follows from the reasons: with ``waiting`` ones the process is not ready, with
+    the others it is not live."""
     return Health(
         live=not stuck and not dead,
         ready=not (waiting or stuck or dead),

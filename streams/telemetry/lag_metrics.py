@@ -1,4 +1,4 @@
-"""How far the stages are behind, by partition. :mod:`streams.kafka.lag` measures it."""
+"""The metrics of the stages' lag, by partition. :mod:`streams.kafka.lag` measures it."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -9,10 +9,10 @@ from streams.telemetry.instruments import TOPIC, Gauge
 
 
 class Lag(NamedTuple):
-    """What a stage has not yet committed of a partition.
+    """The lag of a stage in a partition.
 
-    ``records``: offsets from the first such record on, marks of transactions included. ``seconds``:
-    since that record was written; None if it was not to be read in time.
+    ``records`` is the number of offsets from the first uncommitted record on, including transaction
+    markers. ``seconds`` is the age of that record; None if it could not be read in time.
     """
 
     stage: str
@@ -41,7 +41,7 @@ class LagMetrics:
         )
 
     def show(self, lags: Iterable[Lag]) -> None:
-        """Replaces what is served."""
+        """Replaces the served values."""
         by_partition = {(lag.stage, lag.topic, str(lag.partition)): lag for lag in lags}
         self._records.replace({at: lag.records for at, lag in by_partition.items()})
         self._seconds.replace(

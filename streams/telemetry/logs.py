@@ -1,8 +1,8 @@
 """The logs of a process: lines of text for people, or lines of JSON for a log store.
 
 A line of JSON has ``time``, ``level``, ``logger``, ``message`` and ``process``, and where they are
-known ``batch_id``, ``tenant``, ``partition``, ``trace_id`` and ``exc_info``. Nothing else gets in,
-whatever is logged with it; what is logged must not be a body, a key or a contact.
+known ``batch_id``, ``tenant``, ``partition``, ``trace_id`` and ``exc_info``. Other fields of a log
+record are dropped. Log messages must not contain bodies, keys or contacts.
 """
 
 from typing import Any, Literal
@@ -24,19 +24,19 @@ FIELDS = (
     "exc_info",
 )
 QUIET = ("httpx", "httpcore", "aiokafka", "uvicorn")
-"""Loggers of libraries of which only warnings are wanted."""
+"""Loggers of libraries that log only warnings and errors."""
 
 
 class JsonLines(JsonFormatter):
     """One JSON object a line, with :data:`FIELDS` and no others."""
 
     def process_log_record(self, log_data: dict[str, Any]) -> dict[str, Any]:
-        """The fields that are allowed, in their order."""
+        """The allowed fields, in the order of :data:`FIELDS`."""
         return {name: log_data[name] for name in FIELDS if name in log_data}
 
 
 def configuration(form: Form, level: str, process: str) -> dict[str, Any]:
-    """For :func:`logging.config.dictConfig`: everything to stderr. ``process`` names the process."""
+    """For :func:`logging.config.dictConfig`: all logs go to stderr. ``process`` is the name."""
     formatters: dict[str, Any] = {
         "text": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"},
         "json": {

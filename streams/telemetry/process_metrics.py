@@ -1,4 +1,4 @@
-"""What every process measures: memory, processor and files, disk, version."""
+"""The metrics of every process: memory, CPU time, open files, disk, version."""
 
 import shutil
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ def process_registry(folder: Path) -> CollectorRegistry:
 
 
 class _Disk(Collector):
-    """The disk on which a folder is; nothing while the folder does not exist."""
+    """The size and free space of a folder's disk; no samples while the folder does not exist."""
 
     def __init__(self, registry: CollectorRegistry, folder: Path) -> None:
         self._folder = folder

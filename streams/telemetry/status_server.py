@@ -1,8 +1,8 @@
-"""The status page of a process: health and metrics over HTTP, on a port and a thread of its own.
+"""The status page of a process: health and metrics over HTTP, on its own port and thread.
 
-A thread of its own answers also while the process computes or waits for Kafka. Each process keeps a
-file in ``<data_dir>/status`` that names its port, as Prometheus's file-based discovery reads it. A
-process that is told to stop removes its file; one that is killed leaves it, so that it is missed.
+A separate thread answers also while the process computes or waits for Kafka. Each process keeps a
+file in ``<data_dir>/status`` with its address, in the format of Prometheus's file-based discovery. A
+process that is told to stop removes its file; a killed process leaves it, so that its end is noticed.
 
 ``/livez`` and ``/readyz`` answer 200 or 503 for the probes of an orchestrator, ``/healthz`` 200 only if
 the process is both live and ready. All three have the same JSON (:meth:`Health.document`).
@@ -40,10 +40,10 @@ from streams.telemetry.health import Report
 log = logging.getLogger(__name__)
 
 _PORTS = 32
-"""How many ports are tried from the configured one on: a machine runs several processes."""
+"""The number of ports that are tried, beginning with the configured one."""
 
 _PREDECESSOR_S = 5.0
-"""How long a process waits for the end of an earlier one of its name, which was killed just now."""
+"""How long a process waits for an earlier process of its name to end."""
 
 
 @contextmanager
@@ -52,7 +52,7 @@ def serving(
 ) -> Iterator[int]:
     """Serves health and metrics within the block; yields the port.
 
-    ``job`` is the kind of process and ``name`` its name on this machine; without one it is the first of
+    ``job`` is the kind of process and ``name`` its name on this machine; the default is the first of
     ``<job>-0``, ``<job>-1``, ... that no running process has. Raises ``PortInUse`` if no port is free,
     and ``ConfigurationError`` if another process has the name.
     """
@@ -82,7 +82,7 @@ def serving(
 
 
 def health_routes(report: Report) -> list[Route]:
-    """``/livez``, ``/readyz`` and ``/healthz``, also for a server that answers others beside."""
+    """The routes ``/livez``, ``/readyz`` and ``/healthz``; other servers may include them."""
 
     def livez(request: Request) -> Response:
         health = report()
@@ -100,7 +100,7 @@ def health_routes(report: Report) -> list[Route]:
 
 
 class _HealthMetrics(Collector):
-    """The health of the process, asked when it is served."""
+    """The health of the process as a metric, computed at each scrape."""
 
     def __init__(self, registry: CollectorRegistry, report: Report) -> None:
         self._report = report
@@ -134,7 +134,7 @@ def _app(registry: CollectorRegistry, report: Report) -> Starlette:
 
 
 def status_folder(settings: Settings) -> Path:
-    """Where each process of this machine names the port of its status page."""
+    """The folder with the status files of this machine's processes."""
     return settings.data_dir / "status"
 
 
@@ -156,7 +156,7 @@ def _listening(settings: Settings) -> Iterator[socket.socket]:
 
 @contextmanager
 def _claimed(settings: Settings, job: str, name: str) -> Iterator[tuple[str, IO[str]]]:
-    """The name of this process, and its file, locked as long as it runs."""
+    """The name and the status file of this process; the file is locked while the process runs."""
     folder = status_folder(settings)
     folder.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + _PREDECESSOR_S
@@ -179,7 +179,7 @@ def _claimed(settings: Settings, job: str, name: str) -> Iterator[tuple[str, IO[
             try:
                 yield instance, file
             finally:
-                if not isinstance(sys.exception(), Exception):  # it ends as it was told to
+                if not isinstance(sys.exception(), Exception):  # the process was told to stop
                     path.unlink(missing_ok=True)
             return
 

@@ -1,9 +1,9 @@
-"""Traces by OpenTelemetry: a span for each sampled request, and for each batch that has one.
+"""Traces with OpenTelemetry: a span for each sampled request, and for each batch that contains one.
 
-The edge samples requests. The ``traceparent`` (W3C) of a sampled one stands in a header of its raw
-record, then of its staged records, and of an outcome record of its transaction. Stages that work on
-batches make one span a batch, which links to the spans of the requests in it, and none for a batch
-without one. So a process that is off, or a batch that is not sampled, pays for one comparison.
+The edge samples requests. The ``traceparent`` (W3C) of a sampled request is in a header of its raw
+record, of its staged records, and of an outcome record of its transaction. Stages that work on
+batches make one span per batch with links to the spans of its requests, and no span for a batch
+without a sampled request. Without tracing or samples, the cost is one comparison.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
 LINKS_MAX = 128
-"""The spans that one span links to, at most; also OpenTelemetry's default limit."""
+"""The maximum number of links of a span; also OpenTelemetry's default limit."""
 
 Attributes = Mapping[str, str | int]
 
 
 class Traces:
-    """Makes spans. The OpenTelemetry SDK is imported by processes that trace, and by no others."""
+    """Makes spans. Only processes that trace import the OpenTelemetry SDK."""
 
     def __init__(self, provider: "TracerProvider") -> None:
         self._tracer = provider.get_tracer("roundhouse")
@@ -35,7 +35,7 @@ class Traces:
     def request(self, name: str, parent: str | None, attributes: Attributes) -> Iterator["Span"]:
         """A span of the edge, within the trace of ``parent``, the client's ``traceparent``, if any.
 
-        Exceptions are not recorded: their texts may hold what was posted.
+        Exceptions are not recorded: their messages may contain posted data.
         """
         from opentelemetry.trace import SpanKind
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
@@ -56,7 +56,7 @@ class Traces:
     def batch(
         self, name: str, parents: Sequence[bytes], attributes: Attributes
     ) -> AbstractContextManager[object]:
-        """A span of work on records, which links to the requests in them; none without ``parents``."""
+        """A span of work on records, with links to their requests; no span without ``parents``."""
         if not parents:
             return nullcontext()
         from opentelemetry.trace import Link, SpanKind, get_current_span
@@ -80,7 +80,7 @@ class Traces:
 
 
 def traceparent_of(span: "Span") -> str | None:
-    """What the records of a request carry; None if it is not sampled."""
+    """The ``traceparent`` for the records of a request; None if the request is not sampled."""
     context = span.get_span_context()
     if not context.trace_flags.sampled:
         return None
@@ -88,7 +88,7 @@ def traceparent_of(span: "Span") -> str | None:
 
 
 def trace_id(traceparent: str) -> str:
-    """32 hexadecimal digits."""
+    """The trace id of a ``traceparent``: 32 hexadecimal digits."""
     return traceparent.split("-")[1]
 
 
@@ -98,10 +98,10 @@ def parents_of(headers: Iterable[tuple[str, bytes]]) -> list[bytes]:
 
 
 def open_traces(settings: Settings, job: str) -> Traces | None:
-    """The traces of a process of a kind, exported by OTLP; None if ``trace_share`` is 0.
+    """The traces of a process, exported by OTLP; None if ``trace_share`` is 0. ``job`` is its kind.
 
     The exporter reads OpenTelemetry's own variables (``OTEL_EXPORTER_OTLP_ENDPOINT``, ...). Raises
-    ``ConfigurationError`` if it is not installed.
+    ``ConfigurationError`` if the exporter is not installed.
     """
     if settings.trace_share == 0:
         return None
@@ -118,7 +118,7 @@ def open_traces(settings: Settings, job: str) -> Traces | None:
     from opentelemetry.sdk.trace.sampling import ALWAYS_ON, TraceIdRatioBased
 
     provider = TracerProvider(
-        # what comes after the edge makes spans for sampled requests only
+        # the other processes make spans for requests that the edge has sampled
         sampler=TraceIdRatioBased(settings.trace_share) if job == "edge" else ALWAYS_ON,
         resource=Resource.create({"service.name": f"roundhouse-{job}"}),
     )

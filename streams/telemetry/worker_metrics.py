@@ -1,4 +1,4 @@
-"""What a worker measures. docs/metrics.md lists the names for those who read them."""
+"""The metrics of a worker. docs/metrics.md lists their names for users."""
 
 import time
 from collections import Counter as Counts
@@ -42,10 +42,10 @@ class WorkerMetrics:
 
 @dataclass
 class Work:
-    """What a stage made of some records, counted once Kafka has it.
+    """The results of a stage for some records, counted when Kafka has acknowledged them.
 
-    ``sent``: records by topic, without the prefix. ``refused``: items by code; ``unexpected`` of them
-    the edge took as valid.
+    ``sent`` is the number of records by topic, without the prefix. ``refused`` is the number of items
+    by code; the edge had accepted ``unexpected`` of them as valid.
     """
 
     outcomes: list[Outcome] = field(default_factory=list)
@@ -55,7 +55,7 @@ class Work:
 
 
 class StageMetrics:
-    """What the stages read, make of it, and write; counted once a batch, not once an item."""
+    """The input, results and output of the stages; counted once per batch, not per item."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._consumed = Counter(
@@ -102,17 +102,17 @@ class StageMetrics:
         )
 
     def took(self, topic: str, written_s: Iterable[float]) -> None:
-        """Work begins on records of a topic, which were written at these times (epoch)."""
+        """Measures the waiting time of a topic's records; ``written_s`` are their times (epoch)."""
         oldest = min(written_s, default=None)
         if oldest is not None:
             self._waited.observe(max(0.0, time.time() - oldest), topic)
 
     def translated(self, records: int, work: Work, took_s: float) -> None:
-        """Counts what translate made of so many raw records."""
+        """Counts the results of translate for a number of raw records."""
         self._done("translate", RAW, records, work, took_s)
 
     def applied(self, records: int, work: Work, took_s: float, committing_s: float) -> None:
-        """Counts what one transaction of process made of so many staged records."""
+        """Counts the results of one transaction of process for a number of staged records."""
         self._done("process", STAGED, records, work, took_s)
         self._committed.observe(committing_s)
         now = int(time.time() * 1e6)
@@ -128,7 +128,7 @@ class StageMetrics:
 
 
 class _Accounts:
-    """Items by what became of them."""
+    """The numbers of items by outcome."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._items = Counter(
@@ -163,7 +163,7 @@ class _Accounts:
 
 
 def _by_tenant(outcomes: Iterable[Outcome]) -> dict[str, list[int]]:
-    """Items in the order of :data:`_ITEM_COUNTS`."""
+    """The numbers of items by tenant, in the order of :data:`_ITEM_COUNTS`."""
     sums: dict[str, list[int]] = {}
     for outcome in outcomes:
         counts = sums.get(outcome.tenant)
@@ -178,8 +178,8 @@ def _by_tenant(outcomes: Iterable[Outcome]) -> dict[str, list[int]]:
 
 
 class TableSize(NamedTuple):
-    """How much is in a table: keys as RocksDB estimates them, bytes of its files, and bytes of memory
-    of their filters and indexes."""
+    """The size of a table: RocksDB's estimate of its keys, bytes of its files, and bytes of memory of
+    their filters and indexes."""
 
     keys: int
     file_bytes: int
@@ -187,8 +187,8 @@ class TableSize(NamedTuple):
 
 
 class MemoryUsage(NamedTuple):
-    """Of what the tables of a worker share: bytes of blocks and write buffers, and since the start of
-    the process the blocks that were found in the cache and those that were read from files."""
+    """The usage of the block cache that a worker's tables share: bytes of blocks and write buffers, and
+    the numbers of blocks since the start that were in the cache and that were read from files."""
 
     cache_bytes: int
     cache_hits: int
@@ -205,7 +205,7 @@ _OF_TABLES = {
 
 
 class _BlockCache(Collector):
-    """RocksDB's block cache, asked when it is served."""
+    """RocksDB's block cache, measured at each scrape."""
 
     def __init__(self, registry: CollectorRegistry, usage: Callable[[], MemoryUsage]) -> None:
         self._usage = usage
@@ -253,21 +253,21 @@ class PartitionMetrics:
         ]
 
     def watch(self, usage: Callable[[], MemoryUsage]) -> None:
-        """Serves what the tables share."""
+        """Serves the metrics of the shared block cache."""
         _BlockCache(self._registry, usage)
 
     def assigned(self, is_open: dict[int, bool], recovered: dict[int, float]) -> None:
-        """The partitions of this worker: whether each is open, and how far its tables are built."""
+        """Sets whether each partition of this worker is open, and its recovery progress."""
         self._open.replace({(str(partition),): value for partition, value in is_open.items()})
         self._recovered.replace({(str(partition),): value for partition, value in recovered.items()})
 
     def measure(self, partition: int, table: str, size: TableSize) -> None:
-        """A table of a partition that is open here."""
+        """Sets the size of a table of an open partition."""
         for gauge, value in zip(self._tables, size, strict=True):
             gauge.set(value, str(partition), table)
 
     def closed(self, partition: int) -> None:
-        """A partition that is open here no more."""
+        """Removes the table sizes of a partition that was closed."""
         for gauge in self._tables:
             for table in TABLES:
                 gauge.remove(str(partition), table)
