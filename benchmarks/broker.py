@@ -1,4 +1,4 @@
-"""A Kafka for one measurement."""
+"""Starts a Kafka node for one measurement."""
 
 import subprocess
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from streams.settings import Settings
 
 
 class Node(NamedTuple):
-    """Settings of a line on a node, and the node's process."""
+    """The settings of a line on a Kafka node, and the node's process."""
 
     settings: Settings
     pid: int
@@ -21,7 +21,7 @@ class Node(NamedTuple):
 
 @contextmanager
 def kafka(home: Path) -> Iterator[Node]:
-    """A node of its own for a line in ``home``; it ends with the block."""
+    """Starts a Kafka node for a line in ``home``; the node ends with the block."""
     with Ports() as ports:
         nodes = local.nodes_of("127.0.0.1:0", ports)
         settings = Settings(data_dir=home, kafka_bootstrap=local.bootstrap_of(nodes))

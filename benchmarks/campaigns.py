@@ -1,9 +1,9 @@
-"""Evaluating campaigns over a long history in chDB: time, memory, and bytes read, a form at a time.
+"""Measures the evaluation of campaigns, by form, over a long history in chDB: time, memory, bytes read.
 
-The history is made by ClickHouse itself: rounds of one tenant over a year, a third of them won, players
-and games by a skewed draw, in the order of time as the sink would insert it. Beside each form stands
-the bound: the time it takes to read the same columns and do nothing with them. Each measurement is a
-process of its own.
+ClickHouse itself generates the history: rounds of one tenant over a year, a third of them won, with a
+skewed distribution of players and games, inserted in the order of time as the sink would. For each form
+the result also has the lower bound: the time it takes to read the same columns and only hash them. Each
+measurement runs in a process of its own.
 """
 
 import argparse
@@ -122,18 +122,21 @@ def fill(home: Path, rounds: int) -> None:
 
 
 def wait_for_merges(client: Client) -> None:
-    """Returns when ClickHouse merges nothing."""
+    """Returns when ClickHouse has no merge running."""
     while client.query("SELECT count() FROM system.merges").result_rows[0][0]:
         time.sleep(0.1)
 
 
 def filled(home: Path, rounds: int) -> None:
-    """:func:`fill` in a process of its own: as long as one has been there, chDB merges on."""
+    """Runs :func:`fill` in a process of its own, so that no merge of chDB continues in this one."""
     in_own_process("benchmarks.campaigns", "--fill", str(home), "--rounds", str(rounds))
 
 
 def ask(home: Path, sql: str) -> dict[str, Any]:
-    """One query in a process of its own: seconds, rows and bytes read, rows answered, peak memory."""
+    """Runs one query in a process of its own.
+
+    Returns the seconds, the rows and bytes read, the rows of the result, and the peak memory.
+    """
     answer = in_own_process("benchmarks.campaigns", "--ask", str(home), given=sql)
     found: dict[str, Any] = json.loads(answer)
     return found

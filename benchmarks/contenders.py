@@ -1,4 +1,4 @@
-"""Who does the yardstick job: Roundhouse's worker, and other stream processors."""
+"""The contenders of the yardstick job: Roundhouse's worker and other stream processors."""
 
 import shutil
 import subprocess
@@ -18,7 +18,7 @@ _QUIX_VENV = PEERS / "quix_venv"
 class Contender(NamedTuple):
     """One implementation of the job: how to build it, and the command of each of its processes.
 
-    ``events``: the two sizes from which its steady cost is taken.
+    ``events``: the two sizes of input from which its steady cost is computed.
     """
 
     build: Callable[[], None]
@@ -27,7 +27,7 @@ class Contender(NamedTuple):
 
 
 def _nothing() -> None:
-    """Installed with the project."""
+    """Builds nothing: the contender is installed with the project."""
 
 
 def _build_streams() -> None:
@@ -45,7 +45,7 @@ def _streams(settings: Settings) -> list[list[str]]:
 
 
 def _build_quix() -> None:
-    """In a virtual environment of its own: it holds confluent-kafka to an older version."""
+    """Installs Quix in a virtual environment of its own, since it needs an older confluent-kafka."""
     if not (_QUIX_VENV / "ready").exists():
         shutil.rmtree(_QUIX_VENV, ignore_errors=True)
         venv.create(_QUIX_VENV, with_pip=True)
@@ -63,7 +63,7 @@ def _faust(settings: Settings) -> list[list[str]]:
 
 
 def _where(settings: Settings) -> tuple[str, str, str]:
-    """The arguments of a peer: the broker, what topics begin with, and where to keep state."""
+    """The arguments of a peer: the broker, the prefix of topics, and the directory of its state."""
     return settings.kafka_bootstrap, settings.topic_prefix, str(settings.data_dir / "peer")
 
 

@@ -1,6 +1,6 @@
-"""Posts as fast as answers come, over many connections, at little cost for the client.
+"""Posts requests as fast as they are answered, over many connections, with little CPU in the client.
 
-``http.client`` and its like take more for a request than the edge; what is measured here is the edge.
+``http.client`` and similar clients use more CPU for a request than the edge, which is to be measured.
 """
 
 import asyncio
@@ -11,11 +11,11 @@ from typing import Any
 import httptools
 import uvloop
 
-TAKEN = (204, 422)  # 422: some items were refused, the others are taken
+TAKEN = (204, 422)  # 422: some items were rejected, the others are accepted
 
 
 class _Connection(asyncio.Protocol):
-    """Sends the next request when the one before is answered."""
+    """Sends the next request when the previous one is answered."""
 
     def __init__(self, coming: Iterator[bytes], done: asyncio.Future[None]) -> None:
         self._coming = coming
@@ -60,7 +60,7 @@ def request(path: str, key: str, body: bytes) -> bytes:
 
 
 def flood(host: str, port: int, requests: list[bytes], connections: int) -> None:
-    """Sends every request. Raises ``RuntimeError`` if one is not taken."""
+    """Sends every request. Raises ``RuntimeError`` if one is answered with another status."""
     coming = iter(requests)
 
     async def run() -> None:

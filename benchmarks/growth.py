@@ -1,12 +1,12 @@
-"""What an event costs as the state grows: ids remembered, partitions, rows in ClickHouse.
+"""Measures the cost of an event as the state grows: remembered ids, partitions, rows in ClickHouse.
 
-- ids: the worker on the yardstick job beside a window table that was filled before, an equal share
-  of the ids in each partition;
-- partitions: the same job cut into more of them;
-- inserts: blocks of transactions and rounds into ClickHouse (chDB), empty and with so many rounds in
-  it; merges that the inserts set off are waited for and counted.
+- ids: the worker does the yardstick job with a window table that was filled before; each partition
+  has an equal share of the ids;
+- partitions: the same job with more partitions;
+- inserts: blocks of transactions and rounds are inserted into ClickHouse (chDB), first empty, then with
+  a number of rounds in it; the cost includes the merges that the inserts cause.
 
-The cost of a run is the difference to a run of a tenth of the events with nothing in the tables.
+The cost of a run is its difference from a run with a tenth of the events and empty tables.
 """
 
 import argparse
@@ -50,7 +50,7 @@ BLOCK_EVENTS = 10_000
 
 
 def fill(settings: Settings, ids: int) -> None:
-    """Writes ``ids`` evenly spread ids to the disk on which the worker will open its partitions."""
+    """Writes ``ids`` evenly spread ids to the directories in which the worker opens its partitions."""
     cluster = wait_for_broker(settings, 60)
     rng = random.Random(1)
     each = ids // settings.partitions
@@ -67,14 +67,14 @@ def fill(settings: Settings, ids: int) -> None:
                     for number in spread
                 }
                 window.write(puts, 0, time.time())
-        window.compact()  # or the worker would have it to do
+        window.compact()  # else the worker would compact it during the measurement
         window.close()
 
 
 def worker_cost(
     events: int, partitions: int, prepare: Callable[[Settings], None] | None = None
 ) -> dict[str, Any]:
-    """CPU an event of the worker, start-up left out."""
+    """The worker's CPU per event, without its start-up."""
     runs = []
     for size, before in ((events // 10, None), (events, prepare)):
         contender = CONTENDERS["roundhouse"]
@@ -92,7 +92,7 @@ def worker_cost(
 
 
 def blocks(events: int) -> list[dict[str, list[bytes]]]:
-    """What ``events`` lead to, by topic, in blocks as the sink would take them."""
+    """The output of ``events`` events by topic, in blocks of the sizes that the sink inserts."""
     made: list[dict[str, list[bytes]]] = []
     state = MemoryState()
     for number, (tenant, body, after) in enumerate(bodies(events)):
@@ -109,7 +109,7 @@ def blocks(events: int) -> list[dict[str, list[bytes]]]:
 
 
 def insert_cost(home: Path, events: int) -> dict[str, Any]:
-    """CPU an event of inserting what ``events`` lead to, in this process."""
+    """The CPU per event of inserting the output of ``events`` events, in this process."""
     due = blocks(events)
     client = connect(Settings(clickhouse_dsn=f"chdb://{home}"))
     migrate(client, "roundhouse")
@@ -130,7 +130,7 @@ def insert_cost(home: Path, events: int) -> dict[str, Any]:
 
 
 def insert_costs(rounds: int, events: int) -> dict[str, Any]:
-    """:func:`insert_cost` into so many rounds, in a process of its own as chDB wants it."""
+    """:func:`insert_cost` with ``rounds`` rounds in ClickHouse, in a process of its own for chDB."""
     with tempfile.TemporaryDirectory(prefix="roundhouse-bench-") as temporary:
         directory = Path(temporary) / "clickhouse"
         if rounds:

@@ -1,12 +1,13 @@
-"""The whole line, edge to ClickHouse (chDB), on one machine: sustained rate, CPU by process, latency.
+"""Measures the whole line, edge to ClickHouse (chDB), on one machine: rate, CPU by process, latency.
 
-Three measurements of the yardstick traffic, each on a line of its own, each verified by the accounts in
-ClickHouse (received = settled, accepted = stored, transactions = in rounds):
+There are three measurements with the yardstick traffic. Each runs on a line of its own and is verified
+by the accounts in ClickHouse (received = settled, accepted = stored, transactions = in rounds):
 
-- sustained: bodies of 500 as fast as they are acknowledged, with at most so many items ahead of
-  ClickHouse; the first fifth is left out as warm-up;
-- latency: from the edge's answer until all rows of the batch can be read, at shares of that rate;
-- requests: what a request and an event cost in requests of 1 to 10,000 items.
+- sustained: bodies of 500 items are posted as fast as they are acknowledged, with a limit on the items
+  not yet in ClickHouse; the first fifth is warm-up and not measured;
+- latency: the time from the edge's answer until all rows of the batch can be read, at shares of that
+  rate;
+- requests: the cost of a request and of an event in requests of 1 to 10,000 items.
 """
 
 import argparse
@@ -45,7 +46,7 @@ REQUESTS_ITEMS_MIN = 100_000
 
 
 class Body(NamedTuple):
-    """A request to come."""
+    """A request to be posted."""
 
     tenant: str
     data: bytes
@@ -53,7 +54,7 @@ class Body(NamedTuple):
 
 
 def requests(items: int, batch_items: int, seed: int = 1) -> list[Body]:
-    """Yardstick bodies of ``items`` items together."""
+    """Yardstick bodies with ``items`` items in total."""
     made, received = [], 0
     for tenant, data, summary in bodies(items, seed, batch_items):
         made.append(Body(tenant, data, summary.received - received))
@@ -62,7 +63,7 @@ def requests(items: int, batch_items: int, seed: int = 1) -> list[Body]:
 
 
 class Poster:
-    """Posts bodies from a few threads, over connections that are kept open."""
+    """Posts bodies from several threads, over connections that are kept open."""
 
     def __init__(self, stack: Stack, keys: dict[str, str]) -> None:
         self._where = stack.settings.edge_host, stack.settings.edge_port
@@ -73,11 +74,11 @@ class Poster:
         self._posts: deque[Future[None]] = deque()
 
     def post(self, body: Body, at: float = 0.0, answered: "Answered | None" = None) -> None:
-        """Has a body posted, not before ``at``; ``answered`` is told."""
+        """Posts a body in one of the threads, not before ``at``; adds the answer to ``answered``."""
         self._posts.append(self._pool.submit(self._post, body, at, answered))
 
     def check(self) -> None:
-        """Raises what went wrong with a post."""
+        """Raises the exception of a post that has failed."""
         while self._posts and self._posts[0].done():
             self._posts.popleft().result()
 
@@ -95,7 +96,7 @@ class Poster:
             answered[answer.headers["x-batch-id"] or ""] = Answer(began, time.monotonic(), body.items)
 
     def _connection(self) -> http.client.HTTPConnection:
-        """This thread's; opened anew after a pause, in which the edge may have closed it."""
+        """This thread's connection, reopened after a pause in which the edge may have closed it."""
         now = time.monotonic()
         connection: http.client.HTTPConnection | None = getattr(self._local, "connection", None)
         if connection is None:
@@ -114,7 +115,7 @@ class Poster:
 
 
 class Answer(NamedTuple):
-    """When a request was begun and answered (monotonic, s), and how many items it has."""
+    """The times at which a request began and was answered (monotonic, s), and its number of items."""
 
     began: float
     at: float
@@ -127,7 +128,7 @@ Answered = dict[str, Answer]
 
 @contextmanager
 def line(workers: int) -> Iterator[tuple[Stack, Poster]]:
-    """A line of its own, ready, with a key for each tenant."""
+    """Runs a new line with a key for each tenant; yields when it is ready."""
     settings = on_any_ports(Settings(data_dir=fresh_home()))
     registry = Registry(settings.tenants_path)
     keys = {name: registry.add(name, False, campaigns_enabled=True) for name in TENANTS}
@@ -136,7 +137,7 @@ def line(workers: int) -> Iterator[tuple[Stack, Poster]]:
 
 
 def settled(settings: Settings) -> int:
-    """Items that have their outcome in ClickHouse."""
+    """The number of items whose outcome is in ClickHouse."""
     sql = "SELECT sum(accepted + duplicate + conflict + rejected) AS n FROM outcomes_rows"
     return int(json.loads(query(settings, sql, "json"))["data"][0]["n"] or 0)
 
@@ -144,9 +145,9 @@ def settled(settings: Settings) -> int:
 def wait_until_settled(
     stack: Stack, poster: Poster, items: int, progress: Callable[[int], None] = lambda count: None
 ) -> None:
-    """Returns when so many items are settled; ``progress`` is told how many are.
+    """Returns when ``items`` items are settled; ``progress`` is called with the number settled so far.
 
-    Raises ``RuntimeError`` if they do not come.
+    Raises ``RuntimeError`` if the number does not grow any more.
     """
     before, last = -1, time.monotonic()
     while True:
@@ -159,7 +160,7 @@ def wait_until_settled(
         if count > before:
             before, last = count, time.monotonic()
         if time.monotonic() - last > 60:
-            raise RuntimeError(f"the line stands still at {count} of {items}")
+            raise RuntimeError(f"the line makes no progress: {count} of {items} items are settled")
         time.sleep(POLL_S)
 
 
@@ -173,7 +174,7 @@ def verify(settings: Settings) -> None:
 
 
 class Usage:
-    """CPU of a stack's processes between two moments."""
+    """The CPU of a stack's processes between two times."""
 
     def __init__(self, stack: Stack) -> None:
         self._pids = stack.supervisor.pids()
@@ -183,7 +184,7 @@ class Usage:
         return {name: cpu_s(pid) for name, pid in self._pids.items()}
 
     def us_per(self, count: int) -> dict[str, float]:
-        """Microseconds by kind of process since the beginning, for each of ``count``."""
+        """Microseconds of CPU since the beginning, by kind of process, divided by ``count``."""
         total: dict[str, float] = {}
         for name, now in self._now().items():
             kind = name.split("-")[0]
@@ -191,12 +192,13 @@ class Usage:
         return {kind: round(value, 1) for kind, value in total.items()}
 
     def peak_mib(self) -> dict[str, int]:
-        """Peak memory by process."""
+        """The peak memory of each process."""
         return {name: round(peak_mib(pid)) for name, pid in self._pids.items()}
 
 
 def warm_up(stack: Stack, poster: Poster, made: list[Body], rate: float = 0.0) -> int:
-    """Posts ``made``, at ``rate`` items a second if given, and waits; returns how many items it has."""
+    """Posts ``made``, at ``rate`` items a second if given, and waits until it is settled; returns its
+    number of items."""
     began, sent = time.monotonic(), 0
     for body in made:
         poster.post(body, began + sent / rate if rate else 0.0)
@@ -206,7 +208,7 @@ def warm_up(stack: Stack, poster: Poster, made: list[Body], rate: float = 0.0) -
 
 
 def sustained(items: int, workers: int) -> dict[str, Any]:
-    """The rate at which items settle while the line has always more to do, and what each costs."""
+    """The rate at which items are settled while more are always waiting, and the cost of each."""
     made = requests(items, BATCH_ITEMS)
     warm = int(len(made) * WARM_UP_SHARE)
     coming = iter(made[warm:])
@@ -238,7 +240,8 @@ def sustained(items: int, workers: int) -> dict[str, Any]:
 def latency(rate: float, seconds: float, workers: int, warm_s: float = WARM_UP_S) -> dict[str, Any]:
     """Seconds from the answer until all rows of a batch can be read, at ``rate`` items a second.
 
-    The same load goes before for ``warm_s``: until then the broker's compiler takes most of a core.
+    The same load runs for ``warm_s`` seconds before the measurement: in that time the compiler of the
+    broker's JVM uses most of a core.
     """
     made = requests(int(rate * (warm_s + seconds)), BATCH_ITEMS, seed=2)
     warm = int(rate * warm_s) // BATCH_ITEMS
@@ -284,7 +287,7 @@ SELECT batch_id, sum(n) AS n FROM (
 
 
 class _Rows:
-    """Asks how many rows of batches can be read; only parts with rows that came since are looked at."""
+    """Counts the rows of batches that can be read; the query is limited to parts with new rows."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -292,7 +295,7 @@ class _Rows:
         self._since: dict[str, int] = {}
 
     def of(self, batches: Answered) -> dict[str, int]:
-        """By batch. Its rows stand behind the last block that was seen before its request began."""
+        """The number of rows by batch, counted after the last block known when its request began."""
         since = {
             batch: self._since.get(batch) or self._block_before(answer.began)
             for batch, answer in batches.items()
@@ -310,7 +313,7 @@ class _Rows:
 
 
 def _watch(stack: Stack, poster: Poster, answered: Answered, batches: int) -> list[float]:
-    """Looks every :data:`POLL_S` which batches are whole."""
+    """Checks every :data:`POLL_S` which batches are complete; returns the latencies."""
     waits: list[float] = []
     waiting: Answered = {}
     known: set[str] = set()
@@ -329,13 +332,13 @@ def _watch(stack: Stack, poster: Poster, answered: Answered, batches: int) -> li
                 del waiting[batch]
                 last = now
         if time.monotonic() - last > 60:
-            raise RuntimeError(f"{len(waiting)} batches do not come")
+            raise RuntimeError(f"{len(waiting)} batches do not arrive in ClickHouse")
         time.sleep(POLL_S)
     return waits
 
 
 def request_size(size: int, items: int, workers: int) -> dict[str, Any]:
-    """Costs of requests of ``size`` items, ``items`` in all, posted as fast as they are taken."""
+    """The costs of requests of ``size`` items, ``items`` in total, posted as fast as possible."""
     made = requests(items, size, seed=3)
     first = len(made) // 4
     with line(workers) as (stack, poster):

@@ -1,4 +1,4 @@
-"""The machine, and what a process of it has used."""
+"""A description of the machine, and the CPU and memory that a process has used."""
 
 import os
 import platform
@@ -15,7 +15,7 @@ _TICK = os.sysconf("SC_CLK_TCK")
 
 
 def described() -> dict[str, str]:
-    """The date and the machine, for the head of every result."""
+    """The date and the machine, for the beginning of every result."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return {
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
@@ -33,20 +33,20 @@ def _homes() -> tempfile.TemporaryDirectory[str]:
 def fresh_home() -> Path:
     """An empty directory for one run; all of them are removed when the process ends, and not before.
 
-    For minutes after a file is removed, ext4 will not take its place for another and looks past it
-    whenever it makes one: what a run has removed, the next would pay for.
+    For minutes after a file is removed, ext4 does not reuse its inode and searches past it whenever it
+    creates a file: a run that removed files would slow down the next run.
     """
     return Path(tempfile.mkdtemp(dir=_homes().name))
 
 
 def cpu_s(pid: int) -> float:
-    """CPU seconds a process has used, its threads included."""
+    """The CPU seconds that a process has used, including its threads."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICK
 
 
 def peak_mib(pid: int) -> float:
-    """Peak resident memory of a process."""
+    """The peak resident memory of a process."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("VmHWM"):
             return int(line.split()[1]) / 1024
@@ -54,12 +54,12 @@ def peak_mib(pid: int) -> float:
 
 
 def in_own_process(module: str, *arguments: str, given: str = "") -> str:
-    """What a module prints when it is run with ``given`` as its input. Raises if it fails."""
+    """Runs a module with ``given`` as its input; returns what it prints. Raises if it fails."""
     command = [sys.executable, "-m", module, *arguments]
     done = subprocess.run(command, input=given, stdout=subprocess.PIPE, text=True, check=True)
     return done.stdout
 
 
 def own_peak_mib() -> int:
-    """Peak resident memory of this process (``getrusage`` would tell of its parent's too)."""
+    """The peak resident memory of this process (``getrusage`` would include that of its parent)."""
     return round(peak_mib(os.getpid()))

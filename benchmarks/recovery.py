@@ -1,8 +1,9 @@
-"""How long a partition takes to open: on an empty disk, on its own disk, and on a standby copy.
+"""Measures how long a partition takes to open: without state, with its own state, with a standby copy.
 
-Fills the window's changelog of one partition with ids as transactions leave them there, opens the
-partition on an empty disk and on the disk it leaves, has another worker follow it, writes
-:data:`REST_IDS` more while nobody follows, opens it on the copy, and measures.
+The benchmark fills the window's changelog of one partition with ids as transactions write them. It
+opens the partition in an empty directory, and again with the state that this leaves. Then another
+worker follows the partition and stops, :data:`REST_IDS` more ids are written, and that worker opens its
+copy.
 """
 
 import argparse
@@ -44,11 +45,11 @@ FRAMES = {name: frame(number) for name, number in SCHEMA_IDS.items()}
 IDS_A_RECORD = 2_000
 LEAD = reduce(lengthened, ("acme", "native", "gameround"), "")
 REST_IDS = 10_000
-"""What is written between the end of following and the opening: a second of a busy partition."""
+"""The ids written between the end of following and the opening: one second of a busy partition."""
 
 
 def fill(settings: Settings, ids: range) -> None:
-    """Writes ids to the changelog, the position with each record."""
+    """Writes ids to the changelog, with the position in each record."""
     producer = idempotent_producer(settings)
     position = Position(-1, {})
     for start in range(ids.start, ids.stop, IDS_A_RECORD):
@@ -62,19 +63,19 @@ def fill(settings: Settings, ids: range) -> None:
 
 
 def key_of(number: int) -> bytes:
-    """The key under which the window knows an id."""
+    """The key of an id in the window."""
     return ID_KEY + hash_after(LEAD, str(number))
 
 
 def shared_by(settings: Settings, cluster: str, worker: str) -> Shared:
-    """What the partitions of a worker share; its memory and its progress are its own."""
+    """What the partitions of a worker share; each worker has its own memory and progress."""
     schemas, lock = Schemas(settings, FRAMES), threading.Lock()
     metrics = WorkerMetrics(CollectorRegistry())
     return Shared(settings, worker, schemas, cluster, Memory(), lock, Recoveries(), metrics)
 
 
 class Opening(NamedTuple):
-    """What one opening took, and the entries that it read."""
+    """The time that one opening took, and the number of entries that it read."""
 
     wall_s: float
     cpu_s: float
@@ -82,7 +83,7 @@ class Opening(NamedTuple):
 
 
 def opening(shared: Shared, last: int) -> Opening:
-    """Opens the partition and closes it; ``last`` is an id that it must know."""
+    """Opens the partition and closes it; its window must have the id ``last``."""
     wall, cpu = time.perf_counter(), time.process_time()
     owned = open_partition(shared, 0)
     took = time.perf_counter() - wall, time.process_time() - cpu
@@ -94,7 +95,7 @@ def opening(shared: Shared, last: int) -> Opening:
 
 
 def followed(shared: Shared) -> tuple[float, float]:
-    """Has a worker follow the partition to its end; wall and CPU seconds."""
+    """Follows the partition to its end, as a worker does; returns wall-clock and CPU seconds."""
     failures: list[BaseException] = []
     wall, cpu = time.perf_counter(), time.process_time()
     followers = Followers(shared, failures.append)
@@ -109,13 +110,13 @@ def followed(shared: Shared) -> tuple[float, float]:
 
 
 def measure(ids: int) -> dict[str, Any]:
-    """One size, on a Kafka of its own."""
+    """Measures with ``ids`` ids, on a Kafka node of its own."""
     with kafka(fresh_home()) as node:
         settings = node.settings.model_copy(update={"partitions": 1})
         cluster = wait_for_broker(settings, 60)
         ensure_topics(settings)
         owner = shared_by(settings, cluster, "bench")
-        opening(owner, -1)  # or Kafka would make its log of transactions meanwhile
+        opening(owner, -1)  # else Kafka would create its transaction log within the measurement
         shutil.rmtree(state_directory(settings, "bench", 0))
         fill(settings, range(ids))
         cold = opening(owner, ids - 1)

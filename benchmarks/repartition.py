@@ -1,4 +1,4 @@
-"""How long ``roundhouse repartition`` takes to give the state of a partition to a new one."""
+"""Measures how long ``roundhouse repartition`` takes to copy the state of a partition to a new one."""
 
 import argparse
 import json
@@ -16,7 +16,7 @@ from streams.state.repartition import Repartitioning
 
 
 def measure(ids: int) -> dict[str, Any]:
-    """One partition with so many ids and their rounds becomes two."""
+    """Repartitions one partition with ``ids`` ids and their rounds into two."""
     with kafka(fresh_home()) as (node, _):
         settings = node.model_copy(update={"partitions": 1})
         ensure_topics(settings)

@@ -1,10 +1,11 @@
-"""Where one machine ends: a simulation of workers and a broker that share cores; a table of capacity.
+"""Computes the capacity of one machine and of several: a simulation, and a table of capacity.
 
-The simulation knows what was measured of one event (:class:`Costs`) and how a worker is built: one
-thread computes at a time, the commits of partitions overlap, RocksDB, librdkafka and the broker use the
-cores that are left. It must come within :data:`TOLERANCE` of the measured rates of one and two worker
-processes on two cores, which are not among its inputs, before the table is printed. That counts
-larger rates from the rate of one process; :class:`Assumed` has what is assumed beside the measurements.
+The simulation has workers and a broker that share cores. Its inputs are the measured costs of one event
+(:class:`Costs`) and the structure of a worker: one thread computes at a time, the commits of partitions
+overlap, and RocksDB, librdkafka and the broker use the remaining cores. Before the table is printed,
+the simulated rates of one and two worker processes on two cores must be within :data:`TOLERANCE` of the
+measured ones, which are not inputs. The table computes larger rates from the rate of one process;
+:class:`Assumed` has the assumptions that it needs besides the measurements.
 """
 
 import argparse
@@ -19,28 +20,28 @@ import simpy
 RESULTS = Path(__file__).parent / "results"
 TOLERANCE = 0.1
 CHUNK_EVENTS = 2_000
-"""Events of a transaction under full load: what a batch of staged records holds at most, 500 kB."""
+"""Events of a transaction under full load: as many as fit into a batch of staged records (500 kB)."""
 
 Step = Generator[simpy.Event, Any, None]
 
 
 class Costs(NamedTuple):
-    """What an event takes, µs of CPU, and a commit, as measured (docs/performance.md)."""
+    """The measured costs of an event (µs of CPU) and of a commit (docs/performance.md)."""
 
     computing_us: float = 22.5
-    """In the computing thread of a worker."""
+    """CPU in the computing thread of a worker."""
     native_us: float = 5.0
-    """In other threads of the worker: RocksDB, librdkafka, Faust."""
+    """CPU in other threads of the worker: RocksDB, librdkafka, Faust."""
     broker_us: float = 7.0
-    """In the broker, for a worker's input and output."""
+    """CPU in the broker, for a worker's input and output."""
     observer_us: float = 1.7
-    """In the benchmark's own consumer, which counts what is committed on the same cores."""
+    """CPU in the benchmark's own consumer, which counts committed events on the same cores."""
     commit_wait_ms: float = 15.0
-    """From the end of computing to the broker's answer, on an idle broker."""
+    """Time from the end of computing to the broker's answer, on an idle broker."""
 
 
 class Machine:
-    """Cores, shared in slices by all that compute on them."""
+    """Cores that are shared in time slices by all simulated threads."""
 
     SLICE_S = 0.005
 
@@ -50,7 +51,7 @@ class Machine:
         self.busy_s = 0.0
 
     def compute(self, seconds: float) -> Step:
-        """Uses a core for so long, giving it up between slices."""
+        """Uses a core for ``seconds``; releases it between slices."""
         while seconds > 0:
             piece = min(seconds, self.SLICE_S)
             with self.cores.request() as core:
@@ -94,7 +95,7 @@ class Simulated(NamedTuple):
 
 
 def simulate(workers: int, cores: int, partitions: int = 4, costs: Costs = Costs()) -> Simulated:  # noqa: B008
-    """Workers that share ``partitions`` and, with their broker, ``cores``; 30 simulated seconds."""
+    """Simulates 30 seconds of workers that share ``partitions`` and, with their broker, ``cores``."""
     warm_s, measured_s = 5.0, 30.0
     env = simpy.Environment()
     machine = Machine(env, cores)
@@ -115,12 +116,12 @@ class Compared(NamedTuple):
 
     @property
     def error(self) -> float:
-        """The simulated rate's share above the measured one."""
+        """The relative difference of the simulated rate from the measured one."""
         return self.simulated / self.measured - 1
 
 
 def compare() -> list[Compared]:
-    """One and two worker processes on two cores, measured (``results/worker.json``) and simulated."""
+    """Compares the rates of one and two worker processes on two cores: measured and simulated."""
     contenders = json.loads((RESULTS / "worker.json").read_text())["contenders"]
     measured = {each["name"]: each["steady_events_per_s"] for each in contenders}
     names = {"roundhouse": 1, "roundhouse, two processes": 2}
@@ -134,54 +135,54 @@ def compare() -> list[Compared]:
 
 
 class Measured(NamedTuple):
-    """Per event of the yardstick job, from benchmarks/results; µs of CPU and bytes."""
+    """Costs per event of the yardstick job, from benchmarks/results; in µs of CPU and in bytes."""
 
     edge_us: float = 4.8
-    """In bodies of 500; 123 in requests of one event."""
+    """In bodies of 500 items; it is 123 µs in requests of one event."""
     worker_us: float = 28.2
     broker_us: float = 14.6
-    """Of the whole line, with one replica."""
+    """For the whole line, with one replica."""
     sink_us: float = 15.6
-    """With ClickHouse's inserts and merges."""
+    """Including ClickHouse's inserts and merges."""
     passing_bytes: float = 103.8
-    """Of raw and staged in Kafka, compressed."""
+    """In ``raw.batches`` and ``staged``, compressed."""
     canonical_bytes: float = 36.8
     round_bytes: float = 28.1
-    """A revision; the topic is compacted."""
+    """For each revision; the topic is compacted."""
     changelog_bytes: float = 57.2
     clickhouse_bytes: float = 103.0
-    """Of transactions and rounds, merged."""
+    """For transactions and rounds, after merges."""
     state_bytes: float = 30.0
-    """Of RocksDB's files an event: its id, and its share of a round."""
+    """In RocksDB's files: the id of the event, and its share of a round."""
     filter_bytes: float = 2.6
-    """Of memory an id that is remembered."""
+    """Memory of filters for each remembered id."""
     recovered_ids_per_s: float = 1_000_000
-    """By one partition, from an empty disk."""
+    """By one partition that has lost its state."""
 
 
 class Assumed(NamedTuple):
-    """What was not measured, and the limits that are wanted."""
+    """Values that were not measured, and the limits that a plan must keep."""
 
     busy: float = 0.6
-    """The share of a core that is used."""
+    """The share of a core that is used on average."""
     replicas: int = 3
     follower_share: float = 0.5
-    """Of the leader's CPU, for a follower."""
+    """The CPU of a following broker as a share of the leader's."""
     partitions_per_worker: int = 4
     window_days: int = 35
     windows: float = 1.5
-    """How many windows the state spans on average: between one and two."""
+    """The average number of windows that the state spans; it is between one and two."""
     worker_filters_gib_max: float = 24.0
-    """Of a worker's memory, for RocksDB's filters and indexes."""
+    """The most memory of a worker for RocksDB's filters and indexes."""
     recovery_min_max: float = 30.0
-    """For a partition whose disk is lost and that has no standby copy."""
+    """The longest recovery of a partition whose disk is lost and that has no standby copy."""
     euro_per_core_day: float = 0.80
     euro_per_gib_memory_day: float = 0.10
     euro_per_tib_disk_day: float = 2.70
 
 
 class Capacity(NamedTuple):
-    """What a sustained rate needs; ``bound`` is what decides the number of workers."""
+    """The resources that a sustained rate needs; ``bound`` names the limit on the number of workers."""
 
     events_per_s: int
     edge_cores: int
@@ -199,7 +200,7 @@ class Capacity(NamedTuple):
 
 
 def capacity(rate: int) -> Capacity:
-    """Of ``rate`` events a second, day and night, each counted once within the window."""
+    """The resources for ``rate`` events a second, day and night, each with an id of its own."""
     measured, assumed = Measured(), Assumed()
 
     def cores(us: float) -> int:
@@ -242,7 +243,7 @@ def capacity(rate: int) -> Capacity:
 
 
 def _kafka_bytes(day: int, measured: Measured, assumed: Assumed) -> float:
-    """On all brokers, for ``day`` events a day; half of the revisions of rounds are taken as kept."""
+    """The bytes on all brokers for ``day`` events a day, if half of the rounds' revisions are kept."""
     window = assumed.window_days
     kept = 7 * measured.passing_bytes + window * (
         measured.canonical_bytes + 2 * measured.changelog_bytes + measured.round_bytes / 2
@@ -282,7 +283,7 @@ def _shown(value: float | str) -> str:
 
 
 def main() -> None:
-    """Prints measured beside simulated rates, then the table. Exits with 1 if they differ too much."""
+    """Prints measured and simulated rates, then the table. Exits with 1 if they differ too much."""
     argparse.ArgumentParser(description=__doc__).parse_args()
     compared = compare()
     for each in compared:

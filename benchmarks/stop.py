@@ -1,7 +1,7 @@
-"""How long each process takes to stop under load: ``python -m benchmarks.stop``.
+"""``python -m benchmarks.stop``: measures how long each process takes to stop under load.
 
 A stack on a real Kafka is fed at full speed; each kind of process is sent SIGTERM several times and
-started again. It prints a table of seconds from the signal to the end, and of exit statuses.
+started again. The benchmark prints a table of seconds from the signal to the end, and exit statuses.
 """
 
 import argparse
@@ -53,7 +53,7 @@ def _feed(stack: Stack, over: threading.Event) -> None:
     keys = demo_keys(Registry(stack.settings.tenants_path))
     seed = 1
     while not over.is_set():
-        with suppress(httpx.TransportError):  # an edge that is starting again for long
+        with suppress(httpx.TransportError):  # the edge is being restarted
             asyncio.run(feed(stack.edge_url, keys, day(seed=seed, events=5_000)))
         seed += 1
 

@@ -1,8 +1,8 @@
-"""The yardstick job on a real Kafka, Roundhouse's worker and its peers: CPU an event, events a second.
+"""Measures Roundhouse's worker and its peers with the yardstick job on a real Kafka: CPU and rate.
 
-``raw.batches`` is loaded first, then the contender is started: the figure is its processes' own. The
-difference of two sizes gives the steady cost, without start-up and warm-up. A run is verified against
-the generator's summary before its figure is printed; a wrong run prints none and fails.
+``raw.batches`` is loaded first, then the contender is started; the CPU is that of its processes alone.
+The difference of two sizes gives the steady cost, without start-up and warm-up. A run is verified
+against the generator's summary before its figure is printed; a wrong run prints no figure and fails.
 """
 
 import argparse
@@ -33,7 +33,7 @@ from streams.wire.money import from_bytes, to_decimal
 
 
 def load(settings: Settings, events: int, batch_items: int) -> Summary:
-    """Fills ``raw.batches``; returns what must come out."""
+    """Fills ``raw.batches``; returns the summary that the output must have."""
     producer = Producer(
         {"bootstrap.servers": settings.kafka_bootstrap, "compression.type": "lz4", "linger.ms": 5}
     )
@@ -43,7 +43,7 @@ def load(settings: Settings, events: int, batch_items: int) -> Summary:
         producer.produce(
             f"{settings.topic_prefix}raw.batches",
             body,
-            headers=headers_of(batch, 0),  # type: ignore[arg-type]  # a list of wider pairs, they say
+            headers=headers_of(batch, 0),  # type: ignore[arg-type]  # declared with a wider type of pair
             partition=number % settings.partitions,
         )
         summary = after
@@ -62,7 +62,7 @@ def run(
     partitions: int = 4,
     prepare: Callable[[Settings], None] | None = None,
 ) -> dict[str, Any]:
-    """One size, on a Kafka of its own; ``prepare`` is called when there are topics."""
+    """Runs one size on a Kafka node of its own; calls ``prepare`` after the topics are created."""
     with kafka(home) as (node, broker):
         settings = node.model_copy(update={"partitions": partitions})
         ensure_topics(settings)
@@ -94,7 +94,7 @@ def run(
 def _started(
     commands: list[list[str]], settings: Settings, log: Path
 ) -> Iterator[list[subprocess.Popen[bytes]]]:
-    """The contender's processes, which end with the block; what they logged is shown if it fails."""
+    """Starts the contender's processes, which end with the block; prints their logs if it fails."""
     environment = Stack(settings).environment
     with log.open("wb") as out, ExitStack() as running:
         processes = [
@@ -113,9 +113,9 @@ def _started(
 
 
 def _make_peer_topics(settings: Settings) -> None:
-    """Where the peers send their events by player, the like of ``staged``; and Faust's changelogs.
+    """Creates the peers' topic of events by player, which is like ``staged``, and Faust's changelogs.
 
-    Faust makes its changelogs itself, but an agent that is sooner than the news of them crashes.
+    Faust creates its changelogs itself, but an agent that starts before it has their metadata crashes.
     """
     admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap})
     changelogs = [f"peer-faust-{table}-changelog" for table in ("ids", "states")]
@@ -128,7 +128,7 @@ def _make_peer_topics(settings: Settings) -> None:
 def wait_for_all(
     settings: Settings, accepted: int, processes: Sequence[subprocess.Popen[bytes]]
 ) -> float:
-    """Returns when so many canonical events are committed: the moment at which the first was."""
+    """Waits until ``accepted`` canonical events are committed; returns when the first was."""
     consumer = committed_consumer(settings, "bench", **{"enable.partition.eof": False})
     topic = f"{settings.topic_prefix}canonical.game-transactions"
     consumer.assign([TopicPartition(topic, partition, 0) for partition in range(settings.partitions)])
@@ -140,13 +140,16 @@ def wait_for_all(
         if messages:
             first, last = first or now, now
         if now - last > 120 or any(process.poll() is not None for process in processes):
-            raise RuntimeError(f"a process ended, or all stand still, at {seen} of {accepted}")
+            raise RuntimeError(f"a process ended, or none makes progress: {seen} of {accepted} events")
     consumer.close()
     return first
 
 
 def verify(settings: Settings, expected: Summary) -> None:
-    """The newest rounds and the canonical topic against the summary. Raises ``RuntimeError``."""
+    """Compares the newest rounds and the canonical topic with the summary.
+
+    Raises ``RuntimeError`` if they differ.
+    """
     consumer = committed_consumer(settings, "verify")
     accepted = 0
     newest: dict[str, tuple[int, int]] = {}
@@ -172,11 +175,11 @@ def verify(settings: Settings, expected: Summary) -> None:
     facts = (accepted, len(newest), staked, paid)
     due = (expected.accepted, expected.rounds, expected.staked, expected.paid)
     if facts != due:
-        raise RuntimeError(f"wrong output: {facts}, due {due}")
+        raise RuntimeError(f"wrong output: {facts}, expected {due}")
 
 
 def measure(name: str, sizes: Sequence[int], batch_items: int) -> dict[str, Any]:
-    """The runs of one contender and its steady cost."""
+    """Runs one contender with each size; returns the runs and the steady cost."""
     contender = CONTENDERS[name]
     contender.build()
     runs = [run(contender, events, batch_items, fresh_home()) for events in sizes or contender.events]

@@ -1,7 +1,7 @@
-"""The yardstick job: seeded bodies of native bets and wins, and the summary a right run must have.
+"""The yardstick job: seeded bodies of native bets and wins, and the summary that a correct run has.
 
-Bodies of 500 ``gameround`` items; about 45 % of rounds are won; 3 tenants of 5,000 players; 5 % of
-items are sent again; 0.2 % are invalid.
+A body has 500 ``gameround`` items. About 45 % of the rounds are won; there are 3 tenants with 5,000
+players each; 5 % of the items are sent again; 0.2 % are invalid.
 """
 
 import json
@@ -20,7 +20,7 @@ INVALID_SHARE = 0.002
 
 @dataclass
 class Summary:
-    """What the outcomes and the newest rounds must add up to."""
+    """The sums that the outcomes and the newest rounds must have."""
 
     received: int = 0
     accepted: int = 0
@@ -34,7 +34,7 @@ class Summary:
 def bodies(
     events: int, seed: int = 1, batch_items: int = BATCH_ITEMS
 ) -> Iterator[tuple[str, bytes, Summary]]:
-    """Batches of (tenant, body) with the running summary after each."""
+    """Yields batches of (tenant, body), each with the summary of all batches so far."""
     rng = random.Random(seed)
     summary = Summary()
     pending: dict[str, list[tuple[str, Decimal]]] = {tenant: [] for tenant in TENANTS}

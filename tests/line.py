@@ -1,6 +1,6 @@
-"""The two stages joined in memory: what the shell does, without Kafka, RocksDB or a clock.
+"""The two stages connected in memory, without Kafka, RocksDB or a clock.
 
-State and outputs are plain dicts and lists, so that a test can say what it expects of the core.
+State and outputs are plain dicts and lists, so that a test can compare them with expected values.
 """
 
 import json
@@ -26,7 +26,7 @@ NATIVE = Batch("acme", "native", "batch", 1_773_500_000_000_000, True, False, No
 
 
 def batch_of_post(post: Post, number: int, name: str) -> Batch:
-    """The batch of a post of the demo day, as the edge would make it: the ``number``-th of ``name``."""
+    """The batch that the edge would make of a post, the ``number``-th of the demo day ``name``."""
     return Batch(
         post.tenant,
         next(route.source for route in ROUTES if route.path == post.path),
@@ -39,7 +39,7 @@ def batch_of_post(post: Post, number: int, name: str) -> Batch:
 
 
 class Line:
-    """``post`` batches, ``settle`` what is staged, look at ``sent``."""
+    """A line in memory: a test calls ``post`` and ``settle``, and then compares ``sent``."""
 
     def __init__(self, partitions: int = 2) -> None:
         self.partitions = partitions
@@ -50,7 +50,7 @@ class Line:
         self.raw_offset = 0
 
     def post(self, body: Any, batch: Batch = NATIVE) -> None:
-        """One request; ``body`` is bytes or something to be written as JSON."""
+        """Translates one request; ``body`` is bytes or a value to be encoded as JSON."""
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         record = RawRecord(0, self.raw_offset, headers_of(batch, invalid=0), data)
         self.raw_offset += 1
@@ -63,7 +63,7 @@ class Line:
             self._keep("outcomes", encode_outcome(outcome))
 
     def settle(self) -> None:
-        """Processes what is staged, all of a partition as one chunk."""
+        """Processes all staged items, those of one partition as one chunk."""
         staged, self.staged = self.staged, defaultdict(list)
         for partition, groups in staged.items():
             state = self.states[partition]
@@ -76,7 +76,7 @@ class Line:
             state.store(effects)
 
     def run(self, body: Any, batch: Batch = NATIVE) -> None:
-        """Posts and settles."""
+        """Calls ``post`` and then ``settle``."""
         self.post(body, batch)
         self.settle()
 
@@ -85,7 +85,7 @@ class Line:
         return {sent["round_id"]: sent for sent in self.sent["rounds"]}
 
     def tally(self) -> dict[str, int]:
-        """The outcomes, summed."""
+        """The sums of the counts of all outcomes."""
         total: Counter[str] = Counter()
         for sent in self.sent["outcomes"]:
             parts = ("received", "accepted", "duplicate", "conflict", "rejected")

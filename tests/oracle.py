@@ -1,7 +1,7 @@
-"""What must come out of a day, computed from what was posted; shares no code with ``streams``.
+"""Computes the expected results of a day from its posts; shares no code with ``streams``.
 
-Reads the posted JSON with the standard library, applies the contracts' rules in the plainest way, and
-reads the line's Avro with fastavro and the contract files.
+The oracle reads the posted JSON with the standard library, applies the contracts' rules in the simplest
+way, and reads the line's Avro records with fastavro and the contract files.
 """
 
 import json
@@ -24,7 +24,7 @@ ZERO = Decimal(0)
 
 @dataclass
 class Round:
-    """Sums of a round: what was bet, won, and taken back."""
+    """The sums of a round: its bets, wins and rolled-back amounts."""
 
     bets: Decimal = ZERO
     wins: Decimal = ZERO
@@ -35,7 +35,7 @@ class Round:
 
 @dataclass
 class Expected:
-    """What the line must hold: every event once, every round's sums, items by tenant."""
+    """The expected contents of a line: every event once, the sums of every round, items by tenant."""
 
     events: set[tuple[str, ...]] = field(default_factory=set)
     rounds: dict[tuple[str, ...], Round] = field(default_factory=lambda: defaultdict(Round))
@@ -44,7 +44,7 @@ class Expected:
 
 
 def expect(posts: Iterable[Post]) -> Expected:
-    """The books of a day."""
+    """Computes the expected contents of a line from the posts of a day."""
     books = Expected()
     for post in posts:
         document = json.loads(post.body, parse_float=Decimal)
@@ -64,7 +64,7 @@ def expect(posts: Iterable[Post]) -> Expected:
 
 
 def spoilt(data: dict[str, Any]) -> list[str]:
-    """The fields in which the day's maker has put a number where text belongs."""
+    """The text fields that the generator of the day has made invalid with a number."""
     return [name for name in data if name.endswith(("_id", "timestamp")) and data[name] == 12]
 
 
@@ -114,9 +114,10 @@ def read_topic(
     partitions: int,
     newer: Mapping[int, str] | None = None,
 ) -> list[dict[str, Any]]:
-    """All committed records of a topic, in order within each partition; money as ``Decimal``.
+    """All committed records of a topic, in order within each partition; amounts are ``Decimal``.
 
-    ``newer``: the schemas of other versions of the contract, by id; their records are read as today's.
+    ``newer``: the schemas of other versions of the contract, by id; their records are read with today's
+    schema.
     """
     writers = {
         number: fastavro.parse_schema(json.loads(text)) for number, text in (newer or {}).items()

@@ -1,4 +1,4 @@
-"""What the Python peers share: validation with pydantic, Avro with fastavro, the fold of a round."""
+"""Code that the Python peers share: validation with pydantic, Avro with fastavro, a round's sums."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -80,12 +80,12 @@ def events(body: bytes, headers: Mapping[str, bytes]) -> Iterator[Event]:
 
 
 def key_of(event: Event) -> str:
-    """Its key on the canonical topic."""
+    """The key of an event on the canonical topic."""
     return f"{event['tenant']}|{event['player_id']}"
 
 
 def encode_event(event: Event) -> bytes:
-    """As it stands in the canonical topic."""
+    """The bytes of an event's record in the canonical topic."""
     out = BytesIO()
     out.write(_TRANSACTION_HEAD)
     schemaless_writer(out, _TRANSACTION, event)
@@ -99,7 +99,7 @@ def decode_event(value: bytes) -> Event:
 
 
 def opened_by(event: Event) -> dict[str, Any]:
-    """A round's state, as JSON can hold it: money in text, times in microseconds."""
+    """The state of a new round as JSON values: amounts are texts, times are in microseconds."""
     return {
         "game_id": event["game_id"],
         "currency": event["currency"],
@@ -127,7 +127,7 @@ def fold(state: dict[str, Any], event: Event) -> None:
 
 
 def encode_round(state: Mapping[str, Any], event: Event) -> bytes:
-    """As it stands in the topic of rounds."""
+    """The bytes of a round's record in the topic of rounds."""
     nothing = Decimal(0)
     out = BytesIO()
     out.write(_ROUND_HEAD)

@@ -1,7 +1,7 @@
 """The yardstick job in Quix Streams, exactly once.
 
-Run by its own Python: ``quix.py BOOTSTRAP PREFIX FOLDER``. Tuned: lz4, a commit every second, bytes
-between the steps instead of JSON.
+It runs in a virtual environment of its own: ``quix.py BOOTSTRAP PREFIX DIRECTORY``. Its settings are
+tuned: lz4, a commit every second, bytes between the steps instead of JSON.
 """
 
 import sys
@@ -22,12 +22,12 @@ class Part(Serializer):
 
 
 def parse(body, key, timestamp, headers):
-    """(key, event) for each valid item."""
+    """Yields (key, event) for each valid item."""
     return [(key_of(event), encode_event(event)) for event in events(body, dict(headers))]
 
 
 def once(value: bytes, state: State):
-    """(key, event, round key, round) the first time an id comes."""
+    """Returns (key, event, round key, round) for the first event of an id."""
     event = decode_event(value)
     mark = f"id|{event['event_id']}"
     if state.exists(mark):

@@ -1,7 +1,7 @@
-"""The yardstick job in Faust as its documentation teaches: an agent a step, an event a message, tables.
+"""The yardstick job in Faust as its documentation shows: one agent per step, one event per message.
 
-``stock_faust.py BOOTSTRAP PREFIX FOLDER``. At least once: see docs/design.md for what became of Faust's
-``exactly_once``. Tables are kept in memory, which costs less than RocksDB would.
+``stock_faust.py BOOTSTRAP PREFIX DIRECTORY``. It processes at least once; docs/design.md says why not
+with Faust's ``exactly_once``. Its tables are in memory, which costs less than RocksDB would.
 """
 
 import sys
@@ -37,7 +37,7 @@ states = app.Table("states", partitions=4)
 
 @app.agent(raw)
 async def parse(bodies):
-    """Sends each valid item under its player."""
+    """Sends each valid item with its player as the key."""
     async for message in bodies.events():
         for event in events(message.value, dict(message.headers)):
             await players.send(key=key_of(event).encode(), value=encode_event(event))
@@ -45,7 +45,7 @@ async def parse(bodies):
 
 @app.agent(players)
 async def once(values):
-    """Lets an id pass once and folds what passes into its round."""
+    """Drops events whose id has been processed, and adds each other event to its round."""
     async for value in values:
         event = decode_event(value)
         mark = f"{event['tenant']}|{event['event_id']}"

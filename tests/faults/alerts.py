@@ -1,7 +1,7 @@
-"""Which alerts a fault raises, after how many seconds, and when they go, by Prometheus itself.
+"""Measures which alerts a fault raises in a real Prometheus, and from when to when they fire.
 
 ``python -m tests.faults.alerts`` prints a table. Prometheus is built by Go once; ``--keep`` names a
-folder for what it has scraped, to look at.
+directory in which the scraped samples are kept for inspection.
 """
 
 import argparse
@@ -37,7 +37,7 @@ PROMETHEUS = "github.com/prometheus/prometheus/cmd/prometheus", "v0.316.0"
 EVERY_S = 5
 OUTAGE_S = 60
 QUIET_WITHIN_S = 120
-"""An alert that looks back for minutes may outlast this; the table then says so."""
+"""An alert whose expression covers several minutes may fire for longer; the table then says so."""
 
 
 def down(names: Callable[[Line], list[str]], target: Line) -> None:
@@ -52,7 +52,7 @@ def again_and_again(target: Line) -> None:
 
 
 def foreign_records(target: Line) -> None:
-    """Another program writes to the edge's topic what no edge would take."""
+    """Another program writes records to the edge's topic that the edge would have refused."""
     producer = Producer({"bootstrap.servers": target.settings.kafka_bootstrap})
     batch = Batch("acme", "native", "foreign", int(time.time() * 1e6), True, False, None)
     headers = headers_of(batch, invalid=0)
@@ -60,7 +60,7 @@ def foreign_records(target: Line) -> None:
         producer.produce(
             target.settings.topic_prefix + RAW,
             b'[{"event":"gameround"}]',
-            headers=headers,  # type: ignore[arg-type]  # a list of wider pairs, they say
+            headers=headers,  # type: ignore[arg-type]  # declared with a wider type of pair
         )
     producer.flush(30)
 
@@ -83,13 +83,13 @@ FAULTS = [
 
 
 class Firing:
-    """When alerts fire: asks Prometheus every second, in a thread of its own."""
+    """Records when alerts fire; a thread asks Prometheus every second."""
 
     def __init__(self, url: str) -> None:
         self._url = url
         self._stopping = threading.Event()
         self.seen: dict[str, list[float]] = {}
-        """The moments at which each was seen to fire, of a monotonic clock."""
+        """By alert, the times of the monotonic clock at which it was firing."""
         self._thread = threading.Thread(target=self._run, name="alerts", daemon=True)
         self._thread.start()
 
@@ -114,7 +114,7 @@ class Firing:
 
 @contextmanager
 def prometheus(target: Line, home: Path) -> Iterator[str]:
-    """Prometheus with the alerts, on the processes of a line; its address."""
+    """Runs Prometheus with the alerts on the processes of a line; yields its address."""
     home.mkdir(parents=True, exist_ok=True)
     files = str(target.settings.data_dir.resolve() / "status" / "*.json")
     discovery = {"files": [files], "refresh_interval": "2s"}
@@ -150,7 +150,7 @@ def _is_ready(address: str) -> bool:
 
 
 def strike(target: Line, fault: Fault, firing: Firing) -> str:
-    """Does one kind of harm; a row of the table."""
+    """Causes one fault; returns its row of the table."""
     before, began = firing.now(), time.monotonic()
     try:
         fault.harm(target)
@@ -158,7 +158,7 @@ def strike(target: Line, fault: Fault, firing: Firing) -> str:
         return f"| {fault.name} | not run: {error} | | |"
     harm_s = time.monotonic() - began
     deadline = time.monotonic() + QUIET_WITHIN_S
-    time.sleep(4 * EVERY_S)  # what has been noticed by now fires by now
+    time.sleep(4 * EVERY_S)  # alerts that have become pending by now fire within this time
     while firing.now() - before and time.monotonic() < deadline:
         time.sleep(1)
     raised = {
@@ -188,7 +188,7 @@ def main() -> None:
     ):
         firing = Firing(url)
         target.at_work()
-        time.sleep(60)  # a line that has just started is not one that stopped
+        time.sleep(60)  # some alerts cannot fire in the first minute of a line
         print("| fault | harm took | alerts that fired, s after the harm began | fired before |")
         print("|---|---|---|---|", flush=True)
         for fault in FAULTS:

@@ -2,7 +2,7 @@
 
 ``python -m tests.faults.armed worker-process 0`` runs as ``roundhouse worker-process 0`` does. Writing
 a point's name into the process's file (:func:`arm_file`) arms it: the process kills itself when it next
-comes by. Wraps the real methods from outside, so the line itself knows nothing of it.
+reaches that point. The real methods are wrapped from outside, so the line has no code for this.
 """
 
 import inspect
@@ -22,7 +22,9 @@ from streams.state.owned_partition import OwnedPartition
 
 
 class Point(NamedTuple):
-    """Where to die: before or after a method, in the processes whose names begin with ``process``.
+    """A point at which a process kills itself: before or after a call of a method.
+
+    It exists in the processes whose names begin with ``process``.
 
     ``opening``: the point is passed only while a process opens its partitions.
     """
@@ -60,7 +62,7 @@ POINTS = {
 
 
 def arm_file(home: Path, process: str) -> Path:
-    """Whose content arms a point of a process."""
+    """The file whose content arms a point of a process."""
     return home / f"armed-{process}"
 
 

@@ -1,4 +1,4 @@
-"""What the line holds, compared with independent books of what was acknowledged."""
+"""Compares the contents of topics and ClickHouse with independent books of the acknowledged posts."""
 
 import json
 from collections import Counter, defaultdict
@@ -22,7 +22,7 @@ _COLUMNS = ("bet_amount", "win_amount", "rollback_bet_amount", "bet_bonus_amount
 
 
 class Acknowledged(NamedTuple):
-    """A post that was answered with 204 or 422: under which fault it was posted, and as what batch."""
+    """A post that was answered with 204 or 422, its batch id, and the fault while it was sent."""
 
     fault: str
     post: Post
@@ -32,7 +32,8 @@ class Acknowledged(NamedTuple):
 
 @dataclass
 class Held:
-    """What the line holds: events with how often each stands, newest rounds twice over, accounts."""
+    """Contents of a line: the number of records of each event, the newest revision of each round in
+    Kafka and in ClickHouse, and the accounts of each tenant."""
 
     events: Counter[Key]
     rounds: dict[Key, Sums]
@@ -42,7 +43,7 @@ class Held:
 
 @dataclass
 class Verdict:
-    """What is wrong, and how many events are lost and doubled, by the fault under which they came."""
+    """The differences found, and the numbers of lost and doubled events by the fault of their posts."""
 
     wrong: list[str] = field(default_factory=list)
     lost: Counter[str] = field(default_factory=Counter)
@@ -50,7 +51,7 @@ class Verdict:
 
 
 def topics_held(settings: Settings) -> tuple[Counter[Key], dict[Key, Sums]]:
-    """Events with how often each stands in the canonical topics, and the newest of each round."""
+    """The number of records of each event in the canonical topics, and each round's newest sums."""
     events: Counter[Key] = Counter()
     newer = {number: text for number, text in learned(settings).items() if version_of(number) is None}
     for kind in Kind:
@@ -82,13 +83,16 @@ def held(settings: Settings) -> Held:
     stored: dict[Key, Sums] = {}
     for row in json.loads(rows)["data"]:
         values = list(row.values())
-        assert tuple(values[:3]) not in stored, "a round stands twice in ClickHouse"
+        assert tuple(values[:3]) not in stored, "ClickHouse has two rows of one round"
         stored[tuple(values[:3])] = tuple(map(Decimal, values[3:]))
     return Held(events, rounds, stored, accounts(settings))
 
 
 def compare(posted: Sequence[Acknowledged], found: Held, *, retried: bool) -> Verdict:
-    """``retried``: some requests were sent again, so more may have been received than acknowledged."""
+    """Compares the acknowledged posts with the contents of the line.
+
+    ``retried``: some requests were sent again, so more items may be received than acknowledged.
+    """
     books = expect(entry.post for entry in posted)
     verdict = differences(books, found, retried=retried)
     if verdict.wrong:
@@ -100,7 +104,7 @@ def compare(posted: Sequence[Acknowledged], found: Held, *, retried: bool) -> Ve
 
 
 def _origins(posted: Iterable[Acknowledged]) -> dict[Key, str]:
-    """Under which fault each event was first acknowledged."""
+    """By event, the fault during which it was first acknowledged."""
     origins: dict[Key, str] = {}
     for entry in posted:
         for key in expect([entry.post]).events:
@@ -109,10 +113,10 @@ def _origins(posted: Iterable[Acknowledged]) -> dict[Key, str]:
 
 
 def differences(expected: Expected, found: Held, *, retried: bool = False) -> Verdict:
-    """What is lost, doubled or wrong; nothing if the line kept its promise."""
+    """The lost, doubled and wrong events, rounds and accounts; none of them if the line is correct."""
     events: Counter[Key] = Counter({key[:3]: 1 for key in found.events})
     wrong = [f"lost event {key}" for key in expected.events - set(events)]
-    wrong += [f"event out of nowhere {key}" for key in set(events) - expected.events]
+    wrong += [f"event that was not posted {key}" for key in set(events) - expected.events]
     wrong += [f"doubled event {key}: {n} times" for key, n in found.events.items() if n > 1]
     books = {
         key: (round_.bets, round_.wins, round_.bets_back, round_.bonus_bets)
@@ -122,7 +126,7 @@ def differences(expected: Expected, found: Held, *, retried: bool = False) -> Ve
         for key in books.keys() | rounds.keys():
             due, has = books.get(key), rounds.get(key)
             if due != has:
-                wrong.append(f"round {key} in {name}: {has}, due {due}")
+                wrong.append(f"round {key} in {name}: {has}, expected {due}")
     accepted = Counter(event[0] for event in expected.events)
     for tenant, account in found.accounts.items():
         if account["accepted"] != accepted[tenant] or account["conflict"]:
@@ -132,5 +136,5 @@ def differences(expected: Expected, found: Held, *, retried: bool = False) -> Ve
         exact = has_received == due_received and has_rejected == due_rejected
         more = retried and has_received >= due_received and has_rejected >= due_rejected
         if not exact and not more:
-            wrong.append(f"{tenant} received other than was posted: {account}")
+            wrong.append(f"{tenant}: the received items are not those posted: {account}")
     return Verdict(wrong)

@@ -1,4 +1,4 @@
-"""The harm that is done: one function a fault. It returns when the harm is over."""
+"""The faults, one function each, which returns when the fault is over."""
 
 import os
 import shutil
@@ -20,9 +20,9 @@ from tests.waiting import WITHIN_S, wait_until
 
 
 class Fault(NamedTuple):
-    """A kind of harm, on a line with one broker and chDB, or with three and ClickHouse over HTTP.
+    """A fault, for a line with one broker and chDB, or with three brokers and ClickHouse over HTTP.
 
-    ``times``: how often in a round of the long run. ``quick``: also part of ``make test``.
+    ``times``: how often a round of ``make faults`` causes it. ``quick``: ``make test`` causes it too.
     """
 
     name: str
@@ -49,7 +49,7 @@ def crash_a_worker(point: str, line: Line) -> None:
 
 
 def pause_a_worker_beyond_its_session(line: Line) -> None:
-    """A zombie: stopped until others own its partitions, then woken."""
+    """Makes a zombie: a worker is stopped until others own its partitions, then continued."""
     worker = line.rng.choice(line.workers)
     line.signal(worker, signal.SIGSTOP)
     line.last(*[line.settings.session_timeout_s + 4] * 2)
@@ -81,7 +81,7 @@ def state_deleted_under_a_running_worker(line: Line) -> None:
 
 
 def state_truncated(line: Line) -> None:
-    """A file of each of a worker's databases is cut in half."""
+    """Cuts one file of each of a worker's databases in half."""
     worker = line.rng.choice(line.workers)
     with line.down(worker):
         for current in line.state_of(worker).rglob("CURRENT"):
@@ -101,7 +101,7 @@ def _mount(path: Path) -> None:
 
 @contextmanager
 def _small_disk(line: Line) -> Iterator[tuple[str, Path]]:
-    """A worker at work on a small disk of its own: its name and where that is."""
+    """Runs a worker on a small disk of its own; yields the worker's name and the disk's directory."""
     worker = line.rng.choice(line.workers)
     home = line.state_of(worker)
     try:
@@ -150,7 +150,7 @@ def kill_the_broker(line: Line) -> None:
 
 
 def kill_the_broker_as_workers_join(line: Line) -> None:
-    """Workers then join a group whose coordinator may not know the topics yet."""
+    """Kills the broker so that workers join a group whose coordinator may not have the topics yet."""
     kill_all_workers(line)
     line.last(3, 3)
     line.kill(line.brokers[0])
@@ -162,7 +162,7 @@ def broker_away(line: Line) -> None:
 
 
 def broker_too_slow(line: Line) -> None:
-    """Longer than the edge waits for an acknowledgement."""
+    """Delays acknowledgements for longer than the edge waits for them."""
     line.signal(line.brokers[0], signal.SIGSTOP)
     line.last(*[line.settings.ack_timeout_s + 3] * 2)
     line.signal(line.brokers[0], signal.SIGCONT)
@@ -176,7 +176,7 @@ def kill_one_broker_after_another(line: Line) -> None:
 
 
 def move_the_leaders(line: Line) -> None:
-    """A broker's partitions go to others when it dies, and back when it is elected again."""
+    """Moves the leadership of a broker's partitions to others by a kill, and back by an election."""
     broker = line.rng.choice(line.brokers)
     line.kill(broker)
     line.at_work()
@@ -189,7 +189,7 @@ def move_the_leaders(line: Line) -> None:
         for partition in topic.partitions.values()
         if partition.leader != partition.replicas[0]
     ]
-    assert strayed, "the dead broker led nothing"
+    assert strayed, "the killed broker led no partition"
     admin.elect_leaders(ElectionType.PREFERRED, strayed).result()
 
 
@@ -202,7 +202,7 @@ def kill_the_group_coordinator(line: Line) -> None:
 
 
 def _kill_leader(line: Line, topic: str, name: str) -> None:
-    """Kills the broker that coordinates ``name``: the leader of its partition of ``topic``."""
+    """Kills the coordinator of ``name``: the broker that leads its partition of ``topic``."""
     line.whole()
     partitions = line.admin().list_topics(topic, timeout=WITHIN_S).topics[topic].partitions
     leader = partitions[_java_hash(name) % len(partitions)].leader
@@ -224,7 +224,7 @@ def kill_the_edge(line: Line) -> None:
 
 
 def impatient_clients(line: Line) -> None:
-    """Clients hang up before the answer and send again."""
+    """Clients close the connection before the answer and send the request again."""
     before = line.feeder.retries
     line.feeder.patience_s = 0.005
     wait_until(lambda: line.feeder.retries >= before + 20, "clients that gave up")
@@ -253,7 +253,10 @@ def clickhouse_answers_errors(line: Line) -> None:
 
 
 def roll_to_a_changed_contract_and_back(line: Line) -> None:
-    """Process by process, in any order: two versions work side by side, one with a field more."""
+    """Deploys a version with an added field and goes back, one process at a time, in random order.
+
+    Meanwhile processes of both versions run side by side.
+    """
     tree = next_version(line.settings.data_dir / "next-version")
     processes = ["sink", "edge", *line.workers]
     for process in line.rng.sample(processes, len(processes)):

@@ -1,8 +1,8 @@
-"""Requests no operator would send, by the thousand, and what must hold of every answer.
+"""Sends thousands of malformed requests to the edge and checks every answer.
 
-Bodies begin as the contracts' samples and are changed: fields get values of other types and beyond
-every bound, vanish, appear, nest; then the text itself is broken. After the last request every raw
-record in Kafka is translated, and must agree with what its request was answered.
+Each body is a sample of a contract that is changed: fields get values of other types or out of bounds,
+are removed, added or nested; then some texts are made invalid JSON. After the last request every raw
+record in Kafka is translated, and the outcome must agree with the answer to its request.
 """
 
 import gzip
@@ -47,7 +47,7 @@ TENANTS = ("acme", "zinc")
 
 @dataclass
 class Target:
-    """A running edge of two tenants. ``answered``: by batch id (tenant, invalid items)."""
+    """A running edge with two tenants. ``answered``: by batch id, the tenant and the invalid items."""
 
     settings: Settings
     keys: dict[str, str]
@@ -67,7 +67,7 @@ class Target:
 
 @contextmanager
 def edge_alone(home: Path, **limits: Any) -> Iterator[Target]:
-    """An edge process on an in-memory broker of its own."""
+    """Runs an edge process on an in-memory broker of its own."""
     small = {"body_bytes_max": BODY_BYTES_MAX, "items_max": ITEMS_MAX, "partitions": PARTITIONS}
     with memory_broker.cluster() as bootstrap, Ports() as ports:
         settings = Settings(
@@ -159,7 +159,7 @@ _documents = st.one_of(_good_body, _bulk_body, st.just(_gameball), _changed(_gam
 def _bodies(draw: st.DrawFn) -> bytes:
     text = json.dumps(draw(_documents), ensure_ascii=draw(st.booleans()))
     body = text.encode(errors="surrogatepass")
-    if draw(st.sampled_from([False] * 9 + [True])):  # break the text itself
+    if draw(st.sampled_from([False] * 9 + [True])):  # make the text invalid
         at = draw(st.integers(0, len(body)))
         cut = draw(st.integers(0, 8))
         body = body[:at] + draw(st.binary(max_size=8)) + body[at + cut :]
@@ -185,7 +185,7 @@ HOSTILE_BODIES = [
 
 
 class Sent(NamedTuple):
-    """A request. ``tenant``: whose key it carries; a header's ``<tenant>`` stands for the key."""
+    """A request with the key of ``tenant``; ``<tenant>`` in a header is replaced by that key."""
 
     method: str
     path: str
@@ -242,7 +242,7 @@ def _requests(draw: st.DrawFn) -> Sent:
 
 
 def fuzz(target: Target, requests: int, number: int) -> None:
-    """Sends ``requests`` requests drawn from a seed and checks every answer, and Kafka at the end."""
+    """Sends ``requests`` requests drawn from a seed; checks every answer, and then Kafka's records."""
     with httpx.Client(base_url=target.url, timeout=WITHIN_S) as client:
 
         @seed(number)
@@ -251,7 +251,7 @@ def fuzz(target: Target, requests: int, number: int) -> None:
             deadline=None,
             database=None,
             suppress_health_check=list(HealthCheck),
-            phases=[Phase.generate],  # sending a failed request again, shrunk, would blur the books
+            phases=[Phase.generate],  # shrinking would send more requests than are recorded
         )
         @given(_requests())
         def send(sent: Sent) -> None:
@@ -260,7 +260,7 @@ def fuzz(target: Target, requests: int, number: int) -> None:
             check_answer(answer)
             target.statuses[answer.status_code] += 1
             if answer.status_code in (204, 422):
-                assert sent.tenant is not None, "nobody's batch was taken"
+                assert sent.tenant is not None, "a batch without a valid key was accepted"
                 invalid = answer.json()["invalid"] if answer.status_code == 422 else 0
                 target.answered[answer.headers["x-batch-id"]] = (sent.tenant, invalid)
 
@@ -273,7 +273,7 @@ def _with_key(target: Target, value: bytes) -> bytes:
 
 
 def check_answer(answer: httpx.Response) -> None:
-    """What operators are promised of every answer."""
+    """Checks the properties that docs promise operators of every answer."""
     status = answer.status_code
     assert status in STATUSES, answer.text
     uuid.UUID(answer.headers["x-batch-id"])
@@ -298,7 +298,8 @@ def check_answer(answer: httpx.Response) -> None:
 
 
 def check_kafka(target: Target) -> None:
-    """Every taken batch stands once in Kafka, under its tenant, and is translated as answered."""
+    """Checks that Kafka has each accepted batch once, for its tenant, and that the outcome agrees with
+    the answer."""
     seen: Counter[str] = Counter()
     for record in _raw_records(target.settings):
         translation = translate(record, 4)

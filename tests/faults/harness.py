@@ -1,4 +1,4 @@
-"""A line under load that is done harm to, watched, and at last compared with independent books."""
+"""Runs a line under load, causes faults in it, and at last compares its data with independent books."""
 
 import asyncio
 import itertools
@@ -44,10 +44,11 @@ PROGRAM = (sys.executable, "-m", "tests.faults.armed")
 
 
 class Feeder:
-    """Posts traffic at a rate, each post until it is acknowledged, and keeps the books.
+    """Posts traffic at a rate, repeats each post until it is acknowledged, and records it in the books.
 
-    ``fault`` is written beside each post; with ``patience_s`` a client gives up that early, once a
-    post, and sends it again. ``items`` counts what is acknowledged; without ``books`` that is all.
+    ``fault`` is recorded with each post. With ``patience_s`` a client closes the connection after that
+    time, once a post, and sends the post again. ``items`` counts the acknowledged items; without
+    ``books`` nothing else is recorded.
     """
 
     POSTERS = 6
@@ -127,7 +128,7 @@ class Feeder:
 
 
 class Watcher:
-    """Notes when each partition's first transaction after a moment becomes visible."""
+    """Measures when each partition's first transaction after a given time becomes visible."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -144,7 +145,7 @@ class Watcher:
         self._thread.join()
 
     def all_since(self, moment: float) -> float:
-        """Waits for output made after ``moment`` (epoch, s) on every partition; when it came."""
+        """Waits until every partition has output later than ``moment`` (epoch, s); returns the time."""
         self._seen.clear()
         self._since = moment
         wait_until(lambda: len(self._seen) == self._settings.partitions, "output on every partition")
@@ -164,19 +165,19 @@ class Watcher:
 
 
 class Recovery(NamedTuple):
-    """Seconds from the end of a harm until every partition had new output, and until a batch that was
-    posted afterwards stood settled in ClickHouse."""
+    """Seconds from the end of a fault until every partition had new output, and until a batch posted
+    afterwards was settled in ClickHouse."""
 
     output_s: float
     settled_s: float
 
 
 class NotPossible(Exception):
-    """A fault that this machine does not let anyone make; the message says why."""
+    """The fault cannot be caused on this machine; the message says why."""
 
 
 class Line:
-    """A running line that is being fed, and the means to do it harm."""
+    """A running line under load, with methods that cause faults in it."""
 
     def __init__(
         self, stack: Stack, feeder: Feeder, watcher: Watcher, seed: int, *, long: bool, workers: int
@@ -198,10 +199,10 @@ class Line:
     def brokers(self) -> list[str]:
         return self.stack.brokers
 
-    # Harm ------------------------------------------------------------------------------------
+    # Causing faults --------------------------------------------------------------------------
 
     def signal(self, name: str, number: int) -> None:
-        """Sends a signal to a process of the stack; one that is being started again is waited for."""
+        """Sends a signal to a process of the stack; if it is being restarted, waits for it first."""
 
         def sent() -> bool:
             try:
@@ -213,11 +214,11 @@ class Line:
         wait_until(sent, f"{name} is there")
 
     def kill(self, name: str) -> None:
-        """As ``kill -9``; the supervisor starts it again."""
+        """Kills a process as ``kill -9`` does; the supervisor starts it again."""
         self.signal(name, signal.SIGKILL)
 
     def crash(self, point: str, process: str) -> None:
-        """Has a process die at a named point, and waits until it has."""
+        """Makes a process kill itself at a named point, and waits until it has ended."""
         path = arm_file(self.settings.data_dir, process)
         fresh = path.with_suffix(".tmp")
         fresh.write_text(point)
@@ -238,7 +239,7 @@ class Line:
             supervisor.start(name, command, environment)
 
     def deploy(self, name: str, tree: Path | None) -> None:
-        """Stops a process and starts it again with the code in ``tree``; None: with this code."""
+        """Stops a process and starts it again with the code in ``tree`` (None: with this code)."""
         supervisor = self.stack.supervisor
         command, environment = supervisor.command(name)
         self._commands.setdefault(name, (command, environment))
@@ -250,14 +251,14 @@ class Line:
         supervisor.start(name, command, environment)
 
     def last(self, long_s: float, short_s: float) -> None:
-        """How long an outage lasts: the length is the fault."""
+        """Sleeps for the length of an outage: ``long_s`` in ``make faults``, else ``short_s``."""
         time.sleep(long_s if self.long else short_s)
 
     def state_of(self, worker: str) -> Path:
         return self.settings.state_path / worker
 
     def admin(self) -> AdminClient:
-        """To ask the brokers who leads what."""
+        """A client that asks the brokers for the leaders of partitions."""
         return AdminClient({"bootstrap.servers": self.settings.kafka_bootstrap, "log_level": 0})
 
     def whole(self) -> None:
@@ -274,10 +275,10 @@ class Line:
 
         wait_until(in_sync, "all replicas in sync")
 
-    # What comes of it ------------------------------------------------------------------------
+    # Checking the results --------------------------------------------------------------------
 
     def strike(self, name: str, harm: Callable[["Line"], None]) -> Recovery:
-        """Does one kind of harm to the line at work, and waits until it is at work again."""
+        """Causes a fault while the line processes its load, and waits until it does so again."""
         self.at_work()
         self.feeder.fault = name
         harm(self)
@@ -291,12 +292,12 @@ class Line:
         return recovery
 
     def at_work(self) -> None:
-        """Waits for output on every partition: what strikes now, strikes a line under load."""
+        """Waits for output on every partition, so that the next fault meets a line under load."""
         self.watcher.all_since(time.time())
         self.check()
 
     def check(self) -> None:
-        """Raises what went wrong in the feeder."""
+        """Raises the exception of the feeder, if it has failed."""
         if self.feeder.failure:
             raise self.feeder.failure
 
@@ -325,7 +326,7 @@ class Line:
         wait_until(settled, f"batch {entry.batch_id} settled")
 
     def ask(self, text: str) -> str | None:
-        """The one value of a query; None while ClickHouse is away."""
+        """The single value that a query returns; None while ClickHouse does not answer."""
         try:
             return query(self.settings, text, "tsv").splitlines()[1]
         except (RoundhouseError, ClickHouseError):
@@ -366,7 +367,7 @@ class Line:
         return compare(self.feeder.acknowledged, found, retried=self.feeder.retries > 0)
 
     def keys_in_files(self) -> list[str]:
-        """Logs and other files of Roundhouse in which an API key stands; there should be none."""
+        """The logs and other files of Roundhouse that contain an API key; there should be none."""
         keys = [key.encode() for key in self.feeder._keys.values()]
         home = self.settings.data_dir
         files = [
@@ -393,7 +394,8 @@ def line(
     long: bool = False,
     books: bool = True,
 ) -> Iterator[Line]:
-    """A line that is fed until :meth:`Line.verdict`. ``server``: ClickHouse over HTTP, else chDB."""
+    """Runs a line under load until :meth:`Line.verdict`. ``server``: with ClickHouse over HTTP instead
+    of chDB."""
     settings = on_any_ports(
         Settings(
             data_dir=home,
@@ -433,7 +435,10 @@ def line(
 
 @contextmanager
 def supervising(supervisor: Supervisor) -> Iterator[list[BaseException]]:
-    """Starts again what ends, in a thread that outlives the stack: its children end with it."""
+    """Restarts processes that end, in a thread that runs longer than the stack.
+
+    The thread must outlive the stack because its child processes end with it.
+    """
     failures: list[BaseException] = []
     over = threading.Event()
 
@@ -474,7 +479,7 @@ def _with_clickhouse(settings: Settings, supervisor: Supervisor, ports: Ports) -
 
 
 def give_orders(control: Path, **orders: float | bool) -> None:
-    """What the ClickHouse of :func:`line` is to do from now on."""
+    """Tells the ClickHouse of :func:`line` how to behave from now on."""
     fresh = control.with_suffix(".tmp")
     fresh.write_text(json.dumps(orders))
     fresh.replace(control)

@@ -1,7 +1,7 @@
-"""A next version of Roundhouse: a copy of this one in which contracts have a field more.
+"""Makes a next version of Roundhouse: a copy of this one in which two contracts have one more field.
 
-The contracts of game transactions and players get one, in the middle and at the end; translations fill
-it from native items, and ClickHouse's tables get columns for it.
+The contract of game transactions gets it in the middle, that of players at the end. The translation of
+native items fills the field, and ClickHouse's tables get a column for it.
 """
 
 import json
@@ -12,7 +12,7 @@ from typing import Any
 ROOT = Path(__file__).parent.parent.parent
 FIELD = "channel"
 CONTRACTS = {"game-transaction": "type", "player": "email"}
-"""The contracts that grow, and after which of their fields."""
+"""By contract, the field after which the new field is added."""
 
 MIGRATION = """
 ALTER TABLE game_transactions_rows
@@ -24,7 +24,7 @@ ALTER TABLE player_events_rows
 
 
 def next_version(home: Path) -> Path:
-    """Makes the copy in ``home`` if it is not there; what goes into ``PYTHONPATH`` to run it."""
+    """Makes the copy in ``home`` if it does not exist; returns the ``PYTHONPATH`` that runs it."""
     if not home.exists():
         copy = home.with_suffix(".new")
         ignored = shutil.ignore_patterns("__pycache__")
@@ -47,7 +47,7 @@ def next_version(home: Path) -> Path:
 
 
 def schema_ids(home: Path) -> dict[str, int]:
-    """The ids of the contracts that have grown."""
+    """The ids of the contracts with the added field."""
     listed = json.loads((home / "avro" / "published" / "ids.json").read_text())
     return {entry["contract"]: entry["id"] for entry in listed if entry["contract"] in CONTRACTS}
 

@@ -1,8 +1,8 @@
-"""``make faults``: rounds of harm to lines under load, and a table of what was lost, doubled, and how
-soon the line was at work again.
+"""``make faults``: causes faults in lines under load, and prints a table of lost and doubled events and
+of recovery times.
 
-A round starts a line, strikes it with every fault in an order drawn from the seed, lets it drain and
-compares what it holds with independent books. Rounds with one broker and with three take turns.
+A round starts a line, causes every fault in an order drawn from the seed, lets the line drain and
+compares its data with independent books. Rounds with one broker and with three alternate.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from tests.faults.harness import Line, NotPossible, Recovery, line
 
 @dataclass
 class Report:
-    """What came of all rounds, by fault."""
+    """The results of all rounds, by fault."""
 
     recoveries: dict[str, list[Recovery]] = field(default_factory=lambda: defaultdict(list))
     lost: Counter[str] = field(default_factory=Counter)
@@ -62,7 +62,7 @@ class Report:
 
 
 def play(target: Line, faults: Iterable[Fault], report: Report) -> None:
-    """Strikes with each fault in turn, lets the line drain, and adds what came of it."""
+    """Causes each fault in turn, lets the line drain, and adds the results to the report."""
     for fault in faults:
         try:
             report.recoveries[fault.name].append(target.strike(fault.name, fault.harm))
@@ -72,13 +72,13 @@ def play(target: Line, faults: Iterable[Fault], report: Report) -> None:
     report.lost.update(verdict.lost)
     report.doubled.update(verdict.doubled)
     report.wrong.extend(verdict.wrong)
-    report.wrong.extend(f"an API key stands in {name}" for name in target.keys_in_files())
+    report.wrong.extend(f"{name} contains an API key" for name in target.keys_in_files())
     report.items += sum(entry.post.items for entry in target.feeder.acknowledged)
     report.retries += target.feeder.retries
 
 
 def fuzzed(requests: int, number: int) -> str:
-    """Sends so many fuzzed requests to an edge on the in-memory broker; what was answered."""
+    """Sends ``requests`` fuzzed requests to an edge on the in-memory broker; returns a summary."""
     began = time.monotonic()
     with (
         tempfile.TemporaryDirectory(prefix="roundhouse-fuzz-") as home,
@@ -100,7 +100,7 @@ def main() -> None:
     """Prints the table as rounds end; exit status 1 if anything was lost, doubled or wrong."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=2, help="at most; 0: until the time is over")
+    parser.add_argument("--rounds", type=int, default=2, help="at most; 0: until the time is up")
     parser.add_argument("--minutes", type=float, default=0.0, help="begin no round after; 0: no limit")
     parser.add_argument("--requests", type=int, default=5_000, help="fuzzed requests before the rounds")
     parser.add_argument("--only", default="", help="faults whose names contain this")

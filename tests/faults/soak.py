@@ -1,7 +1,8 @@
-"""``make soak``: load at the line's limit for a while, and the memory of every process meanwhile.
+"""``make soak``: runs a line at its maximum rate for some time and measures the memory of each process.
 
-The feeder is held at the rate at which the line settles what it is given. Prints a table of resident
-memory: the mean of the second quarter of the time (the first fills caches), of the last, and the most.
+The feeder's rate is held at the rate at which the line settles items. The command prints a table of
+resident memory: the mean of the second quarter of the time (in the first, caches fill), the mean of the
+last quarter, and the maximum.
 """
 
 import argparse
@@ -25,13 +26,13 @@ GROWTH_MAX = 1.2
 
 
 def resident_mib(pid: int) -> float:
-    """Of a process and all its threads."""
+    """The resident memory of a process."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def hold_at_the_limit(target: Line, minutes: float) -> dict[str, list[float]]:
-    """Feeds as fast as the line settles; memory of each process, every few seconds."""
+    """Feeds as fast as the line settles; returns each process's memory, measured every few seconds."""
     found: dict[str, list[float]] = defaultdict(list)
     end = time.monotonic() + minutes * 60
     while time.monotonic() < end:
@@ -48,7 +49,7 @@ def hold_at_the_limit(target: Line, minutes: float) -> dict[str, list[float]]:
 
 
 def table(found: dict[str, list[float]]) -> list[tuple[str, float, float, float]]:
-    """By process: early mean, late mean, most."""
+    """By process: the mean of the second quarter, the mean of the last quarter, and the maximum."""
     rows = []
     for name, values in found.items():
         quarter = len(values) // 4
@@ -58,7 +59,7 @@ def table(found: dict[str, list[float]]) -> list[tuple[str, float, float, float]
 
 
 def main() -> None:
-    """Exit status 1 if the accounts do not balance or a process grows."""
+    """Exits with status 1 if the accounts do not balance or the memory of a process grows."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=20.0)
     parser.add_argument("--seed", type=int, default=1)

@@ -51,7 +51,7 @@ def head(target: Target, *more: str) -> bytes:
 
 
 def everything(of: socket.socket) -> bytes:
-    """What comes until the edge hangs up."""
+    """All bytes until the edge closes the connection."""
     parts = []
     try:
         while part := of.recv(65_536):
@@ -68,7 +68,7 @@ def answered(client: socket.socket) -> tuple[int, bytes]:
     return response.status, response.read()
 
 
-def test_slow_clients_are_hung_up_on_and_hold_nobody_else_up(target: Target) -> None:
+def test_slow_clients_are_disconnected_and_delay_no_other_client(target: Target) -> None:
     with connection(target) as silent, connection(target) as dripping, connection(target) as half:
         dripping.sendall(b"POST /api/v1/events HTTP/1.1\r\nx-a: ")
         half.sendall(head(target, "content-length: 100") + b'{"items": [')
@@ -80,7 +80,7 @@ def test_slow_clients_are_hung_up_on_and_hold_nobody_else_up(target: Target) -> 
     assert (status, json.loads(refused)["code"]) == (408, "too_slow")
 
 
-def test_a_client_that_hangs_up_in_the_middle_of_its_body_stores_nothing(target: Target) -> None:
+def test_nothing_is_stored_for_a_client_that_disconnects_within_its_body(target: Target) -> None:
     with connection(target) as client:
         client.sendall(head(target, "content-length: 1000") + json.dumps([bet("half")]).encode())
     target.answered[post(target, [bet("after")]).headers["x-batch-id"]] = ("acme", 0)
@@ -143,9 +143,10 @@ def test_many_items_and_gzip_bombs_are_refused_whatever_their_size(target: Targe
     assert target.resident_bytes() < before + 64_000_000
 
 
-def test_more_bodies_at_once_than_there_is_room_for_are_asked_to_come_again(target: Target) -> None:
+def test_bodies_beyond_the_memory_limit_are_answered_with_busy(target: Target) -> None:
     size = BODY_BYTES_MAX - 10
-    clients = [connection(target) for _ in range(30)]  # twelve million bytes, four may be held
+    # 12 MB of bodies, of which the edge holds at most 4 MB
+    clients = [connection(target) for _ in range(30)]
     for client in clients:
         client.sendall(head(target, f"content-length: {size}") + b" " * (size - 1))
     statuses = []
@@ -187,7 +188,7 @@ def post(target: Target, items: object, key: str | None = None) -> httpx.Respons
     return answer
 
 
-def test_the_answer_of_the_fuzzer_is_checked(tmp_path: Path) -> None:
+def test_the_fuzzer_checks_answers(tmp_path: Path) -> None:
     request = httpx.Request("POST", "http://edge")
     good = {"x-batch-id": "7a2b8c60-0000-4000-8000-000000000000"}
     check_answer(httpx.Response(204, headers=good, request=request))

@@ -1,6 +1,6 @@
-"""Nothing lost, nothing doubled: a line under every fault, against independent books.
+"""A line loses and doubles nothing under any fault, compared with independent books.
 
-``make faults`` does the same for longer, in random order, and measures.
+``make faults`` does the same for longer, in random order, and measures recovery times.
 """
 
 from collections import Counter
@@ -24,7 +24,7 @@ GROUPS = {
     "a worker's points": POINTS_OF_A_WORKER,
     "everything else": [fault for fault in ALONE if fault not in POINTS_OF_A_WORKER],
 }
-"""Faults that strike the same line one after another; the lines can be run side by side."""
+"""Groups of faults, each caused one after another in one line; the groups can run side by side."""
 
 needs_kafka = pytest.mark.skipif(
     bool(missing_tools()), reason=f"a real Kafka needs {' and '.join(missing_tools())}"
@@ -51,7 +51,7 @@ SUMS = (Decimal(2), Decimal(5), Decimal(0), Decimal(0))
 
 
 def books() -> tuple[Expected, Held]:
-    """One event and its round, rightly held."""
+    """The books of one event and its round, and correct contents of the line for them."""
     expected = Expected()
     expected.events.add(EVENT)
     expected.received["acme"] = 1
@@ -79,7 +79,7 @@ def test_the_verifier_finds_planted_losses_doubles_and_wrong_sums() -> None:
 
     expected, found = books()
     found.events["acme", "gameround", "other", "bet"] = 1
-    assert any("out of nowhere" in line for line in wrong(expected, found))
+    assert any("not posted" in line for line in wrong(expected, found))
 
     for where in ("rounds", "stored_rounds"):
         expected, found = books()

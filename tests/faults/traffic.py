@@ -1,4 +1,4 @@
-"""Endless seeded traffic: casino days, some of them with strange clocks, much of it posted again."""
+"""Endless seeded traffic: casino days, some with wrong times, and many of the posts sent again."""
 
 import itertools
 import json
@@ -20,10 +20,10 @@ _YEARS = (-120, -30, 0, 30, 250)
 
 
 def traffic(seed: int) -> Iterator[Post]:
-    """Posts without end. A part of every day is posted again after it, in another order.
+    """Yields posts without end. A part of every day is posted again after it, in another order.
 
-    Every third day is strange: its posts and the items in them come in reverse, bets are decades or
-    centuries off, and what is won comes a week later.
+    Every third day has wrong times: its posts and the items in them come in reverse order, the times of
+    bets are decades or centuries off, and wins come a week later.
     """
     rng = random.Random(seed)
     for number in itertools.count():
