@@ -1,6 +1,6 @@
-"""The AsyncAPI 3 document of the topics, made from ``avro/``, the list of topics and the settings.
+"""The AsyncAPI 3 document of the topics, built from ``avro/``, the list of topics and the settings.
 
-The reference is the AsyncAPI specification 3.0.0 with the Kafka bindings 0.5.0.
+The document follows the AsyncAPI specification 3.0.0 with the Kafka bindings 0.5.0.
 """
 
 from typing import Any

@@ -24,13 +24,14 @@ if TYPE_CHECKING:
     from connectors.local.supervisor import Supervisor
 
 Logs = Callable[[str], dict[str, Any]]
-"""The configuration of logging, for a process of a name."""
+"""Returns the configuration of logging for the name of a process."""
 
 
 class _Commands(click.Group):
     """Turns a known error of any command into one clear message and an exit status.
 
-    The status is 78 for a wrong setting, which a supervisor need not try again, and 1 for the rest.
+    The status is 78 for a wrong setting, after which a supervisor does not restart the process, and 1
+    for other errors.
     """
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -115,7 +116,9 @@ def edge(logs: Logs, processes: int) -> None:
 
 @main.command()
 @click.option("--processes", default=1, show_default=True, help="Worker processes to run.")
-@click.option("--name", default="worker", show_default=True, help="Unique per machine.")
+@click.option(
+    "--name", default="worker", show_default=True, help="Name of the worker, unique per machine."
+)
 def worker(processes: int, name: str) -> None:
     """Run the translate and process stages; a process that ends is started again."""
     from connectors.local.supervisor import MORE_TO_STOP_S, Supervisor, stop_on_signals
@@ -137,7 +140,7 @@ def worker(processes: int, name: str) -> None:
 def _supervision(
     settings: Settings, supervisor: "Supervisor", name: str
 ) -> contextlib.AbstractContextManager[int]:
-    """The status page of a supervisor, on any port: the configured ones are its processes'."""
+    """The status page of a supervisor, on any port: its processes use the configured ports."""
     from streams.telemetry.process_metrics import process_registry
     from streams.telemetry.status_server import serving
 
@@ -161,7 +164,7 @@ def worker_process(logs: Logs, index: int, name: str) -> None:
 
 @main.command()
 def sink() -> None:
-    """Run the sink into ClickHouse, and its loopback door for `roundhouse sql`."""
+    """Run the sink into ClickHouse, with the loopback port that `roundhouse sql` queries."""
     from connectors.clickhouse.service import run_sink
 
     run_sink(Settings.load())
@@ -221,15 +224,17 @@ def topics() -> None:
 
 @main.command()
 def asyncapi() -> None:
-    """Print the AsyncAPI document of the topics, as these settings have them."""
+    """Print the AsyncAPI document of the topics with the current settings."""
     from connectors.cli.asyncapi import as_yaml
 
     click.echo(as_yaml(Settings.load()), nl=False)
 
 
 @main.command()
-@click.option("--to", type=click.IntRange(2, 1024), required=True, help="A multiple of today's number.")
-@click.option("--dry-run", is_flag=True, help="Say what would be done, and write nothing.")
+@click.option(
+    "--to", type=click.IntRange(2, 1024), required=True, help="A multiple of the current number."
+)
+@click.option("--dry-run", is_flag=True, help="Report the copies, and write nothing.")
 def repartition(to: int, dry_run: bool) -> None:
     """Increase the partitions of a line whose workers are stopped; resumes if interrupted."""
     from streams.kafka.schema_ids import frames
@@ -290,7 +295,7 @@ def health(what: str, name: str, as_json: bool) -> None:
 )
 @click.option("--json", "as_json", is_flag=True, help="Findings as a JSON list.")
 def doctor(roles: tuple[str, ...], as_json: bool) -> None:
-    """Check the set-up; exit with status 1 if something keeps the line from working."""
+    """Check the set-up; exit with status 1 if a finding keeps the line from working."""
     from connectors.doctor import run
 
     findings = list(run.examine(Settings.load(), roles or run.ROLES))
@@ -306,9 +311,11 @@ def tenant() -> None:
 @tenant.command("add")
 @click.argument("name")
 @click.option("--channel-merging", is_flag=True, help="Keep mobile and e-mail of Gameball events.")
-@click.option("--campaigns-disabled", is_flag=True, help="Store events, count them in no campaign.")
+@click.option(
+    "--campaigns-disabled", is_flag=True, help="Store events without counting them in campaigns."
+)
 def tenant_add(name: str, channel_merging: bool, campaigns_disabled: bool) -> None:
-    """Add a tenant and show its first key, this once."""
+    """Add a tenant and show its first key, only this once."""
     click.echo(_registry().add(name, channel_merging, not campaigns_disabled))
 
 

@@ -1,4 +1,4 @@
-"""What the sink measures. docs/metrics.md lists the names for those who read them."""
+"""The metrics of the sink. docs/metrics.md lists their names for users."""
 
 import time
 from collections.abc import Iterable
@@ -63,6 +63,6 @@ class SinkMetrics:
         self.retries.add(1)
 
     def arrived(self, received_at: Iterable[int]) -> None:
-        """Measures the latency of requests, given by when the edge received them (µs, epoch)."""
+        """Measures the latency of requests by the times of their receipt (µs, epoch)."""
         now = time.time()
         self.latency.observe_all(max(0.0, now - at / 1e6) for at in received_at)

@@ -4,15 +4,16 @@ The steps of a flush, and the state after a crash at the end of each:
 
 1. Insert each topic's rows, one block for each version of its contract, with a token made of the
    version and the offsets in the block. After a crash the rows are inserted again: ClickHouse skips the
-   same block by its token, and ``ReplacingMergeTree``, which the views read with ``FINAL``, folds the
-   same rows of a different block.
+   same block by its token, and ``ReplacingMergeTree``, which the views read with ``FINAL``, removes
+   repeated rows of a different block.
 2. Commit the offsets.
 
-While ClickHouse is unreachable the sink retries for ever with growing pauses and commits no offset.
+While ClickHouse is unreachable the sink retries without limit, with growing pauses, and commits no
+offset.
 
-A partition waits at a row of an unknown version, or with a field that its table has no column for, and
-is retried every few seconds; the other partitions continue. So no field is lost if a worker is deployed
-before the sink that migrates the tables.
+A partition waits at a row of an unknown version, or at a row with a field for which its table has no
+column, and the sink retries it every few seconds; the other partitions continue. So no field is lost if
+a worker is deployed before the sink that migrates the tables.
 """
 
 import hashlib
@@ -76,7 +77,7 @@ class Tables(Protocol):
         ...
 
     def insert(self, target: Target, container: Container, rows: list[bytes], token: str) -> None:
-        """Inserts Avro datums of one version as one block; a column that the version has no field for
+        """Inserts Avro datums of one version as one block; a column without a field in that version
         gets its default. Raises ``ClickHouseError`` or ``OSError`` if it cannot."""
         ...
 
@@ -153,7 +154,7 @@ class _Held(NamedTuple):
 
 
 class Sink:
-    """Reads all target topics and flushes in time; :meth:`run` returns after :meth:`stop`."""
+    """Reads all target topics and inserts their rows; :meth:`run` returns after :meth:`stop`."""
 
     def __init__(
         self,
@@ -191,7 +192,7 @@ class Sink:
             **reporting(self._metrics.clients.of("sink")),
             "max.poll.interval.ms": 86_400_000,  # ClickHouse may be unreachable for hours
             "session.timeout.ms": int(self.settings.session_timeout_s * 1000),
-            # one sink a machine: after a restart it keeps its group membership
+            # static membership, for one sink per machine: it keeps its membership after a restart
             "group.instance.id": f"{prefix}sink-{socket.gethostname()}",
             "enable.partition.eof": False,
             "topic.metadata.refresh.interval.ms": METADATA_MS,
@@ -233,7 +234,7 @@ class Sink:
 
     @property
     def pending_rows(self) -> int:
-        """Number of rows that are read and not inserted yet."""
+        """The number of rows that are read and not inserted yet."""
         return self._count
 
     def _assign(self, partitions: Sequence[TopicPartition]) -> None:
@@ -337,7 +338,7 @@ class Sink:
         try:
             consumer.commit(offsets=offsets, asynchronous=False)
         except KafkaException as error:
-            # the rows are inserted; without the commit they are inserted again and folded
+            # the rows are inserted; without the commit they may be inserted again, and deduplicated
             log.warning("offsets not committed, rows may be inserted again: %s", error)
 
     def _span(self, pending: _Pending) -> AbstractContextManager[object]:

@@ -1,1 +1,1 @@
-"""``roundhouse doctor``: checks a set-up and says how to mend errors. It writes nothing."""
+"""``roundhouse doctor``: checks a set-up and reports how to correct errors. It changes nothing."""

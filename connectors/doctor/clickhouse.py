@@ -13,7 +13,7 @@ from connectors.doctor.findings import Finding, error, ok, warning
 from streams.errors import RoundhouseError
 
 OLDEST_TRIED = (25, 8)
-"""The oldest release of ClickHouse's engine on which the migrations were tried."""
+"""The oldest release of ClickHouse's engine on which the migrations were tested."""
 
 SKEW_S_MAX = 2.0
 
@@ -23,7 +23,7 @@ Ask = Callable[[str], str]
 
 
 def check_clickhouse(database: str, ask: Ask) -> Iterator[Finding]:
-    """All checks of ClickHouse; the first alone if it does not answer."""
+    """All checks of ClickHouse; only the first if ClickHouse does not answer."""
     try:
         before = time.time()
         text = ask("SELECT version() AS version, toFloat64(now64(6)) AS now")

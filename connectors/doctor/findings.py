@@ -13,7 +13,7 @@ class Severity(StrEnum):
 
 
 class Finding(NamedTuple):
-    """One result of a check: its name, the observation, and how to mend it ("" if nothing is wrong)."""
+    """One result of a check: its name, the observation, and the correction ("" if nothing is wrong)."""
 
     check: str
     severity: Severity
@@ -32,5 +32,5 @@ def warning(check: str, found: str, mend: str) -> Finding:
 
 
 def error(check: str, found: str, mend: str) -> Finding:
-    """A finding: the line does not work, or can lose or double events."""
+    """A finding: the line does not work, or can lose or duplicate events."""
     return Finding(check, Severity.ERROR, found, mend)

@@ -57,7 +57,7 @@ Config = Mapping[str, str]
 def check_kafka(settings: Settings, roles: Iterable[str]) -> Iterator[Finding]:
     """All checks of the brokers and topics; only the first if no broker answers.
 
-    ``roles`` are the services whose rights are checked, of :data:`RIGHTS`.
+    ``roles`` are the services whose rights are checked: keys of :data:`RIGHTS`.
     """
     try:
         cluster = wait_for_broker(settings, ANSWER_WITHIN_S)
@@ -256,7 +256,7 @@ def rights_findings(
     allowed = set(described.authorized_operations or ())
     for role in sorted(roles):
         lacking = RIGHTS[role].get(topic.name, frozenset()) - allowed
-        if lacking and allowed:  # the broker does not report rights
+        if lacking and allowed:  # ``allowed`` is empty if the broker does not report rights
             rights = " and ".join(sorted(operation.name.capitalize() for operation in lacking))
             yield error(
                 "kafka.rights",

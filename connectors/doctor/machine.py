@@ -16,7 +16,7 @@ FREE_SHARE_MIN = 0.1
 
 FILES_BASE = 512
 FILES_A_PARTITION = 128
-"""Number of files for RocksDB's two tables of a partition, the segments of the window, and the
+"""The number of files of one partition: RocksDB's two tables, the generations of the window, and the
 producer's sockets.
 """
 

@@ -14,7 +14,7 @@ ROLES = tuple(RIGHTS)
 
 
 def examine(settings: Settings, roles: Collection[str] = ROLES) -> Iterator[Finding]:
-    """The findings for a machine that runs services of these ``roles``; writes nothing anywhere."""
+    """The findings for a machine that runs services of these ``roles``; changes nothing."""
     yield from check_disk(settings)
     yield from check_file_descriptors(settings)
     if "edge" in roles:
@@ -28,7 +28,7 @@ def examine(settings: Settings, roles: Collection[str] = ROLES) -> Iterator[Find
 
 
 def as_text(findings: Sequence[Finding]) -> str:
-    """The findings as text: a line for each, and a line below it that says how to mend it."""
+    """The findings as text: a line for each, followed by a line with the correction, if any."""
     lines = []
     for finding in findings:
         lines.append(f"{finding.severity.upper():7}  {finding.check}: {finding.found}")

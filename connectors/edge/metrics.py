@@ -1,4 +1,4 @@
-"""What an edge process measures. docs/metrics.md lists the names for those who read them."""
+"""The metrics of an edge process. docs/metrics.md lists their names for users."""
 
 import threading
 from collections import defaultdict, deque
@@ -21,18 +21,19 @@ NOBODY = ""
 
 
 _TOGETHER = 1000
-"""Posts that are counted together, or fewer when the metrics are asked for. Counting one by one takes
-2.5 of the 190 µs that a post of one event costs the edge, and counting together 0.8."""
+"""The number of posts that are counted together; a scrape counts fewer. Counting each post takes 2.5 of
+the 190 µs that a post of one event costs the edge; counting them together takes 0.8 µs."""
 
 _FAILURES = ("503", "not_acknowledged"), ("503", "busy"), ("500", "bug")
-"""Are served as 0 from a tenant's first post on: the rate of a counter that begins at 6 is 0."""
+"""Counters that begin at 0 with a tenant's first post: Prometheus sees no increase in a counter's first
+value."""
 
 Answer = tuple[str, str, int, str]
-"""Of a post: route, tenant, status, and the error type, which is empty without an error."""
+"""The labels of an answered post: route, tenant, status, and error type (empty without an error)."""
 
 
 class EdgeMetrics:
-    """The instruments of one serving process. Tenants are those of the tenants file, and nobody."""
+    """The metrics of one edge process. Tenants are those of the tenants file, and :data:`NOBODY`."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._registry = registry
@@ -40,7 +41,7 @@ class EdgeMetrics:
         self._bodies: deque[tuple[str, int, int]] = deque()
         self._counting = threading.Lock()
         self._known: set[str] = set()
-        _Count(registry, self)  # the first to be collected
+        _Count(registry, self)  # is collected first
         self.clients = ClientStatistics(registry)
         self._requests = Counter(
             registry,
@@ -80,20 +81,20 @@ class EdgeMetrics:
         )
 
     def answered(self, answer: Answer, took_s: float) -> None:
-        """Counts an answer, soon."""
+        """Queues an answer for the next :meth:`count`."""
         self._answers.append((answer, took_s))
         if len(self._answers) >= _TOGETHER:
             self.count()
 
     def read(self, route: str, body_bytes: int, items: int) -> None:
-        """Counts a body that is read and of the right outer form, soon."""
+        """Queues a body that was read and has a valid outer form for the next :meth:`count`."""
         self._bodies.append((route, body_bytes, items))
 
     def count(self) -> None:
-        """Counts what has come since the last time. May be called by any thread."""
+        """Counts the queued answers and bodies. Any thread may call it."""
         answers: dict[Answer, list[float]] = defaultdict(list)
         bodies: dict[str, list[tuple[int, int]]] = defaultdict(list)
-        with self._counting:  # an answer that comes meanwhile waits for the next time
+        with self._counting:  # answers that arrive meanwhile wait for the next call
             for answer, took_s in _taken(self._answers):
                 answers[answer].append(took_s)
             for route, body_bytes, items in _taken(self._bodies):
@@ -111,17 +112,17 @@ class EdgeMetrics:
             self._batch_items.observe_all([items for _, items in sizes], route)
 
     def watch(self, room: Room) -> None:
-        """Serves how much of the room for bodies is in use."""
+        """Serves the bytes of bodies that are held, and their limit."""
         _Held(self._registry, room)
 
 
 def _taken(waiting: deque[_T]) -> list[_T]:
-    """What is in a queue to which another thread may add meanwhile."""
+    """Removes and returns the entries of a queue to which another thread may append meanwhile."""
     return [waiting.popleft() for _ in range(len(waiting))]
 
 
 class _Count(Collector):
-    """Serves nothing, and has counted what waits when those that follow it serve."""
+    """Has no metrics; counts the queued answers before the metrics after it are collected."""
 
     def __init__(self, registry: CollectorRegistry, metrics: EdgeMetrics) -> None:
         self._metrics = metrics
@@ -136,7 +137,7 @@ class _Count(Collector):
 
 
 class _Held(Collector):
-    """The bodies that are held at the moment."""
+    """The bodies that the edge currently holds."""
 
     def __init__(self, registry: CollectorRegistry, room: Room) -> None:
         self._room = room

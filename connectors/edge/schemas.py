@@ -1,14 +1,14 @@
-"""The published schemas over HTTP, read-only, as Confluent's schema registry serves them.
+"""The published schemas over HTTP, read-only, with the API of Confluent's schema registry.
 
-With this a stock Avro deserializer works where no schema registry is configured: its registry is the
-edge. No key is needed: schemas are the same for all tenants and hold nothing of any. Where a registry
-is configured, ids on topics are that registry's, and the edge serves none.
+A stock Avro deserializer can use the edge as its registry if no schema registry is configured. No key
+is needed: schemas are the same for all tenants and contain no data of a tenant. If a registry is
+configured, ids on topics are that registry's, and the edge serves no schemas.
 
-While workers of a newer version write, records have ids that this version does not ship. Those schemas
-are read from the topic ``schemas``, where workers put them, when they are asked for.
+While workers of a newer version write, records have ids that this version does not ship. On request
+the edge reads those schemas from the topic ``schemas``, to which workers write them.
 
-Paths, bodies and error codes are those of the reference of Confluent's Schema Registry API, as far as
-its clients read.
+Paths, bodies and error codes follow the reference of Confluent's Schema Registry API, as far as its
+clients use it.
 """
 
 import asyncio
@@ -39,10 +39,10 @@ log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/vnd.schemaregistry.v1+json"
 COMPATIBILITY = "FULL_TRANSITIVE"
-"""What a new version of every contract is held to, in the registry's terms."""
+"""The compatibility of the versions of every contract, in the registry's terms."""
 
 LOOKUP_BYTES_MAX = 262_144
-"""Of a schema that is asked for by its text; the largest published one has 7 KB."""
+"""The maximum size of a schema in a lookup; the largest published schema has 7 KB."""
 
 _LOOKUPS_BYTES_MAX = 16 * LOOKUP_BYTES_MAX
 _ROOTS = ("schemas", "subjects", "config", "mode")
@@ -55,17 +55,17 @@ _BAD_SCHEMA, _BAD_VERSION, _READ_ONLY = 42201, 42202, 42205
 _NO_STORE = 50001
 
 _LEARN_EVERY_S = 5.0
-"""How often the topic is read at most, whoever asks for what."""
+"""The minimum interval between two reads of the topic, over all requests."""
 
 _LEARN_WITHIN_S = 10.0
 
 Answer = Callable[[Request], Awaitable[Response]]
 Learn = Callable[[], Mapping[int, str]]
-"""Gives the schemas on the topic ``schemas``, by id; raises ``BrokerUnavailable``."""
+"""Returns the schemas on the topic ``schemas``, by id; raises ``BrokerUnavailable``."""
 
 
 def schema_routes(settings: Settings) -> list[Route]:
-    """The routes that the edge has for schemas."""
+    """The routes of the edge for schemas."""
     if settings.schema_registry_url is not None:
         return _rest(_elsewhere)
     learn = partial(learned, settings, _LEARN_WITHIN_S)
@@ -73,7 +73,7 @@ def schema_routes(settings: Settings) -> list[Route]:
 
 
 def with_learned(versions: Sequence[Version], texts: Mapping[int, str]) -> list[Version]:
-    """``versions``, and after them those that ``texts`` have by id and they have not.
+    """``versions``, followed by those of ``texts`` (by id) that are not in ``versions``.
 
     Ids rise with the versions of a contract. A schema of an unknown name belongs to no topic here.
     """
@@ -121,7 +121,7 @@ class Schemas:
             "/mode": self.mode,
             "/mode/{subject}": self.mode,
         }
-        """What is answered to GET, by path."""
+        """The handlers of GET requests, by path."""
 
     def _take(self, versions: Sequence[Version]) -> None:
         self._versions = versions
@@ -132,7 +132,7 @@ class Schemas:
         }
 
     def routes(self) -> list[Route]:
-        """Every path of a registry: answered, or refused in the registry's terms."""
+        """The routes for all paths of a registry; unsupported requests get an error in its format."""
         return [
             *(Route(path, answer) for path, answer in self.reads.items()),
             Route("/subjects/{subject}", self.lookup, methods=["POST"]),
@@ -184,7 +184,7 @@ class Schemas:
         return self._setting(request, {"mode": "READONLY"})
 
     async def lookup(self, request: Request) -> Response:
-        """The version of a subject that has the schema of the body."""
+        """Answers with the version of a subject that has the schema of the body."""
         found = self._of_subject(request)
         if isinstance(found, Response):
             return found
@@ -212,7 +212,7 @@ class Schemas:
         return self._by_id.get(number) or _error(404, _NO_SCHEMA, f"Schema {text} not found")
 
     async def _learn_newer(self) -> bool:
-        """Whether the topic's schemas are known, as they were a moment ago."""
+        """Reads the topic if the last read is too old. Returns whether the last read succeeded."""
         async with self._learning:
             if time.monotonic() - self._learned_at_s > _LEARN_EVERY_S:
                 try:
@@ -265,7 +265,7 @@ async def _elsewhere(request: Request) -> Response:
 
 
 def _rest(answer: Answer) -> list[Route]:
-    """Every path below the registry's, so that what is not found there has the registry's shape too."""
+    """Routes for all paths below the registry's, so that unknown paths get an error in its format."""
     paths = [path for root in _ROOTS for path in (f"/{root}", f"/{root}/{{rest:path}}")]
     return [Route(path, answer, methods=_METHODS) for path in paths]
 
@@ -286,7 +286,7 @@ def _text(version: Version) -> str:
 
 
 def _page(request: Request, entries: Sequence[Any]) -> Response:
-    """The part of a list that the query asks for with ``offset`` and ``limit``; below 0 is no limit."""
+    """The part of a list that the query selects by ``offset`` and ``limit``; below 0 is no limit."""
     offset = _number(request.query_params.get("offset", "0"))
     limit = _number(request.query_params.get("limit", ""))
     after = entries[max(0, offset) :]

@@ -25,7 +25,7 @@ class Page(NamedTuple):
         return self.document is not None and self.document["live"] and self.document["ready"]
 
     def lines(self) -> Iterator[str]:
-        """The page for people: one line for the state, and one for each reason."""
+        """The page as text: one line for the state, and one line for each reason."""
         if self.document is None:
             yield f"{self.name}: does not answer on {self.address}; it was killed, or is starting again"
             return
@@ -40,9 +40,9 @@ class Page(NamedTuple):
 
 
 def pages(settings: Settings, job: str, name: str = "") -> list[Page]:
-    """The status pages of processes of a kind (worker, sink, edge, console), by name.
+    """The status pages of the processes of a kind (such as worker or sink), ordered by name.
 
-    With ``name`` only ``<name>`` and ``<name>-0``, ``<name>-1``, ... .
+    With ``name`` only those of ``<name>`` and ``<name>-0``, ``<name>-1``, ... .
     """
     found = []
     for path in sorted(status_folder(settings).glob("*.json")):
@@ -60,7 +60,7 @@ def pages(settings: Settings, job: str, name: str = "") -> list[Page]:
 
 
 def is_well(settings: Settings, job: str, name: str = "") -> bool:
-    """Whether there are such processes and each is live and ready."""
+    """Whether there is at least one such process, and all of them are live and ready."""
     found = pages(settings, job, name)
     return bool(found) and all(page.is_well for page in found)
 

@@ -27,12 +27,12 @@ JARS_DIR = Path(".kafka")
 
 
 def missing_tools() -> list[str]:
-    """The tools that a real Kafka needs and that are not installed."""
+    """The missing tools that a real Kafka needs."""
     return [tool for tool in ("java", "mvn") if shutil.which(tool) is None]
 
 
 def fetch_jars() -> Path:
-    """The directory of Kafka's jars, which Maven fills the first time."""
+    """The directory of Kafka's jars; the first call downloads them with Maven."""
     jars = JARS_DIR / "libs"
     complete = JARS_DIR / "complete"
     JARS_DIR.mkdir(parents=True, exist_ok=True)
@@ -63,8 +63,8 @@ def _archive_of(jars: Path) -> Path:
 def _archive_classes(jars: Path) -> None:
     """Runs a node once and archives its loaded classes: later nodes start in half the time.
 
-    A different JVM cannot use the archive; it reports that and starts without it. No JVM starts with an
-    archive that it is to write, so one that an interrupted run left is removed first.
+    A different JVM cannot use the archive, reports this, and starts without it. A JVM cannot start with
+    the archive that it will write, so the archive of an interrupted run is removed first.
     """
     _archive_of(jars).unlink(missing_ok=True)
     with tempfile.TemporaryDirectory(prefix="roundhouse-kafka-") as directory, Ports() as ports:
@@ -127,7 +127,7 @@ def nodes_of(bootstrap: str, ports: Ports) -> list[Node]:
 
 
 def bootstrap_of(nodes: Sequence[Node]) -> str:
-    """The bootstrap servers of nodes."""
+    """The bootstrap servers of ``nodes``."""
     return ",".join(f"{node.host}:{node.port}" for node in nodes)
 
 

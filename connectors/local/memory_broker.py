@@ -1,8 +1,8 @@
 """librdkafka's in-memory cluster as a process: Kafka's protocol without a JDK, for small loads.
 
-It keeps about 5 MB a partition and then silently drops the oldest records, shows aborted records,
-does not fence producers, creates topics of four partitions on first use, and keeps nothing after
-its end.
+It keeps about 5 MB a partition and then silently drops the oldest records, returns aborted
+records, does not fence producers, creates topics of four partitions on first use, and keeps no data
+after its end.
 """
 
 import signal
@@ -20,7 +20,7 @@ START_WITHIN_S = 15.0
 
 @contextmanager
 def cluster() -> Iterator[str]:
-    """Runs a cluster of one broker in this process until the block ends; its bootstrap address."""
+    """Runs a cluster of one broker within the block; yields its bootstrap address."""
     producer = Producer({"test.mock.num.brokers": 1, "log_level": 0})
     brokers = producer.list_topics(timeout=10).brokers.values()
     try:

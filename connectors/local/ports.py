@@ -1,11 +1,10 @@
 """TCP ports of this machine, held for processes that are started, or started again, later.
 
-A port that is asked for and given back may belong to another process a moment later: the kernel gives
-it to the next socket that binds port 0 or connects. So a port is held by a socket that is bound and
-does not listen. Linux lets another process listen on it (with ``SO_REUSEADDR``, as Java, asyncio and
-:mod:`socketserver` set it) and gives it to no socket that asks for any port. Other systems do not let
-the process listen; there a port is chosen outside the range that the kernel gives away, and is not
-held.
+Another process may take a port as soon as it is released: the kernel assigns it to the next socket that
+binds port 0 or connects. So a port is held by a socket that is bound and does not listen. Linux lets
+another process listen on the port (with ``SO_REUSEADDR``, as Java, asyncio and :mod:`socketserver` set
+it) and does not assign the port to sockets that request any port. Other systems do not let the process
+listen; there a port is chosen outside the kernel's ephemeral range, and is not held.
 """
 
 import errno
@@ -32,9 +31,9 @@ class Ports:
         self._sockets: list[socket.socket] = []
 
     def hold(self, setting: str, host: str = "127.0.0.1", port: int = 0) -> int:
-        """Holds ``port`` of ``host`` and returns it; 0 asks for any.
+        """Holds ``port`` of ``host`` and returns it; 0 requests any free port.
 
-        Raises :class:`PortInUse` where another process listens on it; the message names ``setting``,
+        Raises :class:`PortInUse` if another process listens on it; the message names ``setting``,
         the environment variable to change.
         """
         if port == 0 and sys.platform != "linux":

@@ -1,7 +1,7 @@
-"""Keeps the processes of one machine running: starts them, starts them again, stops them in order.
+"""Keeps the processes of one machine running: starts, restarts and stops them in order.
 
-A process that ends is started again for ever, after pauses that grow: its end takes no other process
-down. Only an end with :data:`EXIT_CONFIGURATION` is final, since no restart mends a wrong setting.
+A process that ends is restarted without limit, after growing pauses; its end stops no other process.
+Only an end with :data:`EXIT_CONFIGURATION` is final, because a restart does not correct a setting.
 """
 
 import ctypes
@@ -25,23 +25,23 @@ from streams.telemetry.health import Health, judged
 log = logging.getLogger(__name__)
 
 ALIVE_S = 30.0
-"""A process that lives so long is well: its next end is the first in a row again."""
+"""A process that has run for this time is healthy: the count of its consecutive ends is reset."""
 ENDS_WELL_MAX = 2
-"""So many ends in a row are an accident; a process that has more is reported, also while it runs."""
+"""A process with more consecutive ends than this is reported, even while it runs."""
 PAUSE_S = (0.2, 30.0)
-"""Pause before a restart: after the first end in a row, and the longest; it doubles from end to end."""
+"""The pause before a restart: the first and the longest one; it doubles with each consecutive end."""
 STOP_WITHIN_S = 25.0
 MORE_TO_STOP_S = 5.0
-"""After ``ROUNDHOUSE_STOP_WITHIN_S``, at which a process of Roundhouse ends by itself."""
+"""Extra time for a process of Roundhouse, which ends after ``ROUNDHOUSE_STOP_WITHIN_S`` itself."""
 _PR_SET_PDEATHSIG = 1
 
 
 class Child(NamedTuple):
     """The state of a supervised process.
 
-    ``ends`` counts its ends in a row, each within :data:`ALIVE_S` of its start, and ``restarts`` all
-    its restarts. ``exit_status`` is that of its last end (negative: the signal), None if it never
-    ended. ``starts_in_s`` is None while it runs.
+    ``ends`` is the number of its consecutive ends, each within :data:`ALIVE_S` of its start, and
+    ``restarts`` that of all its restarts. ``exit_status`` is that of its last end (negative: the
+    signal), None if it never ended. ``starts_in_s`` is None while it runs.
     """
 
     name: str
@@ -84,7 +84,7 @@ class _Child:
             self.process.send_signal(signal.SIGTERM)
 
     def stop(self, within_s: float) -> None:
-        """Waits for the end that was asked for, and then brings it about."""
+        """Waits for the process to end after :meth:`ask_to_stop`, and kills it if it does not."""
         process = self.process
         if process is None:
             return
@@ -97,9 +97,9 @@ class _Child:
 
 
 class Supervisor:
-    """Runs children until :meth:`stop`. Stopping goes in the reverse of the order of starting.
+    """Runs processes until :meth:`stop`, which stops them in the reverse order of their starts.
 
-    ``pause_s`` and ``restarts_max`` differ from their defaults only in tests.
+    ``pause_s`` differs from its default only in tests.
     """
 
     def __init__(
@@ -120,7 +120,7 @@ class Supervisor:
     def start(
         self, name: str, command: Sequence[str], environment: Mapping[str, str], group: str = ""
     ) -> int:
-        """Starts a process that must go on running; returns its pid.
+        """Starts a process and keeps it running; returns its pid.
 
         Processes of one ``group`` that were started one after another are stopped at the same time.
         """
@@ -142,7 +142,7 @@ class Supervisor:
         return child.command, child.environment
 
     def children(self) -> list[Child]:
-        """The state of each process, in the order of their starts. For any thread."""
+        """The state of each process, in the order of their starts. Any thread may call it."""
         now = time.monotonic()
         return [
             Child(
@@ -158,13 +158,13 @@ class Supervisor:
         ]
 
     def health(self) -> Health:
-        """Ready while every process runs and none ends again and again."""
+        """The health: ready while every process runs and none ends repeatedly."""
         children = self.children()
         facts = {"processes": [child._asdict() for child in children]}
         return judged(facts, waiting=[_trouble(child) for child in children if _is_in_trouble(child)])
 
     def check(self) -> None:
-        """Starts again what has ended. Raises :class:`GaveUp` where a setting is wrong."""
+        """Restarts processes that have ended. Raises :class:`GaveUp` if a setting is wrong."""
         now = time.monotonic()
         with self._changing:
             for child in self._children:
@@ -222,7 +222,7 @@ class Supervisor:
             self._children.clear()
 
     def end(self, name: str, within_s: float | None = None) -> None:
-        """Ends one process for good, by force if it does not stop in time. For tests."""
+        """Ends one process without a restart, by force if it does not stop in time. For tests."""
         with self._changing:
             child = next(child for child in self._children if child.name == name)
             self._children.remove(child)

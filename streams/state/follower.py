@@ -55,7 +55,7 @@ class _Followed(NamedTuple):
 class Followers:
     """The copies that a worker keeps. One thread reads for all of them, opens them, and closes them.
 
-    ``failed`` is called with the exception that ended the thread; then no copy is kept.
+    ``failed`` is called with the exception that ended the thread.
     """
 
     def __init__(self, shared: Shared, failed: Callable[[BaseException], None]) -> None:
@@ -70,7 +70,7 @@ class Followers:
         self._behind: dict[Place, int] = {}
 
     def follow(self, partitions: Iterable[int]) -> None:
-        """Sets the partitions to follow; copies of new ones are opened soon, other copies are closed."""
+        """Sets the partitions to follow; new copies are opened soon, and other copies are closed."""
         with self._changed:
             self._wanted = frozenset(partitions)
             if self._wanted and self._ended and not self._closing:
