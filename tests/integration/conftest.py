@@ -1,4 +1,4 @@
-"""Brokers and a ClickHouse for the tests: the in-memory cluster and, where a JDK is, a real Kafka."""
+"""Brokers and a ClickHouse for the tests: the in-memory cluster and, if a JDK is installed, a Kafka."""
 
 import gc
 import itertools
@@ -58,7 +58,7 @@ def real_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def jvm() -> Path:
-    """The folder of what the tests run on a JVM beside Kafka."""
+    """The directory of the Java programs that the tests run besides Kafka."""
     _need_java_and_maven("a schema registry")
     return fetch_jvm()
 
@@ -72,14 +72,14 @@ def schema_registry(jvm: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 @pytest.fixture(params=["memory", pytest.param("real", marks=pytest.mark.kafka)])
 def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
-    """Settings of a line of its own on each kind of broker: topics and databases are not shared."""
+    """Settings of a line on each kind of broker; it shares no topics or databases with other lines."""
     made: Callable[[str], Settings] = request.getfixturevalue("line_settings")
     return made(request.getfixturevalue(f"{request.param}_broker"))
 
 
 @pytest.fixture
 def real_settings(line_settings: Callable[[str], Settings], real_broker: str) -> Settings:
-    """Settings of a line of its own on a real Kafka."""
+    """Settings of a line on a real Kafka; it shares no topics or databases with other lines."""
     return line_settings(real_broker)
 
 
@@ -114,6 +114,6 @@ def chdb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
 
 @pytest.fixture
 def clickhouse(chdb: Client, settings: Settings) -> Client:
-    """A migrated database of the test's own."""
+    """A migrated database for one test."""
     migrate(chdb, settings.clickhouse_database)
     return chdb

@@ -1,4 +1,4 @@
-"""What the queries of docs/analysts.md must answer, computed from what was posted in plain Python."""
+"""Computes the expected results of the queries of docs/analysts.md from the posts, in plain Python."""
 
 import json
 from collections import Counter, defaultdict
@@ -14,7 +14,7 @@ Rows = list[tuple[Any, ...]]
 
 
 def answers(posts: list[Post]) -> list[Rows]:
-    """By query, in the order of the page."""
+    """The rows of each query, in the order of the page."""
     by_tenant = dict(sorted(books(posts).items()))
     return [
         _revenue(by_tenant),

@@ -1,4 +1,4 @@
-"""The benchmarks measure what they say: each run is verified, and a wrong one has no figure."""
+"""The benchmarks verify each run, and give no figure for a run with wrong output."""
 
 from pathlib import Path
 
@@ -45,7 +45,7 @@ def test_latency_is_that_of_every_batch() -> None:
 
 def test_single_events_are_posted_and_counted() -> None:
     found = line.request_size(1, 2_000, 1)
-    # one item a request, so the same unit; the second is read later, when all is settled
+    # a request has one item, so the units agree; the second value is read when all items are settled
     assert 0 < found["edge_us_per_request"] <= found["cpu_us_per_event"]["edge"]
 
 

@@ -1,4 +1,4 @@
-"""What the line needs of a broker, on Kafka and on the in-memory one, and the line without a broker.
+"""The line's needs of a broker, on Kafka and on the in-memory one, and the line without a broker.
 
 Where the in-memory broker differs from Kafka, a test asserts the difference.
 """

@@ -1,4 +1,4 @@
-"""Every command and query in the docs is run, in the order in which it stands, on a running stack."""
+"""Runs every command and query of the docs, in the order of the pages, on a running stack."""
 
 import json
 import os
@@ -38,7 +38,7 @@ QUERIES = blocks(ROOT / "docs" / "analysts.md", "sql")
 
 
 class Running:
-    """A stack, what was posted to it, and what the cookbook answered before anything else was."""
+    """A stack, the posts sent to it, and the cookbook's results before any other post."""
 
     def __init__(self, stack: Stack, key: str, posts: list[Post]) -> None:
         self.stack = stack
@@ -50,7 +50,7 @@ class Running:
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """A stack with a small demo day in it: real Kafka where there is a JDK, in memory elsewhere."""
+    """A stack with a small demo day, on a real Kafka if a JDK is installed, else in memory."""
     import asyncio
 
     settings = on_any_ports(Settings(data_dir=tmp_path_factory.mktemp("docs")))
@@ -134,7 +134,7 @@ def test_the_campaign_in_python_prints_standings(running: Running) -> None:
 
 
 def on_this_stack(example: str, running: Running) -> str:
-    """An example of a consumer with the addresses of the stack."""
+    """The text of an example consumer, with the addresses of the stack."""
     example = example.replace("127.0.0.1:9092", running.stack.settings.kafka_bootstrap)
     return example.replace("http://127.0.0.1:8080", running.stack.edge_url)
 
@@ -157,7 +157,7 @@ def test_the_consumer_in_java_prints_rounds(running: Running, jvm: Path, tmp_pat
 
 
 def test_the_stack_of_this_page_is_supervised(running: Running) -> None:
-    """A worker that is killed comes back while people ask questions."""
+    """A killed worker is restarted while queries continue to be answered."""
     stack = running.stack
     before = stack.supervisor.pids()["worker-0"]
     os.kill(before, 9)

@@ -51,7 +51,7 @@ TOPIC = {topic.name: topic for topic in TOPICS}
 
 
 def faults(findings: Iterator[Finding]) -> list[tuple[str, str]]:
-    """Checks that found something, and what."""
+    """The checks that found a fault, each with the text of its finding."""
     return [(each.check, each.found) for each in findings if each.severity is not Severity.OK]
 
 
@@ -68,7 +68,7 @@ def alter(settings: Settings, topic: str, name: str, value: str) -> None:
 def test_topics_are_held_to_what_the_line_needs(real_settings: Settings) -> None:
     assert faults(check_kafka(real_settings, ROLES)) == []
 
-    alter(real_settings, "staged", "retention.ms", "-1")  # for ever is enough
+    alter(real_settings, "staged", "retention.ms", "-1")  # unlimited retention is enough
     alter(real_settings, "state.window", "retention.ms", "86400000")
     alter(real_settings, "rounds", "cleanup.policy", "delete")
     alter(real_settings, RAW, "max.message.bytes", "1000")
@@ -192,7 +192,7 @@ def test_a_registry_that_does_not_answer_is_an_error(tmp_path: Path) -> None:
             self.wfile.write(body)
 
         def log_message(self, *args: object) -> None:
-            """Nothing."""
+            """Logs nothing."""
 
     with HTTPServer(("127.0.0.1", 0), Subjects) as server:
         Thread(target=server.handle_request, daemon=True).start()
@@ -261,7 +261,7 @@ def test_a_clickhouse_without_its_schema_or_without_an_answer_is_an_error(chdb: 
 # The command ---------------------------------------------------------------------------------
 
 
-def test_the_command_exits_with_1_if_there_is_an_error_and_names_the_mend(
+def test_the_command_exits_with_1_if_there_is_an_error_and_names_the_remedy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("connectors.doctor.kafka.ANSWER_WITHIN_S", 0.1)
@@ -272,7 +272,7 @@ def test_the_command_exits_with_1_if_there_is_an_error_and_names_the_mend(
     found = {each["check"]: each for each in json.loads(shown.stdout)}
     assert found["kafka"]["severity"] == found["tenants"]["severity"] == "error"
     assert "roundhouse tenant add NAME" in found["tenants"]["mend"]
-    assert "clickhouse" not in found  # the sink's machine asks it
+    assert "clickhouse" not in found  # the doctor checks ClickHouse on the sink's machine
 
 
 @pytest.mark.kafka

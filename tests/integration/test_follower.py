@@ -1,4 +1,4 @@
-"""Standby copies: what a worker that follows a partition has when the partition comes to it."""
+"""Standby copies: the state that a worker has of a partition it follows when it becomes the owner."""
 
 import shutil
 from collections.abc import Iterator
@@ -21,10 +21,10 @@ pytestmark = pytest.mark.kafka
 
 
 class Copying(Line):
-    """A line on which workers follow each other."""
+    """A line whose workers follow each other's partitions."""
 
     def settle(self, owner: str, *ids: str) -> None:
-        """Posts bets, and has a worker open the partition and apply them."""
+        """Posts bets, opens the partition as a worker, and applies them."""
         self.post([bet(name) for name in ids])
         records = self.raw()[-1:]
         Line(self.settings, self.frames).translate(records)
@@ -50,7 +50,7 @@ class Copying(Line):
         wait_until(whole, f"a copy of {entries} entries")
 
     def read_by(self, worker: str) -> int:
-        """The entries that a worker reads when it opens the partition."""
+        """The number of entries that a worker reads when it opens the partition."""
         with self.owned(worker=worker):
             [progress] = self.recoveries.now()
             assert progress.percent == 100.0
@@ -115,7 +115,7 @@ def test_a_copy_holds_nothing_of_a_transaction_that_was_aborted(line: Copying) -
     assert line.read_by("w2") == 0
 
 
-def test_a_worker_that_is_killed_while_it_follows_goes_on_where_its_disk_is(
+def test_a_worker_that_is_killed_while_it_follows_resumes_from_its_disk(
     line: Copying, tmp_path: Path
 ) -> None:
     line.settle("w1", *(f"b{n}" for n in range(50)))
@@ -134,7 +134,7 @@ def test_a_worker_that_is_killed_while_it_follows_goes_on_where_its_disk_is(
     assert [(o["accepted"], o["duplicate"]) for o in counted] == [(50, 0), (1, 1), (1, 2)]
 
 
-def test_a_damaged_copy_is_set_aside_and_made_anew(line: Copying) -> None:
+def test_a_damaged_copy_is_set_aside_and_a_new_one_is_made(line: Copying) -> None:
     line.settle("w1", "b1", "b2")
     with line.following("w2") as followers:
         line.caught_up(followers, 4)

@@ -1,6 +1,7 @@
 """The bytes on every topic for a fixed input are those that version 0.1.0 wrote.
 
-Other bytes mean another contract, state or identity, which consumers and a restarted worker would meet.
+Other bytes would mean that a contract, the state or an id has changed, which consumers and restarted
+workers may not be able to read.
 """
 
 import hashlib
@@ -25,7 +26,7 @@ VALUE_MAX = 2_000  # bytes
 
 
 def requests() -> Iterator[tuple[list[tuple[str, bytes]], bytes]]:
-    """Every kind of every format, new, sent again, in conflict, and wrong."""
+    """Requests with items of every kind of every format: new, duplicate, conflicting and invalid."""
     number = 0
 
     def request(body: bytes, **batch: Any) -> tuple[list[tuple[str, bytes]], bytes]:
@@ -52,10 +53,10 @@ def requests() -> Iterator[tuple[list[tuple[str, bytes]], bytes]]:
 
 
 def written(line: Line) -> dict[str, list[str]]:
-    """The input through both stages: by topic, what its records hold.
+    """Runs the input through both stages; returns the records as text, by topic.
 
-    A record is its partition, key and value, the latter two in hex; a hash stands for a long value, and
-    for the records after the first :data:`RECORDS_MAX` of a topic.
+    The text of a record is its partition, key and value, the latter two in hex. A hash replaces a long
+    value, and the records after the first :data:`RECORDS_MAX` of a topic.
     """
     for number, (headers, body) in enumerate(requests()):
         line.translate([RawRecord(number % 4, number // 4, headers, body)])
@@ -80,7 +81,7 @@ def _shown(value: bytes) -> str:
 
 
 @pytest.mark.parametrize("settings", ["memory"], indirect=True)
-def test_every_topic_holds_the_bytes_that_it_held(settings: Settings) -> None:
+def test_the_bytes_on_every_topic_have_not_changed(settings: Settings) -> None:
     expected = json.loads(GOLDEN.read_text())
     found = written(Line(settings))
     assert found.keys() == expected.keys()

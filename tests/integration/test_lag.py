@@ -1,4 +1,4 @@
-"""How far a group is behind, on the in-memory cluster and on a real Kafka."""
+"""The lag of a consumer group, measured on the in-memory cluster and on a real Kafka."""
 
 import time
 
@@ -17,7 +17,7 @@ AGE_S = 600.0
 
 
 def answers(meter: LagMeter) -> bool:
-    """A broker that has just started looks for the coordinator of a group first."""
+    """Whether the lag is known; a broker that has just started must first find the coordinator."""
     try:
         meter.measure()
     except BrokerUnavailable:
@@ -60,7 +60,7 @@ def test_lag_is_counted_from_the_first_record_that_is_not_committed(settings: Se
 
 
 @pytest.mark.kafka
-def test_what_was_aborted_and_the_marks_of_transactions_are_no_lag(real_settings: Settings) -> None:
+def test_aborted_records_and_transaction_markers_do_not_count_as_lag(real_settings: Settings) -> None:
     settings = real_settings
     producer = transactional_producer(settings, f"{settings.topic_prefix}test")
     producer.init_transactions(30)
@@ -70,7 +70,8 @@ def test_what_was_aborted_and_the_marks_of_transactions_are_no_lag(real_settings
         producer.produce(topic, b"x", partition=1)
         producer.flush(30)
         end(30)
-    commit(settings, "sink", OUTCOMES, 1)  # the one record that counts; a mark, the aborted, its mark
+    # after offset 0, the committed record, come its marker, the aborted record and the latter's marker
+    commit(settings, "sink", OUTCOMES, 1)
     with LagMeter(settings, SINK) as meter:
         wait_until(lambda: answers(meter), "the group's coordinator")
         assert lag_of(meter, OUTCOMES, 1) == Lag("sink", OUTCOMES, 1, 0, 0.0)

@@ -1,4 +1,4 @@
-"""Container, stages and sink on a broker, in this process: each step where it could lose or double."""
+"""Raw records, stages and sink on a broker, in this process: no step loses or doubles an item."""
 
 import asyncio
 import json
@@ -36,7 +36,7 @@ from tests.line import FRAMES, NATIVE, bet, casino, win
 from tests.metrics import edge_metrics, sink_metrics, worker_metrics
 from tests.waiting import WITHIN_S, wait_until
 
-P1 = partition_of("acme|p-1", 4)  # where everything of player p-1 is decided
+P1 = partition_of("acme|p-1", 4)  # the staged partition of player p-1
 
 
 def read(settings: Settings, topic: str, *partitions: int) -> list[Message]:
@@ -70,7 +70,7 @@ def decoded(settings: Settings, topic: str, contract: str, partition: int = P1) 
 
 
 class Line:
-    """The steps of the line, to be called one by one."""
+    """A line whose steps a test calls one by one."""
 
     def __init__(self, settings: Settings, frames: Mapping[str, bytes] = FRAMES) -> None:
         self.settings = settings
@@ -167,7 +167,7 @@ def test_a_replay_by_translate_is_skipped_without_being_counted(line: Line, sett
         owned.apply(line.staged())
     outcomes = [o for o in decoded(settings, "outcomes", "outcome") if o["stage"] == "process"]
     assert sum(o["accepted"] for o in outcomes) == 6
-    assert sum(o["duplicate"] for o in outcomes) == 2  # those the client really sent twice
+    assert sum(o["duplicate"] for o in outcomes) == 2  # those that the client sent twice
     assert len({o["outcome_id"] for o in outcomes}) == len(outcomes) == 4
 
 
@@ -325,7 +325,7 @@ def test_a_gap_is_asked_for_again_once_and_then_stops(line: Line) -> None:
         assert await process(P1, staged[:1]) is False  # not assigned yet
         process.assign([P1])
         assert await process(P1, staged[1:2]) is False  # a gap: go back
-        assert await process(P1, staged[2:3]) is False  # was under way already
+        assert await process(P1, staged[2:3]) is False  # was fetched before the seek
         assert await process(P1, staged) is True
         assert process.positions() == {P1: 2}
         assert await process(P1, [StagedRecord(5, b"")]) is False
@@ -339,7 +339,7 @@ def test_a_gap_is_asked_for_again_once_and_then_stops(line: Line) -> None:
 
 @pytest.mark.kafka
 def test_the_largest_body_passes(real_settings: Settings) -> None:
-    """10,000 items in just under 10 MB: one raw record, several staged ones, nothing lost."""
+    """10,000 items in just under 10 MB become one raw record and several chunks; none is lost."""
     line = Line(real_settings)
     filler = "x" * 240
     items = [
@@ -430,7 +430,7 @@ def test_what_was_posted_can_be_asked_for_in_sql(
 
 
 class Flaky:
-    """Tables that fail before or after the first inserts."""
+    """Tables whose first inserts fail, either before or after the rows are stored."""
 
     def __init__(self, inner: Tables, before: int = 0, after: int = 0) -> None:
         self.inner, self.before, self.after = inner, before, after
@@ -524,7 +524,7 @@ def test_an_id_counts_once_within_the_window_and_again_after_twice_its_length(
     moments = (0.0, day - 1, day, 2 * day - 1, 2 * day, 2 * day + 1)
     for number, moment in enumerate(moments):
         clock.now = begun + moment
-        with line.owned() as owned:  # opened anew each time, as after a restart
+        with line.owned() as owned:  # opened again each time, as after a restart
             line.post([bet("again"), bet(f"other {number}", round_id=f"r{number}")])
             Translate(line.settings, FRAMES, threading.Lock(), worker_metrics())(line.raw())
             owned.apply(line.staged())

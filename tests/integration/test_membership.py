@@ -1,4 +1,4 @@
-"""A worker's place in the consumer group: kept across a restart, and held by one process."""
+"""A worker's membership of the consumer group is kept across a restart and belongs to one process."""
 
 import os
 import re
@@ -42,14 +42,14 @@ class Workers:
         return (self.settings.data_dir / f"{name}.log").read_text()
 
     def joined(self, name: str) -> list[str]:
-        """The generations that a worker has joined, in order."""
+        """The generations of the group that a worker has joined, in order."""
         return re.findall(r"Joined group \S+ \(generation (\d+)\)", self.log(name))
 
     def has_opened(self, name: str, count: int) -> bool:
         return self.log(name).count("open: partition") == count
 
     def members(self) -> dict[str, tuple[str, list[int]]]:
-        """Client id and staged partitions by instance id."""
+        """By instance id, the client id and the staged partitions of each member."""
         group = f"{self.settings.topic_prefix}line"
         admin = AdminClient({"bootstrap.servers": self.settings.kafka_bootstrap, "log_level": 0})
         found = admin.describe_consumer_groups([group])[group].result(WITHIN_S).members

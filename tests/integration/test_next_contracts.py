@@ -1,4 +1,4 @@
-"""Every contract grows on a line with work in flight everywhere; the next version goes on from it."""
+"""A version with new fields in every contract continues a line with unfinished work in each step."""
 
 import json
 import os
@@ -27,7 +27,7 @@ def registry(request: pytest.FixtureRequest) -> str | None:
 
 
 def finished(settings: Settings, *path: Path) -> dict[str, list[dict[str, Any]]]:
-    """What ClickHouse holds when the version on a path has done what was left."""
+    """Lets the version at ``path`` finish the work of a line; returns the rows in ClickHouse."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, path))}
     command = [sys.executable, "-P", "-m", "tests.next_contracts", settings.model_dump_json()]
     done = subprocess.run(
@@ -45,7 +45,7 @@ def test_every_contract_grows_with_work_in_flight_and_nothing_is_lost_or_changed
     tmp_path: Path,
 ) -> None:
     posts = day(seed=43, events=600)
-    posts += posts[::3]  # also of what the earlier version accepted
+    posts += posts[::3]  # some of them sent again, also posts that the earlier version accepted
     found = {}
     tree = next_version(tmp_path / "tree")
     for name, path in (("same", [ROOT]), ("next", [tree, ROOT])):

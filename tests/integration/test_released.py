@@ -1,4 +1,4 @@
-"""State and topics that a released version left behind: today's code opens them and goes on."""
+"""Today's code opens the state and topics of a released version and continues its work."""
 
 import json
 import shutil
@@ -26,7 +26,7 @@ _encode = msgspec.json.Encoder(decimal_format="number").encode
 
 
 def bets(captured: Captured) -> list[dict[str, object]]:
-    """The first bets that were posted, each of another round."""
+    """The first bets that were posted, one for each round."""
     found: dict[str, dict[str, object]] = {}
     for post in captured.posts:
         if post.path == NATIVE and not post.invalid:
@@ -38,7 +38,7 @@ def bets(captured: Captured) -> list[dict[str, object]]:
 
 
 def further(captured: Captured) -> list[Post]:
-    """Bets and wins for rounds that are open, and what was posted before once more."""
+    """Posts with bets and wins for open rounds, and the earlier posts a second time."""
     items = [
         {
             "event": "gameround",
@@ -51,7 +51,7 @@ def further(captured: Captured) -> list[Post]:
 
 
 def conflicting(captured: Captured) -> Post:
-    """Ids that were accepted, with other amounts."""
+    """A post with ids that were accepted, and other amounts."""
     items = [
         {"event": "gameround", "data": {**data, "amount": Decimal("0.03")}}
         for data in bets(captured)[:CONFLICTS]
@@ -66,13 +66,13 @@ def write_raw(line: Line, posts: Sequence[Post]) -> None:
             line.settings.topic_prefix + RAW,
             body,
             partition=number % PARTITIONS,
-            headers=headers,  # type: ignore[arg-type]  # a list of wider pairs, they say
+            headers=headers,  # type: ignore[arg-type]  # declared with a wider type of pair
         )
     assert producer.flush(60) == 0
 
 
 def go_on(line: Line, captured: Captured) -> None:
-    """Translates what is not translated, one record of each partition a second time; then processes."""
+    """Translates the remaining raw records, and one record of each partition again; then processes."""
 
     def due(record: RawRecord) -> bool:
         return record.offset >= captured.translated[record.partition] - 1
@@ -92,7 +92,7 @@ def accounts(settings: Settings) -> dict[str, dict[str, int]]:
     topic = settings.topic_prefix + "outcomes"
     ids = set()
     for outcome in read_topic(settings.kafka_bootstrap, topic, "outcome", PARTITIONS):
-        if outcome["outcome_id"] not in ids:  # translate may say the same twice
+        if outcome["outcome_id"] not in ids:  # translate may send an outcome twice
             ids.add(outcome["outcome_id"])
             counts = ("received", "accepted", "duplicate", "conflict", "rejected")
             found[outcome["tenant"]].update({name: outcome[name] for name in counts})
@@ -128,7 +128,7 @@ def test_todays_code_goes_on_from_a_released_line(version: str, kept: bool, sett
 
 
 def test_a_captured_line_is_whole(tmp_path: Path) -> None:
-    """Every topic holds something, and work was in flight everywhere."""
+    """Every topic has records, and each step has unfinished work."""
     for version in RELEASED:
         captured = unpacked(version, tmp_path / version)
         assert all(any(log.records for log in logs) for logs in captured.topics.values())

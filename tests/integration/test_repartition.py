@@ -1,4 +1,4 @@
-"""A line gets more partitions: what was decided before stays decided, wherever it is looked up now."""
+"""A line gets more partitions: ids, rounds and profiles are found on their new partitions."""
 
 import json
 from collections.abc import Callable
@@ -37,14 +37,14 @@ def bets() -> list[Any]:
 
 @pytest.fixture
 def old(line_settings: Callable[..., Settings], real_broker: str) -> Settings:
-    """A line with two partitions, which has work behind it and none left."""
+    """A line with two partitions that has processed some requests and has no work left."""
     made = line_settings(real_broker, partitions=2)
     work(made, bets())
     return made
 
 
 def work(settings: Settings, *requests: list[Any]) -> None:
-    """The requests through the whole line, by a worker that begins where the last one left off."""
+    """Runs requests through the whole line, with a worker that begins at the committed offsets."""
     line = Line(settings)
     consumer = committed_consumer(settings, f"{settings.topic_prefix}line")
     for items in requests:
@@ -148,7 +148,7 @@ def test_players_and_games_are_known_on_the_new_partitions(
 
 
 class Killed(Exception):
-    """What ends a run in these tests."""
+    """Raised by these tests to end a run."""
 
 
 @pytest.mark.parametrize("sends", [0, 2, 4])

@@ -1,4 +1,4 @@
-"""A line that is repartitioned under ``kill -9``, compared with independent books."""
+"""Kills a repartition at each step, and compares the line's data with independent books."""
 
 import asyncio
 import os
@@ -59,12 +59,12 @@ repartition._Transactions.send = counted
 settings = Settings.load()
 repartition.Repartitioning(settings, Schemas(settings, frames(settings)), 4, report).run(dry=False)
 """
-"""The command, in a process that kills itself at the step of its argument."""
+"""A program that repartitions a line and kills itself at the step that its argument names."""
 
 STEPS = (
-    "31 sends",  # amid a copy
-    "partition 2, a copy of 0",  # it is complete, the other is not begun
-    "rounds",  # all topics have grown but staged
+    "31 sends",  # during a copy
+    "partition 2, a copy of 0",  # the copy is complete, the other has not begun
+    "rounds",  # all topics but staged have their new partitions
 )
 
 
@@ -80,7 +80,7 @@ def post_all(settings: Settings, posts: Sequence[Post], name: str) -> None:
 
 
 def work(settings: Settings) -> None:
-    """Everything that is posted and not committed, as workers do it."""
+    """Translates and processes all records that are not committed, as workers do."""
     line, group = Line(settings), f"{settings.topic_prefix}line"
     raw = settings.topic_prefix + RAW
     partitions = range(settings.partitions)
@@ -110,7 +110,7 @@ def repartition(settings: Settings, step: str) -> "subprocess.CompletedProcess[s
 
 
 def sunk(settings: Settings, client: Client, posts: Sequence[Post]) -> None:
-    """Runs the sink until all is settled in ClickHouse."""
+    """Runs the sink until all items are settled in ClickHouse."""
     due = (sum(post.items for post in posts), 0, 0)
     sql = "SELECT sum(received), sum(received - settled), sum(accepted - stored) FROM reconciliation"
     with running(a_sink(settings, tables(client))):
@@ -118,7 +118,7 @@ def sunk(settings: Settings, client: Client, posts: Sequence[Post]) -> None:
 
 
 def held(settings: Settings, client: Client) -> Held:
-    """What topics and ClickHouse hold; each round's revisions are gapless over all its partitions."""
+    """The contents of topics and ClickHouse; checks that each round's revisions have no gap."""
 
     def topic(name: str, contract: str) -> list[dict[str, Any]]:
         name = settings.topic_prefix + name
@@ -181,7 +181,7 @@ def test_a_repartition_that_is_killed_at_each_step_loses_and_doubles_nothing(
     ensure_topics(four)
     post_all(four, posts[:half], "again")
     work(four)
-    for child in (2, 3):  # segments of a new partition are greater than all of its parent
+    for child in (2, 3):  # the segments of a new partition are greater than all segments of its parent
         opened = [r for r in decoded(four, "rounds", "round", child) if r["revision"] == 1]
         assert opened
         assert all(round_["segment"] >= segments[child - 2] for round_ in opened)

@@ -1,4 +1,4 @@
-"""Stock deserializers read every topic: with a real schema registry, and with the edge as one."""
+"""Standard deserializers read every topic, with a real schema registry and with the edge as one."""
 
 import json
 import socket
@@ -47,7 +47,7 @@ pytestmark = pytest.mark.kafka
 COMPATIBILITY = ConfigCompatibilityLevel.FULL_TRANSITIVE
 PARTITIONS = range(4)
 SMALL_BYTES = 50_000
-"""Above it are requests of many like events: they add time here, and no kind of record."""
+"""Larger requests have many similar events: they would take time and add no kind of record."""
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 ADDED = {"name": "added_later", "type": ["null", "string"], "default": None, "doc": "A new field."}
@@ -56,7 +56,7 @@ ABSENT, PRESENT = b"\x00", b"\x02\x06new"
 
 
 class Found(NamedTuple):
-    """A record as it stands in its topic."""
+    """A record as it was read from its topic."""
 
     partition: int
     offset: int
@@ -64,7 +64,7 @@ class Found(NamedTuple):
 
     @property
     def datum(self) -> bytes:
-        """What the record holds beside the added field."""
+        """The record without the added field."""
         return unframe(self.value).removesuffix(PRESENT) if self.is_new else unframe(self.value)
 
     @property
@@ -94,7 +94,7 @@ def new_fields(contract: str, fields: Sequence[Any]) -> dict[str, Any]:
 
 @contextmanager
 def edge(settings: Settings) -> Iterator[str]:
-    """The edge's schemas as a server."""
+    """Serves the edge's schemas over HTTP."""
     schemas = Schemas(settings.topic_prefix, published(), partial(learned, settings), WITHIN_S)
     server = uvicorn.Server(uvicorn.Config(Starlette(routes=schemas.routes()), log_level="warning"))
     with socket.create_server(("127.0.0.1", 0)) as listening:
@@ -112,9 +112,9 @@ def avro(made: dict[str, Any]) -> Schema:
 
 
 def registered(settings: Settings, client: SchemaRegistryClient) -> dict[str, int]:
-    """The ids of the next version of each contract, which the registry has from now on.
+    """Registers the next version of each contract in the registry; returns the ids.
 
-    The registry itself is told to refuse what is not compatible with all earlier versions.
+    The registry is configured to refuse a schema that is not compatible with all earlier versions.
     """
     frames(settings)  # registers the present versions
     ids = {}
@@ -130,7 +130,7 @@ def registered(settings: Settings, client: SchemaRegistryClient) -> dict[str, in
 
 
 def put_on_the_topic(settings: Settings) -> dict[str, int]:
-    """The same of the edge: it finds them where workers of a newer version put their schemas."""
+    """Publishes the next versions on the topic from which the edge reads newer workers' schemas."""
     ids = {contract: number + 100 for contract, number in SCHEMA_IDS.items()}
     producer = idempotent_producer(settings)
     for contract, number in ids.items():
@@ -144,7 +144,7 @@ def put_on_the_topic(settings: Settings) -> dict[str, int]:
 def mixed(
     request: pytest.FixtureRequest, real_broker: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Mixed]:
-    """What both stages write for every kind of every format, and each record as the next version."""
+    """Topics with the output of both stages for every kind of every format, in both versions."""
     settings = Settings(
         data_dir=tmp_path_factory.mktemp("mixed"),
         kafka_bootstrap=real_broker,
@@ -154,7 +154,8 @@ def mixed(
     if request.param == "edge":
         with edge(settings) as url, SchemaRegistryClient({"url": url}) as client:
             ids = put_on_the_topic(settings)
-            assert client.get_schema(ids["round"]).schema_str  # from now on it knows the latest
+            # now the client has cached the latest version
+            assert client.get_schema(ids["round"]).schema_str
             yield Mixed(settings, url, written(settings, ids))
     else:
         url = request.getfixturevalue("schema_registry")
@@ -165,7 +166,7 @@ def mixed(
 
 
 def written(settings: Settings, ids: Mapping[str, int]) -> dict[str, list[Found]]:
-    """Runs the stages, and writes each record that they wrote once more as the next version."""
+    """Runs the stages, and writes a copy of each of their records in the next version."""
     line = Line(settings, frames(settings))
     small = [request for request in requests() if len(request[1]) < SMALL_BYTES]
     for number, (headers, body) in enumerate(small):
@@ -191,7 +192,7 @@ def _found(settings: Settings, topic: str) -> list[Found]:
 
 
 def plain(value: Any) -> Any:
-    """A value of the Python deserializer in the terms of :func:`to_json`."""
+    """A value of the Python deserializer in the form that :func:`to_json` gives it."""
     if isinstance(value, dict):
         return {key: plain(entry) for key, entry in value.items()}
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""The line where Kafka asks for TLS and a login, and ClickHouse for TLS and a password."""
+"""The line with a Kafka that requires TLS and a login, and a ClickHouse with TLS and a password."""
 
 import asyncio
 import os
@@ -73,7 +73,7 @@ class Certificates:
 def secured_kafka(
     home: Path, certificates: Certificates, settings: Settings, ports: Ports
 ) -> Iterator[None]:
-    """A Kafka whose port of ``settings`` speaks SASL_SSL; its own port beside it makes the user."""
+    """Runs a Kafka whose port in ``settings`` uses SASL_SSL; the user is created at a second port."""
     (node,) = local.nodes_of("127.0.0.1:0", ports)
     open_port = node.port
     (command,) = local.prepare(local.fetch_jars(), home / "kafka", [node]).values()

@@ -1,4 +1,4 @@
-"""The sink on rows of several versions of a contract, also of those that its tables do not know yet."""
+"""The sink stores rows of several versions of a contract, also of versions newer than its tables."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ LOGINS, PAYMENTS = "canonical.logins", "canonical.payments"
 
 
 class Topics:
-    """Where a test writes rows."""
+    """Topics to which a test writes rows."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -47,7 +47,7 @@ def topics(settings: Settings) -> Topics:
 
 @pytest.fixture
 def known() -> dict[bytes, Schema]:
-    """By frame: the schemas that the sink can learn of."""
+    """The schemas that the sink can find, by frame."""
     return dict(KNOWN)
 
 

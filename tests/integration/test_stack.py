@@ -1,4 +1,4 @@
-"""The whole line as processes: HTTP in, SQL out, on both brokers, with workers killed on the way."""
+"""The whole line as processes, from HTTP to SQL, on both brokers, while workers are killed."""
 
 import asyncio
 import json
@@ -43,7 +43,7 @@ needs_kafka = pytest.mark.skipif(
 
 
 def complete(settings: Settings, expected: Expected) -> bool:
-    """Everything posted is settled, stored and folded."""
+    """Whether all posted items are settled and stored, and all rounds are complete."""
     now = accounts(settings)
     return all(
         now[tenant.name]["received"] >= expected.received[tenant.name] and is_balanced(now[tenant.name])
@@ -66,7 +66,7 @@ def run_demo(home: Path, *arguments: str) -> str:
 
 
 def accepted(output: str) -> list[tuple[str, int, int]]:
-    """(tenant, accepted, duplicate) of the lines with which the demo ends."""
+    """(tenant, accepted, duplicate) from the last lines of the demo's output."""
     found = []
     for line in output.splitlines():
         words = line.replace(",", "").split()
@@ -115,7 +115,7 @@ def test_the_line_into_clickhouse_over_http(tmp_path: Path, monkeypatch: pytest.
 
 
 def they_say_that_they_are_well(settings: Settings) -> None:
-    """The status pages of a line that has nothing left to do."""
+    """Checks the status pages of a line that has processed all items."""
 
     def document(job: str) -> dict[str, Any]:
         [page] = pages(settings, job)
@@ -134,7 +134,7 @@ def they_say_that_they_are_well(settings: Settings) -> None:
 
 
 def they_logged_json_without_secrets(folder: Path, posts: list[Post], keys: dict[str, str]) -> None:
-    """Every line of edge, worker and sink is JSON that names its process; none has a key or a body."""
+    """Checks that every log line is JSON with the process's name, and that none has a key or a body."""
     secrets = [*keys.values(), *(post.body[:60].decode() for post in posts)]
     secrets += {contact for post in posts for contact in CONTACT.findall(post.body.decode())}
     assert len(secrets) > len(keys) + len(posts)
@@ -148,7 +148,7 @@ def they_logged_json_without_secrets(folder: Path, posts: list[Post], keys: dict
 
 
 def tell_what_they_did(settings: Settings, expected: Expected) -> None:
-    """Edge, worker and sink serve the metrics of docs/metrics.md and no others, and have counted."""
+    """Checks that edge, worker and sink serve exactly the metrics of docs/metrics.md, with counts."""
     names = documented(ROOT / "docs" / "metrics.md")
     served = {target.job: scrape(target) for target in targets(settings)}
     assert set(served) == {"edge", "worker", "sink"}
@@ -206,7 +206,7 @@ def test_a_worker_that_is_killed_over_and_over_takes_nothing_else_down(tmp_path:
         keys = demo_keys(Registry(settings.tenants_path))
         for kills in range(1, 11):
             os.kill(worker().pid, signal.SIGKILL)
-            if kills == 5:  # the edge takes what it is sent
+            if kills == 5:  # the edge still accepts requests
                 asyncio.run(feed(stack.edge_url, keys, posts[:half]))
             wait_until(lambda kills=kills: worker().restarts == kills, "a restart")  # type: ignore[misc]
         health = supervisor.health()
@@ -220,14 +220,14 @@ def test_a_worker_that_is_killed_over_and_over_takes_nothing_else_down(tmp_path:
         again = day(seed=5, events=600)
         asyncio.run(feed(stack.edge_url, keys, again))
         os.kill(worker().pid, signal.SIGTERM)  # with work in hand
-        wait_until(lambda: worker().exit_status == 0, "an orderly end of the worker")
+        wait_until(lambda: worker().exit_status == 0, "the worker to stop with status 0")
         wait_until(lambda: complete(stack.settings, expect(posts + again)), "both days in ClickHouse")
         assert not failures
 
 
 @contextmanager
 def _up(environment: dict[str, str], options: list[str]) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A running ``roundhouse up`` and what it printed until it was ready."""
+    """Runs ``roundhouse up``; yields its process and its output until it was ready."""
     command = [sys.executable, "-m", "connectors.cli", "up", *options]
     with subprocess.Popen(
         command, env=environment, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True

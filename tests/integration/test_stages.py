@@ -1,4 +1,4 @@
-"""What the stages do before anything is sent."""
+"""The checks that the stages make before they send records."""
 
 import asyncio
 import json
@@ -43,7 +43,7 @@ def test_many_rejects_that_the_edge_did_not_see_stop_the_stage(stage: Translate)
         stage(records(bodies(75, 25), invalid=0, count=20))
 
 
-def test_many_rejects_that_the_edge_has_seen_are_the_operators_affair(stage: Translate) -> None:
+def test_many_rejects_that_the_edge_has_seen_do_not_stop_the_stage(stage: Translate) -> None:
     stage(records(bodies(10, 90), invalid=90, count=40))
 
 
@@ -52,7 +52,7 @@ def test_a_few_unexpected_rejects_do_not_stop_the_stage(stage: Translate) -> Non
 
 
 class Offsets:
-    """Raw records as they come, and what becomes of them."""
+    """Passes the offsets of raw records to an :class:`InputOrder`, and records where it seeks."""
 
     def __init__(self, committed: int) -> None:
         self.committed = committed
@@ -71,7 +71,7 @@ class Offsets:
 
 def test_a_raw_record_that_is_missing_after_an_assignment_is_asked_for_again() -> None:
     offsets = Offsets(committed=1532)
-    assert offsets.come(1533, 1534) == []  # Faust let 1532 go while it was rebalancing
+    assert offsets.come(1533, 1534) == []  # Faust dropped 1532 during a rebalance
     assert offsets.sought == [1532]
     assert offsets.come(1532, 1533, 1534) == [1532, 1533, 1534]
     assert offsets.come(1536, 1537) == []
@@ -86,7 +86,7 @@ def test_a_raw_record_that_does_not_come_even_then_stops_the_stage() -> None:
         offsets.come(7)
 
 
-def test_what_comes_again_after_an_assignment_is_translated_again() -> None:
+def test_records_read_again_after_an_assignment_are_translated_again() -> None:
     offsets = Offsets(committed=5)
     assert offsets.come(5, 6, 7) == [5, 6, 7]
     offsets.order.forget()

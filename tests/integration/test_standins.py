@@ -1,6 +1,6 @@
-"""One suite for each stand-in of the tests and the real thing, so that no stand-in drifts from it.
+"""The same tests run on each stand-in and on the real program, so that they keep the same behaviour.
 
-That of the brokers, and of the line in memory, is :mod:`tests.integration.test_broker`.
+The tests of the brokers, and of the line in memory, are in :mod:`tests.integration.test_broker`.
 """
 
 import asyncio
@@ -51,7 +51,7 @@ BROKERS = ["memory", pytest.param("real", marks=pytest.mark.kafka)]
 
 
 class Written(NamedTuple):
-    """A writer, and a view of the requests that are written."""
+    """A writer, and a function that reads the requests it has written."""
 
     writer: Writer
     requests: Callable[[], list[Request]]
@@ -157,7 +157,7 @@ class Stored(Protocol):
 
 
 class InMemory:
-    """The stand-in."""
+    """The stand-in for a partition's tables."""
 
     def __init__(self) -> None:
         self.lookup = MemoryState()
@@ -167,7 +167,7 @@ class InMemory:
 
 
 class InRocksDB:
-    """The two tables of a partition, written as its owner writes them."""
+    """The two tables of a partition in RocksDB, written as its owner writes them."""
 
     def __init__(self, path: Path) -> None:
         memory = Memory()
@@ -204,7 +204,7 @@ GAME = game_key("acme", "g-1")
 
 
 def named(kind: Kind, field: str, name: str) -> Effects:
-    """The put of a profile in which one field is known."""
+    """The effects that put a profile with one field."""
     key, identity = (GAME, "g-1") if kind is Kind.GAME else (PLAYER, "p-1")
     profile = {field: Value(1, kind.contract, "e-1", name)}
     return Effects(profiles={key: ProfilePut(kind, "acme", identity, profile)})
@@ -268,7 +268,7 @@ def docker_server() -> Iterator[str]:
 def clickhouse_server(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Client]:
-    """chDB in this process, the stand-in of a server before chDB, and a real server."""
+    """chDB in this process, the stand-in server in front of chDB, and a real server."""
     if request.param == "embedded":
         yield request.getfixturevalue("chdb")
         return
@@ -314,7 +314,7 @@ def stored(client: Client) -> list[str]:
     return [str(batch) for (batch,) in rows]
 
 
-def test_an_insert_that_comes_again_with_its_token_is_stored_once(
+def test_an_insert_repeated_with_its_token_is_stored_once(
     clickhouse_server: Client, clickhouse_tables: ClickHouseTables
 ) -> None:
     target = TARGETS[OUTCOMES]

@@ -1,4 +1,4 @@
-"""One version of Roundhouse reads what another has written, or says which to deploy."""
+"""One version of Roundhouse reads the records of another, or its error names the version to deploy."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -39,7 +39,7 @@ from tests.line import FRAMES, bet
 in_memory = pytest.mark.parametrize("settings", ["memory"], indirect=True)
 
 NEWER = {kind.contract: 1000 + kind for kind in (Kind.GAME_TRANSACTION, Kind.PLAYER)}
-"""Ids of contracts as a newer version has them: with a field more at the end."""
+"""The schema ids of contracts in a newer version, which has one more field at the end."""
 
 
 def newer_schema(contract: str) -> Schema:
@@ -106,7 +106,7 @@ def test_what_a_newer_translate_staged_is_sent_on_as_it_was_written(settings: Se
 
 
 def _reading_all(writer: Schema) -> Any:
-    """A reader of all that a schema has, also of what today's does not know."""
+    """A reader of all fields of a schema, also of those that today's schema does not have."""
     return lambda datum: schemaless_reader(BytesIO(datum), writer, None)
 
 
@@ -165,7 +165,7 @@ def newer(monkeypatch: pytest.MonkeyPatch) -> "NewerRelease":
 
 
 class NewerRelease:
-    """Within the block, the code is that of a release that writes layouts of its own."""
+    """Within the block, the code is that of a newer release, which writes newer layouts."""
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self._patch = patch
@@ -262,7 +262,7 @@ def test_state_in_newer_contracts_is_read_from_table_and_changelog(
 
 
 def test_what_stands_in_state_and_staged_items_is_that_of_their_layouts() -> None:
-    """Other fields are another layout: an older worker would drop them when it writes a round again."""
+    """Other fields need another layout: an older worker would drop them when it rewrites a round."""
     fields = {1: (27, 8)}
     found = len(Round.__struct_fields__), len(StagedItem.__struct_fields__)
     assert found == fields[layout.STATE_LAYOUT.written]
