@@ -16,6 +16,9 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 from streams.errors import ConfigurationError
 from streams.settings import Settings
 
+_HELD = "Error initializing EmbeddedServer"
+"""What chDB 4.4 raises for a directory that another process holds; it prints the reason itself."""
+
 
 def is_embedded(settings: Settings) -> bool:
     """Whether ClickHouse is chDB in a process of this machine."""
@@ -35,12 +38,12 @@ def connect(settings: Settings) -> Client:
         try:
             return clickhouse_connect.get_client(dsn=dsn)
         except ClickHouseError as error:
-            if "lock" in str(error).lower():
-                raise ConfigurationError(
-                    f"{dsn} is held by another process. chDB allows one: stop the running stack, or "
-                    "ask it with `roundhouse sql`."
-                ) from None
-            raise
+            if _HELD not in str(error):
+                raise
+            raise ConfigurationError(
+                f"{dsn} cannot be opened: another process holds it, or its files are not of chDB. chDB "
+                "allows one process: stop the running stack, or ask it with `roundhouse sql`."
+            ) from None
     # clickhouse-connect ignores the scheme: without this, an https server would be sent plain http
     more: dict[str, Any] = {"interface": scheme}
     if settings.clickhouse_ca_file:
