@@ -1,7 +1,7 @@
-"""ClickHouse's HTTP interface in front of chDB, as much of it as clickhouse-connect's client uses.
+"""The part of ClickHouse's HTTP interface that clickhouse-connect's client uses, in front of chDB.
 
-The engine is the same; what this stands in for is the wire: queries and settings in the URL, data in
-the body, errors as status 500 with ClickHouse's text.
+The engine is ClickHouse's own; only the protocol is a stand-in: queries and settings in the URL, data
+in the body, errors as status 500 with ClickHouse's text.
 """
 
 import argparse
@@ -27,7 +27,7 @@ USER, PASSWORD = "roundhouse", "a secret"
 
 @contextmanager
 def running(path: Path) -> Iterator[str]:
-    """Runs a server with its tables in ``path`` as a process until the block ends; its DSN."""
+    """Runs a server process with its tables in ``path`` until the block ends; yields its DSN."""
     command = [sys.executable, "-m", __name__, str(path)]
     root = Path(__file__).parent.parent
     with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True) as server:
@@ -42,7 +42,7 @@ def serve(path: str, port: int, control: Path | None, certificate: Path | None) 
     """Prints its address, then serves until it is killed.
 
     ``control``: a file whose JSON may say ``delay_s`` (before every answer) or ``fail`` (errors).
-    ``certificate``: PEM of certificate and key, to speak TLS.
+    ``certificate``: a PEM file of a certificate and its key, for TLS.
     """
     session: Any = Session(path)  # type: ignore[no-untyped-call]
     lock = threading.Lock()
@@ -114,7 +114,7 @@ def serve(path: str, port: int, control: Path | None, certificate: Path | None) 
     if certificate:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificate)
-        # shaking hands is left to the request's thread: one client must not hold up the others
+        # the request's thread does the TLS handshake: one client must not delay the others
         server.socket = context.wrap_socket(
             server.socket, server_side=True, do_handshake_on_connect=False
         )

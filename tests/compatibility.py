@@ -1,9 +1,9 @@
-"""Which changes of a contract are refused, which field they concern, why, and how to mend them.
+"""Finds the changes of a contract that must be refused: the field, the reason, and the remedy.
 
-Old and new releases run side by side, and records of both stand in the topics: the present schema must
-read what every published version wrote (backward), and every published version what the present one
-writes (forward). Apache Avro's own checker decides that, field by field; it takes no notice of logical
-types, changed defaults and ClickHouse's tables, so these are compared here.
+Old and new releases run side by side, and topics have records of both: the present schema must read the
+records of every published version (backward), and every published version those of the present one
+(forward). Apache Avro's own checker decides that, field by field; it ignores logical types, changed
+defaults and ClickHouse's tables, so these are compared here.
 """
 
 import json
@@ -24,7 +24,7 @@ _LOGICAL = ("logicalType", "precision", "scale")
 
 
 class Refusal(NamedTuple):
-    """A change that is refused, why, and how to mend it; no ``field``: it concerns the whole record."""
+    """A refused change, the reason, and the remedy; without ``field`` it concerns the whole record."""
 
     contract: str
     field: str
@@ -37,7 +37,10 @@ class Refusal(NamedTuple):
 
 
 def refusals(avro: Path, stored: Collection[str]) -> Iterator[Refusal]:
-    """What is refused of a folder laid out like ``avro/``; ``stored``: contracts that have a table."""
+    """The refused changes in a directory with the layout of ``avro/``.
+
+    ``stored``: the contracts that have a table in ClickHouse.
+    """
     for contract in sorted(path.stem for path in avro.glob("*.avsc")):
         present = json.loads((avro / f"{contract}.avsc").read_text(encoding="utf-8"))
         earlier = [version for version in published_in(avro) if version.contract == contract]
@@ -69,14 +72,14 @@ def unpublished(earlier: list[Version], present: Schema) -> str | None:
 
 
 def without_docs(node: Any) -> Any:
-    """A schema without its docs, which make no version."""
+    """A schema without its docs; a change of docs needs no new version."""
     if isinstance(node, dict):
         return {key: without_docs(value) for key, value in node.items() if key != "doc"}
     return [without_docs(value) for value in node] if isinstance(node, list) else node
 
 
 def _once(refused: Iterable[Refusal]) -> list[Refusal]:
-    """The first refusal of each field: the same change contradicts most versions."""
+    """The first refusal of each field, since one change is usually refused for several versions."""
     return list({refusal.field: refusal for refusal in reversed(list(refused))}.values())[::-1]
 
 
@@ -137,7 +140,7 @@ def _changed_field(version: Version, was: Schema, now: Schema, stored: bool) -> 
 
 
 def _mismatches(reader: Schema, writer: Schema) -> Iterator[tuple[str, SchemaIncompatibilityType]]:
-    """Where in a field a reader's type cannot read a writer's, and why."""
+    """The paths within a field at which a reader's type cannot read a writer's, and the reasons."""
     reads, writes = (
         parse(json.dumps({"type": "record", "name": "R", "fields": [field]}))
         for field in (reader, writer)
@@ -150,7 +153,7 @@ def _mismatches(reader: Schema, writer: Schema) -> Iterator[tuple[str, SchemaInc
 
 
 def _path(reader: Schema, location: str) -> str:
-    """The names of the fields on the checker's way, ``/fields/0/type/items/fields/2``."""
+    """The names of the fields on a path of the checker, such as ``/fields/0/type/items/fields/2``."""
     node: Any = {"fields": [reader]}
     names = []
     for step in location.strip("/").split("/"):
@@ -177,7 +180,7 @@ _MEND = {
 
 
 def _meanings(node: Any, path: str = "") -> dict[str, tuple[object, ...]]:
-    """The logical types within a type, by the names of the fields that lead to them."""
+    """The logical types within a type, by the path of field names."""
     if isinstance(node, list):
         return _meanings(next(branch for branch in node if branch != "null"), path)
     if not isinstance(node, dict):

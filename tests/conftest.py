@@ -5,10 +5,10 @@ import os
 import pytest
 from hypothesis import settings
 
-# A broker of a test lives for a minute, so the second compiler's work never pays: it took a core.
+# A test's broker runs for a minute. The JVM's second compiler would use a core and not save time.
 os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")
 
-# No deadline: on a loaded machine a slow example is not a failure. Derandomised: CI repeats exactly.
+# No deadline: on a loaded machine a slow example is not a failure. Derandomised: each run is the same.
 settings.register_profile("default", deadline=None, derandomize=True, max_examples=80)
 settings.load_profile("default")
 
@@ -17,11 +17,11 @@ APART = (
     "tests/integration/test_stack.py",
     "tests/integration/test_benchmarks.py",
 )
-"""Modules whose tests are long and share nothing: each of their tests may run in any process."""
+"""Modules whose tests are long and share no fixtures: each test may run in any process."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Long tests first, and the tests of a module, which share its fixtures, in one process."""
+    """Runs long tests first, and the tests of any other module in one process, for its fixtures."""
     for item in items:
         path, _, _ = item.nodeid.partition("::")
         item.add_marker(pytest.mark.xdist_group(item.nodeid if path in APART else path))

@@ -43,7 +43,7 @@ def records(
 
 
 def grown(contract: str, at: int, **field: Any) -> Schema:
-    """A contract as a later version may have it: with one field more, at a place."""
+    """A contract as a later version may have it: with one more field, at index ``at``."""
     fields = list(schema(contract)["fields"])
     return schema(contract) | {"fields": [*fields[:at], {"doc": "New.", **field}, *fields[at:]]}
 
@@ -59,7 +59,7 @@ _SAMPLES = {
 
 
 def sample(node: Any) -> Any:
-    """A value of an Avro type, as it is on the wire: always the same, and nothing is left empty."""
+    """A value of an Avro type, as it is on the wire: always the same, and with no part empty."""
     if isinstance(node, list):
         return sample(node[-1])
     if not isinstance(node, dict):

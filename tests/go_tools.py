@@ -1,4 +1,4 @@
-"""Programs and files of other projects, through Go; programs are built once into an ignored folder."""
+"""Gets programs and files of other projects through Go; builds each program once."""
 
 import fcntl
 import json
@@ -16,7 +16,7 @@ HOME = Path(__file__).parent.parent / ".tools"
 def go_tool(package: str, version: str, tags: str = "") -> Path:
     """The program of a Go package, built with ``tags``.
 
-    Skips the test, with the reason, where it cannot be had.
+    Skips the test, with the reason, if the program cannot be built.
     """
     program = HOME / f"{re.sub('/v[0-9]+$', '', package).rpartition('/')[2]}@{version}"
     if program.exists():
@@ -32,14 +32,14 @@ def go_tool(package: str, version: str, tags: str = "") -> Path:
 
 
 def go_module(module: str, version: str) -> Path:
-    """The folder of a module's files; skips the test, with the reason, where it cannot be had."""
+    """The directory of a module's files; skips the test, with the reason, if the download fails."""
     if shutil.which("go") is None:
         pytest.skip(f"{module} needs Go, not found on the PATH")
     command = ["go", "mod", "download", "-json", f"{module}@{version}"]
     loaded = subprocess.run(command, cwd="/", capture_output=True, text=True, check=False)
     found = json.loads(loaded.stdout or "{}")
     if "Dir" not in found:
-        pytest.skip(f"{module} cannot be had: {found.get('Error', loaded.stderr)[-300:]}")
+        pytest.skip(f"{module} cannot be downloaded: {found.get('Error', loaded.stderr)[-300:]}")
     return Path(found["Dir"])
 
 

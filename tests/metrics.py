@@ -1,4 +1,4 @@
-"""Instruments that no process serves, for tests of what writes to them."""
+"""Instruments that no process serves, for tests of the code that writes to them."""
 
 from prometheus_client import CollectorRegistry
 

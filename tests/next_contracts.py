@@ -1,7 +1,7 @@
-"""A next version in which every contract has grown, at every sort of place, and a line's work.
+"""Makes a next version in which every contract has new fields, and runs the work of a line.
 
-``python -m tests.next_contracts`` does that work with whatever version is on the path: it translates,
-processes and stores what another version left, and prints what ClickHouse then holds.
+``python -m tests.next_contracts`` does that work with the version that is on the path: it translates,
+processes and stores the records that another version left, and prints the rows in ClickHouse.
 """
 
 import json
@@ -32,7 +32,7 @@ ROOT = Path(__file__).parent.parent
 
 
 class New(NamedTuple):
-    """A field that a contract gets, its column, and how ClickHouse shows the default as JSON."""
+    """A new field of a contract, its column, and ClickHouse's JSON form of its default."""
 
     name: str
     type: Any
@@ -51,7 +51,7 @@ TAGS = New("new_tags", _TEXTS, ["a"], "Array(String) DEFAULT ['a']", ["a"])
 MONEY = New("new_money", _DECIMAL, "\u0001", "Decimal(38, 18) DEFAULT toDecimal128('1e-18', 18)", 1e-18)
 
 NEW: dict[str, dict[int, New]] = {
-    # what all canonical contracts share grows in all of them: before the position, and after it
+    # the leading fields of all canonical contracts get new ones before and after the position
     **{kind.contract: {2: TEXT, 7: FLAG, 9: MONEY, 99: NUMBER} for kind in Kind},
     "login": {2: TEXT, 7: FLAG, 99: TAGS},
     "round": {0: TEXT, 5: NUMBER, 28: TAGS, 33: NOTHING, 99: MONEY},
@@ -61,12 +61,13 @@ NEW: dict[str, dict[int, New]] = {
     "window-changes": {0: NUMBER, 99: TEXT},
     "profile": {0: NOTHING, 2: TAGS},
 }
-"""By contract: new fields by the place before which they stand in the present version."""
+"""By contract: new fields, by the index of the present field before which they are inserted."""
 
 
 def next_version(home: Path) -> Path:
-    """A copy of this version in which all contracts have grown; it goes into ``PYTHONPATH``."""
-    from tests.publish import publish  # not of the next version, which this module is part of, too
+    """Makes a copy of this version with new fields in all contracts; returns its ``PYTHONPATH``."""
+    # imported here, since the next version has this module, but not that one
+    from tests.publish import publish
 
     for folder in ("streams", "connectors", "avro"):
         shutil.copytree(ROOT / folder, home / folder, ignore=shutil.ignore_patterns("__pycache__"))
@@ -88,20 +89,20 @@ def next_version(home: Path) -> Path:
 
 
 def post(settings: Settings, posts: Sequence[Post]) -> None:
-    """Writes what an edge would write."""
+    """Writes the raw records that an edge would write."""
     producer = idempotent_producer(settings)
     for number, (headers, body) in enumerate(raw_records(posts, "batch")):
         producer.produce(
             settings.topic_prefix + RAW,
             body,
             partition=number % settings.partitions,
-            headers=headers,  # type: ignore[arg-type]  # a list of wider pairs, they say
+            headers=headers,  # type: ignore[arg-type]  # declared with a wider type of pair
         )
     assert producer.flush(60) == 0
 
 
 def begin(settings: Settings) -> None:
-    """Translates half of what was posted, and processes some of that; nothing is stored."""
+    """Translates half of the posts, and processes some of those; stores nothing."""
     line = Line(settings, frames(settings))
     raw = line.raw()
     for record in raw[: len(raw) // 2]:
@@ -114,7 +115,7 @@ def begin(settings: Settings) -> None:
 
 
 def finish(settings: Settings) -> dict[str, list[dict[str, Any]]]:
-    """Translates, processes and stores the rest; the rows of each table."""
+    """Translates, processes and stores the rest; returns the rows of each table."""
     line = Line(settings, frames(settings))
     raw = line.raw()
     for record in raw[len(raw) // 2 - 1 :]:  # one of them once more

@@ -1,8 +1,8 @@
 """``make publish``: gives each contract that has changed a version, an id, and golden bytes.
 
-For each file of ``avro/`` that is not what its newest version says, this writes the version under
-``avro/published/``, its entry in ``ids.json``, and what a writer of that version made of a record to
-``tests/golden/``. Nothing is written if a change is refused.
+For each file of ``avro/`` that differs from its newest version, this writes the version under
+``avro/published/``, its entry in ``ids.json``, and to ``tests/golden/`` the bytes of a record that a
+writer of that version has encoded. Nothing is written if a change is refused.
 """
 
 import json
@@ -23,7 +23,7 @@ STORED = {target.contract for target in TARGETS.values()}
 
 
 def publish(root: Path, release: str) -> list[Version]:
-    """The versions that were written. Raises ``ValueError`` with what is refused, a line each."""
+    """Writes new versions and returns them. Raises ``ValueError`` with one line per refused change."""
     avro = root / "avro"
     refused = [str(refusal) for refusal in refusals(avro, STORED) if refusal.mend != PUBLISH]
     if refused:
@@ -60,7 +60,7 @@ def _listed(versions: list[Version]) -> str:
 
 
 def golden_path(root: Path, version: Version) -> Path:
-    """Where the golden bytes of a version stand."""
+    """The file of the golden bytes of a version."""
     return root / "tests" / "golden" / version.contract / f"{version.number}.json"
 
 

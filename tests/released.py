@@ -1,8 +1,8 @@
 """State and topics of a released version: captured once, loaded by the tests of every later version.
 
-``python -m tests.released VERSION`` captures a small line of the present code, with work in flight,
-into ``tests/integration/released-VERSION.tar.xz``. It is run at the release, before anything that a
-line writes changes; a file that exists is never made again.
+``python -m tests.released VERSION`` captures a small line of the present code, with unfinished work,
+into ``tests/integration/released-VERSION.tar.xz``. It is run at the release, before any format that a
+line writes changes; an existing file is never made again.
 """
 
 import io
@@ -49,7 +49,7 @@ class Log(msgspec.Struct, array_like=True):
     end: int
 
     def runs(self) -> Iterator[tuple[list[Kept], bool]]:
-        """Records without a gap between them, and whether a transaction marker stands after them."""
+        """Runs of records without a gap, and for each whether a transaction marker follows it."""
         run: list[Kept] = []
         for record in self.records:
             if run and record.offset > run[-1].offset + 1:
@@ -61,10 +61,10 @@ class Log(msgspec.Struct, array_like=True):
 
 
 class Captured(msgspec.Struct):
-    """A line at rest with work in flight.
+    """A stopped line with unfinished work.
 
-    ``posts``: all that it was sent. ``topics``: partitions by topic. ``translated``: by raw partition,
-    how many records have been translated. RocksDB lies beside it, in ``state``.
+    ``posts``: all posts to the line. ``topics``: partitions by topic. ``translated``: by raw partition,
+    the number of translated records. The archive has the RocksDB directories too, in ``state``.
     """
 
     cluster: str
@@ -74,12 +74,12 @@ class Captured(msgspec.Struct):
 
 
 def archive(version: str) -> Path:
-    """Where a released version's line is kept."""
+    """The archive of a released version's line."""
     return HOME / f"released-{version}.tar.xz"
 
 
 def unpacked(version: str, state: Path) -> Captured:
-    """The line of a version; its RocksDB directories are written to ``state``, which must not exist."""
+    """The line of a version; writes its RocksDB directories to ``state``, which must not exist."""
     with tarfile.open(archive(version)) as tar:
         lines = tar.extractfile("line.msgpack")
         assert lines is not None
@@ -90,7 +90,7 @@ def unpacked(version: str, state: Path) -> Captured:
 
 
 def load(captured: Captured, settings: Settings) -> None:
-    """Writes the records to topics that exist and are empty, each at the offset that it had."""
+    """Writes the records to existing, empty topics, each at its original offset."""
     plain = idempotent_producer(settings)
     marking = transactional_producer(settings, f"{settings.topic_prefix}load")
     marking.init_transactions()
@@ -114,7 +114,7 @@ def _produce(producer: Producer, place: TopicPartition, records: Sequence[Kept])
             record.value,
             record.key,
             partition=place.partition,
-            headers=record.headers,  # type: ignore[arg-type]  # a list of wider pairs, they say
+            headers=record.headers,  # type: ignore[arg-type]  # declared with a wider type of pair
             on_delivery=lambda error, message: placed.append(message.offset()),
         )
     assert producer.flush(60) == 0
@@ -122,7 +122,7 @@ def _produce(producer: Producer, place: TopicPartition, records: Sequence[Kept])
 
 
 def raw_records(posts: Sequence[Post], name: str) -> Iterator[tuple[list[tuple[str, bytes]], bytes]]:
-    """What an edge makes of posts: every third shares its raw record with the next."""
+    """The raw records that an edge makes of posts: every third post shares one with the next."""
     waiting: list[tuple[Headers, bytes]] = []
     for number, post in enumerate(posts):
         batch = batch_of_post(post, number, name)
@@ -135,7 +135,7 @@ def raw_records(posts: Sequence[Post], name: str) -> Iterator[tuple[list[tuple[s
 
 
 def capture(version: str) -> None:
-    """Runs a line in this process on the in-memory broker and keeps what it leaves."""
+    """Runs a line in this process on the in-memory broker and archives its topics and state."""
     posts = day(seed=41, events=700)
     with memory_broker.cluster() as bootstrap, tempfile.TemporaryDirectory() as temporary:
         settings = Settings(data_dir=Path(temporary), kafka_bootstrap=bootstrap)
@@ -178,7 +178,7 @@ def _log(settings: Settings, topic: str, partition: int) -> Log:
 
 
 def _process(line: Line, partition: int) -> None:
-    """All but the last staged record, in several transactions."""
+    """Processes all but the last chunk of a partition, in several transactions."""
     *early, last, _ = line.staged(partition)
     with line.owned(partition) as owned:
         for start in range(0, len(early), 3):

@@ -1,6 +1,6 @@
 """A schema registry for the tests: Apicurio's, from Maven, with its Confluent-compatible API.
 
-Nothing in it is kept. Beside it are the classes of a consumer on a JVM.
+Its data are in memory. The module also gets the classes of a consumer on a JVM.
 ``tests/jvm/pom.xml`` lists both.
 """
 
@@ -21,7 +21,7 @@ ROOT = Path(__file__).parent.parent
 
 
 def fetch_jvm(home: Path = ROOT / ".tools" / "jvm") -> Path:
-    """The folder of what the tests run on a JVM, filled by Maven if need be."""
+    """The directory of the Java classes that the tests run; Maven fills it if necessary."""
     home.mkdir(parents=True, exist_ok=True)
     complete = home / "complete"
     with open(home / "lock", "w") as lock:
@@ -38,7 +38,7 @@ def fetch_jvm(home: Path = ROOT / ".tools" / "jvm") -> Path:
 
 @contextmanager
 def running_registry(home: Path, log: Path) -> Iterator[str]:
-    """A registry that lives as long as the context: the address of its Confluent-compatible API."""
+    """Runs a registry until the block ends; yields the address of its Confluent-compatible API."""
     with _running(home, f"-XX:SharedArchiveFile={_archive(home)}", log) as url:
         yield url
 
@@ -50,7 +50,7 @@ def consumer_command(home: Path, source: Path, *arguments: str) -> Sequence[str]
 
 
 def _archive(home: Path) -> Path:
-    """The registry's classes as they were loaded once: with them it starts in a quarter of the time."""
+    """The archive of the registry's loaded classes, with which it starts in a quarter of the time."""
     return home / "registry.jsa"
 
 

@@ -1,4 +1,4 @@
-"""What the processes of a line serve of themselves, found and read as Prometheus does it."""
+"""Finds and reads the metrics of a line's processes as Prometheus does."""
 
 import json
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ class Target(NamedTuple):
 
 
 def targets(settings: Settings) -> Iterator[Target]:
-    """What the processes on a data directory have written for file-based discovery."""
+    """The targets that processes on a data directory have written for file-based discovery."""
     for path in sorted((settings.data_dir / "status").glob("*.json")):
         for group in json.loads(path.read_text()):
             (address,) = group["targets"]
@@ -29,13 +29,13 @@ def targets(settings: Settings) -> Iterator[Target]:
 
 
 def scrape(target: Target) -> dict[str, Metric]:
-    """The families that a process serves, by name."""
+    """The metric families that a process serves, by name."""
     answer = httpx.get(f"http://{target.address}/metrics", timeout=30).raise_for_status()
     return {family.name: family for family in text_string_to_metric_families(answer.text)}
 
 
 def total(families: dict[str, Metric], name: str, **labels: str) -> float:
-    """The sum of a counter's, or a histogram's count of, samples that have these labels."""
+    """The sum of the samples with these labels: a counter's values, or a histogram's counts."""
     family = families[name]
     wanted = {"counter": f"{name}_total", "histogram": f"{name}_count"}.get(family.type, name)
     return sum(

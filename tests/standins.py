@@ -1,7 +1,7 @@
-"""What stands in for Kafka and RocksDB in tests of the code above them.
+"""Stand-ins for Kafka and RocksDB in tests of the code that uses them.
 
-``tests/integration/test_standins.py`` holds each stand-in and the real thing to the same tests.
-``tests/clickhouse_server.py``, ClickHouse's HTTP interface before chDB, is held there too.
+``tests/integration/test_standins.py`` runs the same tests on each stand-in and on the real program. It
+tests ``tests/clickhouse_server.py``, ClickHouse's HTTP interface in front of chDB, in the same way.
 """
 
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ class MemoryWriter:
         return 12.0 if self.fails else None
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Does nothing: the writer has no connection."""
 
 
 class MemoryState:
@@ -52,7 +52,7 @@ class MemoryState:
         return [rounds.encode_profile(kind, profile) for profile in self.profiles(keys)]
 
     def store(self, effects: Effects) -> None:
-        """Takes over the puts of what processing has led to."""
+        """Stores the puts of the effects of processing."""
         self._window |= effects.window
         for key, put in effects.profiles.items():
             self._profiles[key] = profiles.encode(put.kind, put.tenant, put.identity, put.profile)

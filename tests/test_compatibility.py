@@ -1,4 +1,4 @@
-"""CI refuses a contract that old and new releases could not read from one another."""
+"""A change of a contract is refused if old and new releases could not read each other's records."""
 
 import json
 import re
@@ -26,7 +26,7 @@ def field(schema: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def refused(home: Path, contract: str, change: Change) -> list[str]:
-    """The refusals of a copy of ``avro/`` in which a contract was changed."""
+    """The refusals for a copy of ``avro/`` in which a contract was changed."""
     shutil.copytree(AVRO, home / "avro")
     path = home / "avro" / f"{contract}.avsc"
     schema = json.loads(path.read_text())

@@ -1,4 +1,4 @@
-"""The compose file, as far as it can be judged without a Docker engine; and with one, started."""
+"""The compose file is checked without a Docker engine, and started where there is one."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""The manifests of ``deploy/kubernetes``, rendered by kustomize and held to their kinds' schemas."""
+"""The manifests of ``deploy/kubernetes`` are rendered by kustomize and checked by their schemas."""
 
 import subprocess
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ CUSTOM = {
     "TriggerAuthentication": (*KEDA, "keda.sh_triggerauthentications.yaml"),
     "PodMonitor": (*OPERATOR, "monitoring.coreos.com_podmonitors.yaml"),
 }
-"""Kinds that Kubernetes itself does not have: where their definitions are."""
+"""The addresses of the definitions of kinds that Kubernetes itself does not have."""
 
 Resource = dict[str, Any]
 
@@ -74,7 +74,7 @@ def files() -> list[Path]:
 
 
 def check(document: Resource) -> None:
-    """Raises unless the document is of its kind's schema and has no field beside it."""
+    """Raises unless the document matches its kind's schema and has no other field."""
     if document["kind"] in CUSTOM:
         jsonschema.validate(document, custom_schema(document["kind"]))
     else:
@@ -92,7 +92,7 @@ def custom_schema(kind: str) -> Any:
 
 
 def closed(schema: Any) -> Any:
-    """The schema, its objects without fields that it does not name."""
+    """The schema, changed so that its objects may have no fields that it does not name."""
     if isinstance(schema, list):
         return [closed(each) for each in schema]
     if not isinstance(schema, dict):
@@ -218,7 +218,7 @@ def test_keda_scales_workers_by_topics_of_the_line_up_to_the_partitions(
         assert trigger["metadata"]["consumerGroup"] == f"{prefix}line"
         assert trigger["metadata"]["bootstrapServers"] == settings["data"]["ROUNDHOUSE_KAFKA_BOOTSTRAP"]
     worker = named(example, "StatefulSet", "worker")
-    assert "replicas" not in worker["spec"]  # or each `kubectl apply` would undo the scaling
+    assert "replicas" not in worker["spec"]  # else each `kubectl apply` would undo the scaling
 
 
 def test_with_tls_every_pod_has_the_authority_that_its_settings_name(example: list[Resource]) -> None:

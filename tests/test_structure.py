@@ -1,4 +1,4 @@
-"""The core is pure, the contracts share their leading fields, and the docs say what the code says."""
+"""The core is pure, the contracts share their leading fields, and the docs agree with the code."""
 
 import ast
 import json
@@ -25,7 +25,7 @@ from streams.wire.contracts import SCHEMA_IDS, published, schema
 
 ROOT = Path(__file__).parent.parent
 FLOORS = ("wire", "core", "records", "formats", "stages", "telemetry", "kafka", "state", "runtime")
-"""The folders of ``streams``, lowest first: each imports only from itself and from those before it."""
+"""The packages of ``streams``, lowest first: each imports only from itself and from those before it."""
 
 PURE_FLOORS = FLOORS[: FLOORS.index("telemetry")]
 FILES = sorted((ROOT / "streams").rglob("*.py"))
@@ -44,7 +44,7 @@ AVRO = sorted((ROOT / "avro").glob("*.avsc"))
 
 
 def imports(path: Path) -> Iterator[str]:
-    """Modules that a file imports, wherever in it."""
+    """The modules that a file imports, also within functions."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -234,7 +234,7 @@ def test_every_published_version_of_a_contract_is_documented_with_what_is_new_in
 
 
 def _codes() -> set[str]:
-    """First arguments of everything that names an error code."""
+    """The error codes in the code: the first arguments of the calls that take one."""
     makers = {"PydanticCustomError", "EnvelopeError", "TooManyItems", "_invalid", "error", "_not_json"}
     found = {"not_json", "wrong_envelope", "duplicate_key", "required", "id_conflict"}
     for path in [*CORE, ROOT / "connectors/edge/app.py", ROOT / "connectors/edge/body.py"]:

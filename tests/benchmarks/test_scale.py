@@ -1,4 +1,4 @@
-"""The page of scale has what the simulation and the counting give; the simulation fits the runs."""
+"""docs/scale.md has the results of the simulation, which agrees with the measured rates."""
 
 from pathlib import Path
 

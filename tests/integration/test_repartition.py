@@ -50,12 +50,12 @@ def work(settings: Settings, *requests: list[Any]) -> None:
     for items in requests:
         line.post(items)
     for record in line.raw():
-        place = TopicPartition(settings.topic_prefix + RAW, record.partition)
-        [committed] = when_elected(lambda: consumer.committed([place], timeout=10))  # noqa: B023
+        raw_partition = TopicPartition(settings.topic_prefix + RAW, record.partition)
+        [committed] = when_elected(lambda: consumer.committed([raw_partition], timeout=10))  # noqa: B023
         if record.offset >= committed.offset:
             line.translate([record])
-            place.offset = record.offset + 1
-            consumer.commit(offsets=[place], asynchronous=False)
+            raw_partition.offset = record.offset + 1
+            consumer.commit(offsets=[raw_partition], asynchronous=False)
     consumer.close()
     for partition in range(settings.partitions):
         with line.owned(partition) as owned:

@@ -220,7 +220,7 @@ def test_a_worker_that_is_killed_over_and_over_takes_nothing_else_down(tmp_path:
         again = day(seed=5, events=600)
         asyncio.run(feed(stack.edge_url, keys, again))
         os.kill(worker().pid, signal.SIGTERM)  # with work in hand
-        wait_until(lambda: worker().exit_status == 0, "the worker to stop with status 0")
+        wait_until(lambda: worker().exit_status == 0, "the end of the worker with status 0")
         wait_until(lambda: complete(stack.settings, expect(posts + again)), "both days in ClickHouse")
         assert not failures
 

@@ -1,4 +1,4 @@
-"""What holds for any input: arithmetic, encodings, and the fold."""
+"""Properties that hold for any input: of arithmetic, of encodings, and of the sums of rounds."""
 
 import json
 import string
@@ -56,7 +56,7 @@ def test_keys_and_hashes_tell_lists_apart(one: list[str], other: list[str]) -> N
 
 
 class Encoders(NamedTuple):
-    """Two ways to do the same; the one in C is not everywhere."""
+    """Two encoders of the same format; the one in C is not installed everywhere."""
 
     encoder: typing.Callable[..., Encoder]
     joined: typing.Callable[[bytes, int, list[bytes]], list[bytes]]
@@ -327,7 +327,7 @@ def casino_item(number: int, event: tuple[str, int, int, int, str, str, str]) ->
 
 
 def outcome_of(line: Line) -> tuple[dict[str, Any], list[str]]:
-    """What must not depend on order: each round's newest state, and which events came out."""
+    """The results that must not depend on order: each round's newest state, and the events sent."""
     volatile = ("revision", "segment", "last_received_at")
     rounds = {
         f"{sent['player_id']}|{sent['round_id']}": {k: v for k, v in sent.items() if k not in volatile}
@@ -404,7 +404,7 @@ FIELD_TEXTS = st.one_of(
 
 
 def _right(name: str, model: type[Data]) -> str:
-    """A text that the field takes."""
+    """A valid text for the field."""
     if "timestamp" in name or name == "registration_date":
         return '"2026-03-14T12:00:00Z"'
     kind = model.model_fields[name].annotation
@@ -453,7 +453,7 @@ def _read_as_the_model_does(
 
 
 def _as_the_model_has_it(model: type[Data], data: Any) -> Any:
-    """The model's object, or what it finds wrong."""
+    """The model's object, or the errors that the model finds."""
     try:
         return model.model_validate(data)
     except ValidationError as error:

@@ -1,5 +1,5 @@
-"""What a campaign must give, computed from posted JSON and the YAML in the plainest way; shares no code
-with ``connectors/campaigns`` or ``streams``."""
+"""Computes the expected results of a campaign from posted JSON and its YAML, in the simplest way; has
+no code in common with ``connectors/campaigns`` or ``streams``."""
 
 import json
 from collections import defaultdict
@@ -28,7 +28,7 @@ def cut(amount: Decimal, to: Decimal = DIGITS) -> Decimal:
 
 @dataclass
 class Entry:
-    """A round, deposit, … of a player, in its own currency."""
+    """A round, deposit or other entry of a player, in its own currency."""
 
     id: str
     at: datetime
@@ -45,7 +45,7 @@ class Entry:
 
 @dataclass
 class Books:
-    """All that was posted for a tenant."""
+    """All entries that were posted for a tenant."""
 
     plays: dict[tuple[str, str], list[dict[str, Any]]] = field(
         default_factory=lambda: defaultdict(list)
@@ -62,7 +62,7 @@ class Books:
 
 
 def books(posts: Iterable[Post]) -> dict[str, Books]:
-    """By tenant."""
+    """The books of each tenant."""
     found: dict[str, Books] = defaultdict(Books)
     for post in posts:
         document = json.loads(post.body, parse_float=Decimal)
@@ -146,14 +146,14 @@ def _learn(
 def standings(
     path: Path, of: dict[str, Books], rates: dict[tuple[str, str], list[tuple[str, Decimal]]]
 ) -> Any:
-    """Rows of (rank, player, score, reached_at, entries, step, prize, unpaid) that are due."""
+    """The expected rows of (rank, player, score, reached_at, entries, step, prize, unpaid)."""
     rules = yaml.load(path.read_text(), yaml.BaseLoader)  # texts only
     with localcontext(WIDE):
         return _Campaign(rules, of[rules["tenant"]], rates).run()
 
 
 def round_of(round_id: str, plays: list[dict[str, Any]], *, real: bool) -> Entry:
-    """A round as an entry; with ``real`` the bonus part of its amounts is left out."""
+    """A round as an entry; ``real`` excludes the bonus part of its amounts."""
     bets = [play for play in plays if play["kind"] == "bet"]
     first = min(bets or plays, key=lambda play: play["key"][0])
     earliest = min(plays, key=lambda play: (play["key"], play["kind"]))
@@ -253,7 +253,7 @@ class _Campaign:
         )
 
     def counted(self, entry: Entry) -> bool:
-        """Whether it counts; converts its amounts on the way."""
+        """Whether an entry counts; also converts its amounts."""
         rounds = self.measure not in (
             "deposits", "deposit_count", "login_days", "custom_events", "sports_turnover"
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Every example campaign, live and over history, against plain Python over what was posted."""
+"""Compares every example campaign, live and over history, with results computed in plain Python."""
 
 import asyncio
 import json
@@ -38,7 +38,7 @@ RATES = """day,base,quote,rate,source
 
 
 def extra() -> list[Post]:
-    """What a day lacks: ties, rollbacks of wins, late wins, foreign money, players who may not."""
+    """Posts that a day lacks: ties, rollbacks of wins, late wins, other currencies, blocked players."""
     native: list[Any] = []
     fasttrack: list[Any] = []
 
@@ -126,7 +126,7 @@ def _json(items: list[Any]) -> bytes:
 
 @dataclass
 class History:
-    """A line that was fed in two parts: what was posted, when, and what was shown live in between."""
+    """A line that was fed in two parts: its posts, their times, and the live standings in between."""
 
     settings: Settings
     posts: tuple[list[Post], list[Post]]
@@ -136,7 +136,7 @@ class History:
 
 @pytest.fixture(scope="module")
 def history(tmp_path_factory: pytest.TempPathFactory) -> Iterator[History]:
-    """A day in two parts, each settled before its moment."""
+    """A line that was fed a day in two parts; each was settled before the recorded time."""
     home = tmp_path_factory.mktemp("campaigns")
     settings = on_any_ports(Settings(data_dir=home))
     posts = day(seed=21, events=4_000)
@@ -199,7 +199,7 @@ def test_an_example_gives_what_plain_python_gives(path: Path, history: History) 
             found = sorted((0, *row[1:]) for row in plain(result, timed=False))
         assert (plain(result, timed=True) if timed else found) == due
         assert result.unsettled == 0
-    assert due, "nobody has a score: the example shows nothing"
+    assert due, "no player has a score, so the example tests nothing"
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
@@ -211,7 +211,7 @@ def test_a_backtest_equals_what_was_shown_live(path: Path, history: History) -> 
 
 
 def test_the_extra_cases_are_in_the_results(history: History) -> None:
-    """Ties, a freed and a blocked player, late wins, a rollback: each where it should be."""
+    """Ties, an unblocked and a blocked player, late wins and a rollback have the expected standings."""
 
     def of(name: str) -> dict[str, evaluation.Standing]:
         path = next(path for path in EXAMPLES if path.stem == name)

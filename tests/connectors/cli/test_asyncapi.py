@@ -1,4 +1,4 @@
-"""The AsyncAPI document: current, valid by AsyncAPI's own parser, and as the settings have it."""
+"""The AsyncAPI document is current, valid for AsyncAPI's own parser, and follows the settings."""
 
 import fcntl
 import json
@@ -39,7 +39,7 @@ def with_login(**more: Any) -> Settings:
 
 @pytest.fixture(scope="module")
 def parser() -> Path:
-    """The folder in which npm has installed AsyncAPI's parser."""
+    """The directory in which npm has installed AsyncAPI's parser."""
     missing = [tool for tool in ("node", "npm") if shutil.which(tool) is None]
     if missing:
         pytest.skip(f"AsyncAPI's parser needs {' and '.join(missing)}, not found on the PATH")

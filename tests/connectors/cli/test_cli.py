@@ -1,4 +1,4 @@
-"""The command line: tenants, settings and mistakes, as a person meets them."""
+"""The command line: commands for tenants, settings, and messages for mistakes."""
 
 import os
 import subprocess
@@ -65,7 +65,7 @@ def test_health_of_what_never_ran(run: Run) -> None:
 
 def test_sql_without_a_stack_opens_chdb_itself(tmp_path: Path) -> None:
     def call(*arguments: str) -> tuple[int, str]:
-        """In a process of its own: chDB serves one directory a process."""
+        """Runs the command in a process of its own: chDB allows one directory per process."""
         result = subprocess.run(
             [sys.executable, "-m", "connectors.cli", *arguments],
             env=os.environ | {"ROUNDHOUSE_DATA_DIR": str(tmp_path)},

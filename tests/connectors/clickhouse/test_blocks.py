@@ -1,4 +1,4 @@
-"""What the sink inserts as columns is what ClickHouse makes of the same rows in Avro."""
+"""Rows that the sink inserts as columns are equal to the same rows inserted as Avro."""
 
 from collections.abc import Iterator
 

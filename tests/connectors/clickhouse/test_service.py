@@ -1,4 +1,4 @@
-"""The loopback door: who may ask, and what counts as a question."""
+"""The query service on the loopback address: which clients and which statements it accepts."""
 
 import asyncio
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""The console: its JSON against the database, and the page as a browser shows it."""
+"""The console: its JSON is compared with the database, and its page is rendered by a browser."""
 
 import asyncio
 import json
@@ -30,7 +30,7 @@ BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil
 
 @dataclass
 class Console:
-    """A console beside a line that was fed a day."""
+    """A console on a line that has processed a day."""
 
     settings: Settings
     keys: dict[str, str]

@@ -1,4 +1,4 @@
-"""The checks of a machine, each on a machine that has the fault."""
+"""The doctor's checks of a machine, each tried on a machine that has the fault."""
 
 import resource
 import sys

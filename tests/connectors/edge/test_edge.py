@@ -1,4 +1,4 @@
-"""The edge through HTTP, with a writer that remembers what it was given."""
+"""The edge through HTTP, with a writer that keeps requests in memory."""
 
 import asyncio
 import gzip
@@ -68,7 +68,7 @@ def problem(answer: httpx.Response) -> tuple[int, str]:
 
 
 def test_failures_are_counted_from_zero_before_the_first_one() -> None:
-    """Prometheus takes the first value of a counter for its beginning."""
+    """All counters are served from the start, since Prometheus sees no increase in a first value."""
     registry = CollectorRegistry()
     metrics = EdgeMetrics(registry)
     metrics.answered(("/api/v1/events", "acme", 204, ""), 0.01)

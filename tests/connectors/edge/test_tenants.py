@@ -1,4 +1,4 @@
-"""Tenants, keys and the file they stand in."""
+"""Tenants, their keys, and the file that has them."""
 
 import json
 from pathlib import Path

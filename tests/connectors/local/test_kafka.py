@@ -1,4 +1,4 @@
-"""The jars of a local Kafka and the archive of its classes, which are made once."""
+"""The jars of a local Kafka and the archive of its classes are each made once."""
 
 import shutil
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Processes are started again when they end, given up for a wrong setting only, stopped in order."""
+"""The supervisor restarts processes that end, except for a wrong setting, and stops them in order."""
 
 import os
 import signal

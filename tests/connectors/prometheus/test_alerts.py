@@ -1,4 +1,4 @@
-"""The alerts: valid, tried by promtool, on metrics that exist, and each with its paragraph."""
+"""The alerts are valid, are tested with promtool, use existing metrics, and are each documented."""
 
 import json
 import re
@@ -17,7 +17,7 @@ HOME = ROOT / "connectors" / "prometheus"
 DASHBOARD = ROOT / "connectors" / "grafana" / "dashboards" / "on-call.json"
 PROMTOOL = "github.com/prometheus/prometheus/cmd/promtool", "v0.316.0"
 TAGS = "remove_all_sd,enable_dns_sd"
-"""Without the clients of a dozen clouds, which Prometheus finds targets by."""
+"""Build tags that leave out Prometheus's service discovery for cloud providers."""
 
 _NAME = re.compile(r"\b((?:roundhouse|http_server|messaging|db_client|librdkafka|process)_[a-z_]+)")
 

@@ -18,7 +18,7 @@ NOON = 1_773_489_600_000_000  # 2026-03-14T12:00:00Z
 
 
 def canonical(source: str, name: str, **batch: Any) -> list[tuple[Kind, dict[str, Any]]]:
-    """The events of a sample as JSON, leading batch fields taken off."""
+    """The events of a sample as JSON, without the leading batch fields."""
     body = (SAMPLES / source / f"{name}.json").read_bytes()
     where = BATCH._replace(source=source, **batch)
     found = []

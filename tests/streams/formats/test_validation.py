@@ -1,4 +1,4 @@
-"""What is refused, with which code and pointer."""
+"""Invalid items are rejected with the expected code and pointer."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""What counts as standing still: work that waits, and nothing of it done."""
+"""A partition stands still while records wait in it and none of them is processed."""
 
 from streams.kafka.input_watch import Stillness
 

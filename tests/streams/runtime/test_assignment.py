@@ -1,4 +1,4 @@
-"""Who owns and who follows which partitions, and what moves when workers come and go."""
+"""The partitions that each worker owns and follows, and the moves when workers join and leave."""
 
 from collections import Counter
 
@@ -37,7 +37,7 @@ def test_whatever_workers_say_they_have_all_is_assigned_and_in_the_end_evenly(
 
 
 def settled(shares: dict[str, Share]) -> dict[str, Member]:
-    """Workers whose copies are up to date."""
+    """The members of a group in which all copies are up to date."""
     return {
         name: Member(share.owns, share.follows | share.warms, frozenset().union(*share))
         for name, share in shares.items()
@@ -45,7 +45,7 @@ def settled(shares: dict[str, Share]) -> dict[str, Member]:
 
 
 def grown(workers: int, partitions: int, standbys: int) -> dict[str, Share]:
-    """The shares of workers that came one after another."""
+    """The shares of workers that have joined one after another."""
     shares: dict[str, Share] = {}
     for number in range(workers):
         shares = plan(settled(shares) | {f"worker-{number}": Member()}, partitions, standbys)

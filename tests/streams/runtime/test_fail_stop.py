@@ -1,4 +1,4 @@
-"""How a process ends when it must not go on, and when it takes too long over ending."""
+"""A process ends when it must not continue, and when its stop takes too long."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Batches from a stream's channel, and the internals of Faust that they rest on."""
+"""Batches from a stream's channel, and the internals of Faust that they depend on."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -24,7 +24,7 @@ class Fed:
         self.batches = batches(self.stream, ENOUGH_BYTES)
 
     def put(self, *values: bytes) -> None:
-        """Records on the queue from which the stream's own channel is read."""
+        """Puts records on the queue from which the stream's own channel is read."""
         for offset, value in enumerate(values):
             message: Any = Message(*PARTITION, offset, 0.0, 0, None, None, value, None, tp=PARTITION)
             event: Any = self.app.create_event(None, value, None, message)
@@ -35,7 +35,7 @@ class Fed:
 
 
 def run(check: Callable[[Fed], Awaitable[None]]) -> None:
-    """Calls ``check`` on an event loop with what is made there."""
+    """Calls ``check`` on an event loop with a stream that is created there."""
 
     async def made() -> None:
         await check(Fed())

@@ -1,4 +1,4 @@
-"""Deciding, folding and enriching: the line in memory, from posted JSON to what is sent."""
+"""Decisions, sums of rounds and profiles: the line in memory, from posted JSON to sent records."""
 
 import json
 from decimal import Decimal

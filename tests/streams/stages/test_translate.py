@@ -1,4 +1,4 @@
-"""From a raw record to staged groups: parts, headers, records that no edge wrote."""
+"""Translation of a raw record to staged groups: parts, headers, records that no edge wrote."""
 
 import json
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""An id that one version has accepted, sent again to another: a duplicate if both see the same."""
+"""An id that one version has accepted is a duplicate for another if both read the same fields."""
 
 from io import BytesIO
 from typing import Any
@@ -18,7 +18,7 @@ FIELD = "country"
 
 
 def without_field() -> Schema:
-    """The contract as an older version had it, which did not know of the field."""
+    """The contract of an older version, which did not have the field."""
     older = dict(schema(CONTRACT))
     older["fields"] = [field for field in older["fields"] if field["name"] != FIELD]
     return older
@@ -26,14 +26,14 @@ def without_field() -> Schema:
 
 @pytest.fixture
 def versions(monkeypatch: pytest.MonkeyPatch) -> "Versions":
-    """Today's translate stage as the newer of two versions, the older of which knows a field less."""
+    """Today's translate stage as the newer of two versions; the older one lacks a field."""
     encoders = event._Encoders.of(CONTRACT, without_field())
     monkeypatch.setitem(event._OLDER, Kind.PLAYER, [encoders])
     return Versions(monkeypatch)
 
 
 class Versions:
-    """Switches the translate stage between the two versions; the hash is all that tells them apart."""
+    """Switches the translate stage between the two versions, which differ only in the hash."""
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self._patch = patch
@@ -102,7 +102,7 @@ def _content(whole: Schema) -> Schema:
 def test_what_an_older_contract_cannot_express_is_no_duplicate_of_anything_it_accepted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A symbol that an enum has gained: the older version refused such items."""
+    """An item with a new symbol of an enum is no duplicate: the older version rejected such items."""
     contract = Kind.GAME_TRANSACTION.contract
     older = dict(schema(contract))
     older["fields"] = [

@@ -1,4 +1,4 @@
-"""What a partition writes to its changelog."""
+"""The records that a partition writes to its changelog."""
 
 import os
 
@@ -35,7 +35,7 @@ def test_segments_of_a_child_go_on_where_those_of_its_parent_end() -> None:
     parent = Position(41, {2: (7, 1)})
     child = parent.of_child()
     assert (parent.first_segment, child.staged_offset, child.first_segment) == (0, -1, 42)
-    assert child.raw[2] == (7, 1)  # what its parent did of raw records holds for it too
+    assert child.raw[2] == (7, 1)  # the child has its parent's positions in raw partitions
     grandchild = Position(9, child.raw).of_child()
     assert grandchild.first_segment == 52
     assert Position.of(grandchild.record()) == grandchild

@@ -1,4 +1,4 @@
-"""How far a recovery is."""
+"""The progress of a recovery."""
 
 from streams.state.recovery import Recoveries
 
@@ -13,7 +13,7 @@ def test_progress_rises_to_100_percent_and_is_gone_when_the_partition_is_closed(
     [progress] = recoveries.now()
     assert (progress.percent, progress.entries, progress.done) == (25.0, 5_000, False)
     assert progress.left_s == progress.elapsed_s * 3
-    recovering.read(offsets=749, entries=1)  # the last offset is a transaction's mark
+    recovering.read(offsets=749, entries=1)  # the last offset is that of a transaction marker
     assert recoveries.now()[0].percent == 99.9
     assert recovering.end() == recoveries.now()[0]
     assert (recoveries.now()[0].percent, recoveries.now()[0].left_s) == (100.0, 0.0)

@@ -1,4 +1,4 @@
-"""What a table keeps, and when a window forgets."""
+"""The entries that a table keeps, and the time at which a window forgets its ids."""
 
 import shutil
 from pathlib import Path
@@ -62,7 +62,7 @@ def test_a_longer_or_shorter_window_forgets_nothing_too_early(tmp_path: Path) ->
 def test_what_is_filled_in_is_there_afterwards_the_newest_of_each_key(tmp_path: Path) -> None:
     window = Window(tmp_path / "window", "cluster", WEEK, MEMORY)
     window.write({b"before": b"1", b"both": b"1"}, 1, 100)
-    keys = [b"%d" % (n * 7919 % 200_000) for n in range(200_000)]  # not in their order
+    keys = [b"%d" % (n * 7919 % 200_000) for n in range(200_000)]  # not in sorted order
     with filling(window):
         for n, start in enumerate(range(0, len(keys), 10_000), 2):
             window.write({key: key * 20 for key in keys[start : start + 10_000]}, n, 200 + WEEK)
@@ -87,7 +87,7 @@ def test_a_clock_that_goes_back_hides_nothing(tmp_path: Path) -> None:
 
 
 def crash_image(path: Path, to: Path) -> Path:
-    """What a process that is killed now leaves on the disk."""
+    """A copy of the files that a process killed now would leave on the disk."""
     shutil.copytree(path, to)
     return to
 

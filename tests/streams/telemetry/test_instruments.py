@@ -1,4 +1,4 @@
-"""What instruments hold is what they were told, in the form that Prometheus reads."""
+"""Instruments serve the values that were recorded, in the form that Prometheus reads."""
 
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,4 +1,4 @@
-"""A line of the log as JSON: the fields that a log store is told of, and nothing else."""
+"""A line of the log as JSON has the documented fields and no others."""
 
 import json
 import logging

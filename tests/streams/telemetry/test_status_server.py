@@ -1,4 +1,4 @@
-"""The status page: what probes are answered, and where a process says that it is."""
+"""The status page: the answers to probes, and the file with a process's address."""
 
 import json
 from contextlib import ExitStack

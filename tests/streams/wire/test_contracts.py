@@ -1,4 +1,4 @@
-"""The contracts' published versions, and today's code on what they wrote."""
+"""The contracts' published versions, and their records read by today's code."""
 
 from io import BytesIO
 from pathlib import Path
