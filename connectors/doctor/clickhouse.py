@@ -32,7 +32,7 @@ def check_clickhouse(database: str, ask: Ask) -> Iterator[Finding]:
         yield error(
             "clickhouse",
             f"ClickHouse does not answer: {problem}",
-            "Start it, or mend ROUNDHOUSE_CLICKHOUSE_DSN and ROUNDHOUSE_CLICKHOUSE_CA_FILE.",
+            "Start it, or correct ROUNDHOUSE_CLICKHOUSE_DSN and ROUNDHOUSE_CLICKHOUSE_CA_FILE.",
         )
         return
     [answer] = json.loads(text)["data"]
@@ -48,7 +48,7 @@ def version_finding(version: str) -> Finding:
         oldest = ".".join(map(str, OLDEST_TRIED))
         return warning(
             "clickhouse.version",
-            f"ClickHouse {version} is older than any release that was tried ({oldest})",
+            f"ClickHouse {version} is older than the oldest tested release ({oldest})",
             f"Upgrade ClickHouse to {oldest} or newer.",
         )
     return ok("clickhouse.version", f"ClickHouse {version}")
@@ -60,7 +60,7 @@ def clock_finding(ahead_s: float) -> Finding:
         return warning(
             "clickhouse.clock",
             f"ClickHouse's clock differs from this machine's by {ahead_s:+.1f} s",
-            "Run NTP on both machines: latencies and `as of` results rest on their clocks.",
+            "Run NTP on both machines: latencies and `as of` results depend on their clocks.",
         )
     return ok("clickhouse.clock", f"ClickHouse's clock differs by {ahead_s:+.3f} s")
 

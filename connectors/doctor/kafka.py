@@ -62,7 +62,9 @@ def check_kafka(settings: Settings, roles: Iterable[str]) -> Iterator[Finding]:
     try:
         cluster = wait_for_broker(settings, ANSWER_WITHIN_S)
     except (BrokerUnavailable, ConfigurationError) as problem:
-        yield error("kafka", str(problem), "Start the brokers, or mend the ROUNDHOUSE_KAFKA_ settings.")
+        yield error(
+            "kafka", str(problem), "Start the brokers, or correct the ROUNDHOUSE_KAFKA_ settings."
+        )
         return
     yield ok("kafka", f"a broker of cluster {cluster or '(without id)'} answers")
     admin = AdminClient({**client_config(settings), "log_level": 0})
@@ -323,7 +325,7 @@ def check_registry(settings: Settings) -> Iterator[Finding]:
         yield error(
             "registry",
             f"the schema registry at {url} does not answer: {problem}",
-            "Start it, or mend ROUNDHOUSE_SCHEMA_REGISTRY_URL: no worker starts without it.",
+            "Start it, or correct ROUNDHOUSE_SCHEMA_REGISTRY_URL: no worker starts without it.",
         )
         return
     yield ok("registry", f"the schema registry at {url} answers")

@@ -70,7 +70,7 @@ def check_tenants(settings: Settings) -> Iterator[Finding]:
     try:
         tenants = Registry(path).all()
     except (ConfigurationError, OSError) as problem:
-        yield error("tenants", str(problem), "Restore the file from a copy, or mend it.")
+        yield error("tenants", str(problem), "Restore the file from a copy, or correct it.")
         return
     if not any(tenant.keys for tenant in tenants.values()):
         yield error(
@@ -83,7 +83,7 @@ def check_tenants(settings: Settings) -> Iterator[Finding]:
         yield warning(
             "tenants",
             f"{path} can be read by others than its owner",
-            f"`chmod 600 {path}`: it holds hashes of keys, no keys, but nobody else needs it.",
+            f"`chmod 600 {path}`: it contains hashes of keys, not keys, and no other user needs it.",
         )
         return
     yield ok("tenants", f"{len(tenants)} tenants in {path}")
