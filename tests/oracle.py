@@ -120,7 +120,8 @@ def read_topic(
     schema.
     """
     writers = {
-        number: fastavro.parse_schema(json.loads(text)) for number, text in (newer or {}).items()
+        number: fastavro.parse_schema(json.loads(text), _ignore_default_error=True)
+        for number, text in (newer or {}).items()  # a default of bytes is text in JSON
     }
     schema = fastavro.schema.load_schema(str(AVRO / f"{contract}.avsc"))
     consumer = Consumer(

@@ -67,7 +67,7 @@ def topics_held(settings: Settings) -> tuple[Counter[Key], dict[Key, Sums]]:
     rounds: dict[Key, Sums] = {}
     revisions: dict[Key, int] = defaultdict(int)
     topic = settings.topic_prefix + "rounds"
-    for record in read_topic(settings.kafka_bootstrap, topic, "round", settings.partitions):
+    for record in read_topic(settings.kafka_bootstrap, topic, "round", settings.partitions, newer):
         key = record["tenant"], record["player_id"], record["round_id"]
         assert record["revision"] == revisions[key] + 1, f"a revision of {key} was lost or doubled"
         revisions[key] = record["revision"]

@@ -10,12 +10,16 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from confluent_kafka import ElectionType, TopicPartition
+from confluent_kafka import OFFSET_END, ElectionType, TopicPartition
 
 from connectors.local.health import is_well
+from streams.kafka.clients import committed_consumer
+from streams.kafka.schema_ids import frames
+from streams.records.topics import CONTRACTS
+from streams.wire.avro import FRAME_BYTES
 from tests.faults.armed import POINTS
 from tests.faults.harness import Line, NotPossible, disk_room, give_orders
-from tests.faults.next_version import FIELD, next_version
+from tests.faults.next_version import FILLED, next_version
 from tests.waiting import WITHIN_S, wait_until
 
 
@@ -252,22 +256,45 @@ def clickhouse_answers_errors(line: Line) -> None:
     give_orders(line.control)
 
 
-def roll_to_a_changed_contract_and_back(line: Line) -> None:
-    """Deploys a version with an added field and goes back, one process at a time, in random order.
+def roll_to_changed_contracts_and_back(line: Line) -> None:
+    """Deploys a version with added fields in all contracts and goes back, one process at a time, in
+    random order.
 
     Meanwhile processes of both versions run side by side.
     """
     tree = next_version(line.settings.data_dir / "next-version")
     processes = ["sink", "edge", *line.workers]
-    for process in line.rng.sample(processes, len(processes)):
-        line.deploy(process, tree)
-        line.at_work()
-    for table in ("game_transactions_rows", "player_events_rows"):
-        filled = f"SELECT count() > 0 FROM {table} WHERE {FIELD} IS NOT NULL"
-        wait_until(lambda text=filled: line.ask(text) == "1", f"the new field in {table}")  # type: ignore[misc]
-    for process in line.rng.sample(processes, len(processes)):
-        line.deploy(process, None)
-        line.at_work()
+    for version in tree, None:
+        for process in line.rng.sample(processes, len(processes)):
+            line.deploy(process, version)
+            line.at_work()
+        if version:
+            _new_versions_on_every_topic(line)
+        for filled in FILLED:
+            wait_until(lambda text=filled.right: line.ask(text) == "1", filled.right)  # type: ignore[misc]
+
+
+def _new_versions_on_every_topic(line: Line) -> None:
+    """Waits until every topic has a new record of another version of its contract than the present."""
+    present = set(frames(line.settings).values())
+    prefix = line.settings.topic_prefix
+    lacking = {f"{prefix}{topic}" for topic in CONTRACTS}
+    consumer = committed_consumer(line.settings, "versions", log_level=0)
+    partitions = range(line.settings.partitions)
+    consumer.assign([TopicPartition(topic, n, OFFSET_END) for topic in lacking for n in partitions])
+
+    def all_have() -> bool:
+        for message in consumer.consume(500, 0.05):
+            value = message.value()
+            if message.error() is None and value and value[:FRAME_BYTES] not in present:
+                lacking.discard(message.topic() or "")
+        line.check()
+        return not lacking
+
+    try:
+        wait_until(all_have, "a new version on every topic")
+    finally:
+        consumer.close()
 
 
 def _crash(process: str, point: str) -> Callable[[Line], None]:
@@ -290,7 +317,7 @@ FAULTS = [
     Fault("disk: state files truncated", state_truncated, times=2),
     Fault("disk: full", disk_full, quick=False),
     Fault("disk: read-only", disk_read_only, quick=False),
-    Fault("deploy: to a changed contract and back", roll_to_a_changed_contract_and_back),
+    Fault("deploy: to changed contracts and back", roll_to_changed_contracts_and_back),
     Fault("edge: kill -9", kill_the_edge, times=2),
     Fault("edge: clients hang up and retry", impatient_clients),
     Fault("sink: kill -9", kill_the_sink, times=2),
