@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import NamedTuple
 
+from confluent_kafka.schema_registry import SchemaRegistryClient
+
 from connectors.clickhouse.query import query
 from connectors.demo.day import Post
 from connectors.demo.run import accounts
@@ -50,10 +52,23 @@ class Verdict:
     doubled: Counter[str] = field(default_factory=Counter)
 
 
+def newer_schemas(settings: Settings) -> dict[int, str]:
+    """The schemas of other versions than this, by id; of all versions if there is a registry."""
+    if settings.schema_registry_url is None:
+        return {n: text for n, text in learned(settings).items() if version_of(n) is None}
+    with SchemaRegistryClient({"url": settings.schema_registry_url}) as registry:
+        found = [
+            registry.get_version(subject, number)
+            for subject in registry.get_subjects()
+            for number in registry.get_versions(subject)
+        ]
+    return {version.schema_id: version.schema.schema_str for version in found}
+
+
 def topics_held(settings: Settings) -> tuple[Counter[Key], dict[Key, Sums]]:
     """The number of records of each event in the canonical topics, and each round's newest sums."""
     events: Counter[Key] = Counter()
-    newer = {number: text for number, text in learned(settings).items() if version_of(number) is None}
+    newer = newer_schemas(settings)
     for kind in Kind:
         topic = settings.topic_prefix + kind.topic
         for event in read_topic(

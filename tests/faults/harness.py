@@ -393,9 +393,10 @@ def line(
     items_per_s: float = 1_500,
     long: bool = False,
     books: bool = True,
+    schema_registry: str | None = None,
 ) -> Iterator[Line]:
     """Runs a line under load until :meth:`Line.verdict`. ``server``: with ClickHouse over HTTP instead
-    of chDB."""
+    of chDB. ``schema_registry``: the address of a registry; without it the schema ids are built in."""
     settings = on_any_ports(
         Settings(
             data_dir=home,
@@ -403,6 +404,7 @@ def line(
             ack_timeout_s=5,
             standbys=1,
             replication_factor=min(3, brokers),
+            schema_registry_url=schema_registry,
         ),
         brokers,
     )

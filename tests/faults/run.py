@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,6 +26,7 @@ from connectors.local.kafka import missing_tools
 from tests.faults.faults import FAULTS, Fault
 from tests.faults.fuzz import edge_alone, fuzz
 from tests.faults.harness import Line, NotPossible, Recovery, line
+from tests.schema_registry import fetch_jvm, running_registry
 
 
 @dataclass
@@ -104,6 +106,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=0.0, help="begin no round after; 0: no limit")
     parser.add_argument("--requests", type=int, default=5_000, help="fuzzed requests before the rounds")
     parser.add_argument("--only", default="", help="faults whose names contain this")
+    parser.add_argument("--registry", action="store_true", help="with a schema registry beside Kafka")
     parser.add_argument("--report", type=Path, help="write the figures there, as JSON")
     arguments = parser.parse_args()
     if missing := missing_tools():
@@ -124,8 +127,16 @@ def main() -> None:
         if faults:
             with (
                 tempfile.TemporaryDirectory(prefix="roundhouse-faults-") as home,
+                running_registry(fetch_jvm(), Path(home) / "registry.log")
+                if arguments.registry
+                else nullcontext() as registry,
                 line(
-                    Path(home), arguments.seed + number, brokers=brokers, server=brokers > 1, long=True
+                    Path(home),
+                    arguments.seed + number,
+                    brokers=brokers,
+                    server=brokers > 1,
+                    long=True,
+                    schema_registry=registry,
                 ) as target,
             ):
                 play(target, faults, report)
