@@ -24,12 +24,12 @@ from streams.wire.avro import field_index
 from streams.wire.contracts import SCHEMA_IDS, published, schema
 
 ROOT = Path(__file__).parent.parent
-FLOORS = ("wire", "core", "records", "formats", "stages", "telemetry", "kafka", "state", "runtime")
+LAYERS = ("wire", "core", "records", "formats", "stages", "telemetry", "kafka", "state", "runtime")
 """The packages of ``streams``, lowest first: each imports only from itself and from those before it."""
 
-PURE_FLOORS = FLOORS[: FLOORS.index("telemetry")]
+PURE_LAYERS = LAYERS[: LAYERS.index("telemetry")]
 FILES = sorted((ROOT / "streams").rglob("*.py"))
-CORE = [path for path in FILES if path.parent.name in PURE_FLOORS]
+CORE = [path for path in FILES if path.parent.name in PURE_LAYERS]
 CODE = [*FILES, *sorted((ROOT / "connectors").rglob("*.py"))]
 LINES_OF_A_FILE_MAX = 600
 LINES_OF_A_FUNCTION_MAX = 60
@@ -56,20 +56,20 @@ def name_of(path: Path) -> str:
     return path.relative_to(ROOT).with_suffix("").as_posix()
 
 
-def test_every_folder_of_streams_is_a_floor() -> None:
+def test_every_folder_of_streams_is_a_layer() -> None:
     assert {
         path.name for path in (ROOT / "streams").iterdir() if (path / "__init__.py").exists()
-    } == set(FLOORS)
+    } == set(LAYERS)
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
-def test_a_floor_imports_only_from_itself_and_below(path: Path) -> None:
-    floor = path.parent.name
-    allowed = FLOORS[: FLOORS.index(floor) + 1] if floor in FLOORS else ()
+def test_a_layer_imports_only_from_itself_and_below(path: Path) -> None:
+    layer = path.parent.name
+    allowed = LAYERS[: LAYERS.index(layer) + 1] if layer in LAYERS else ()
     for name in imports(path):
         package, *inner = name.split(".")
         assert package != "connectors", f"{name_of(path)} imports {name}"
-        if package == "streams" and inner[0] in FLOORS:
+        if package == "streams" and inner[0] in LAYERS:
             assert inner[0] in allowed, f"{name_of(path)} imports {name}"
 
 
@@ -77,7 +77,7 @@ def test_a_floor_imports_only_from_itself_and_below(path: Path) -> None:
 def test_the_core_imports_only_itself_and_pure_libraries(path: Path) -> None:
     for name in imports(path):
         package, *inner = name.split(".")
-        pure = inner[0] in {*PURE_FLOORS, "errors"} if package == "streams" else package in PURE
+        pure = inner[0] in {*PURE_LAYERS, "errors"} if package == "streams" else package in PURE
         assert pure, f"{name_of(path)} imports {name}"
 
 
