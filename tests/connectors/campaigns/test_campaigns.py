@@ -317,7 +317,7 @@ def test_the_commands_say_the_same(history: History, tmp_path: Path) -> None:
     assert f"{wrong}:8: counts.games.1: nobody-knows is unknown" in run("check", str(wrong), status=1)
     assert "GBP" not in run("check", path, status=1)  # says how many, and how to mend it
     assert "rates import" in run("check", path, status=1)
-    assert "ends before it begins" in run("backtest", path, "--to", "2026-01-01", status=1)
+    assert "ends before it begins" in run("backtest", path, "--to", "2026-01-01", status=78)
 
 
 @pytest.mark.parametrize("reporting", ["", "EUR"])
