@@ -3,22 +3,20 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import NamedTuple
 
-from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka import IsolationLevel, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
 from streams.kafka.clients import client_config, committed_consumer
+from streams.kafka.offsets import PartitionId, list_offsets
 from streams.settings import Settings
 
 log = logging.getLogger(__name__)
 
 EVERY_S = 5.0
 _ASK_WITHIN_S = 10.0
-
-PartitionId = tuple[str, int]
-"""A topic's name, including the prefix, and a partition."""
 
 
 class Waiting(NamedTuple):
@@ -147,14 +145,9 @@ class InputWatch:
             found[tp] = (at.offset if at.offset >= 0 else begins[tp], ends[tp])
         return found
 
-    def _ends(
-        self, partitions: Collection[TopicPartition], which: OffsetSpec
-    ) -> dict[PartitionId, int]:
-        if not partitions:
-            return {}
-        asked: Any = {TopicPartition(at.topic, at.partition): which for at in partitions}
-        answers = self._admin.list_offsets(asked, request_timeout=_ASK_WITHIN_S)
-        return {(at.topic, at.partition): future.result().offset for at, future in answers.items()}
+    def _ends(self, partitions: Iterable[TopicPartition], which: OffsetSpec) -> dict[PartitionId, int]:
+        uncommitted = IsolationLevel.READ_UNCOMMITTED
+        return list_offsets(self._admin, partitions, which, uncommitted, _ASK_WITHIN_S)
 
     def _take(self, found: Mapping[PartitionId, tuple[int, int]], now: float) -> None:
         if self._away_since is not None:

@@ -4,8 +4,8 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from types import TracebackType
-from typing import NamedTuple, Self
+from contextlib import closing
+from typing import NamedTuple
 
 from confluent_kafka import IsolationLevel, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]
@@ -15,6 +15,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 
 from streams.errors import BrokerUnavailable
 from streams.kafka.clients import client_config, committed_consumer
+from streams.kafka.offsets import PartitionId, list_offsets
 from streams.records.topics import CONTRACTS, PROFILES, RAW, STAGED, WINDOW
 from streams.settings import Settings
 from streams.telemetry.lag_metrics import Lag, LagMetrics
@@ -40,8 +41,6 @@ SINK = Group(
     "sink",
     {"sink": [topic for topic in CONTRACTS if topic not in (STAGED, WINDOW, PROFILES)]},
 )
-
-PartitionId = tuple[str, int]
 
 
 class LagMeter:
@@ -109,13 +108,7 @@ class LagMeter:
         return Lag(stage, name, partition, ends[tp] - offset, seconds)
 
     def _offsets(self, tps: Iterable[TopicPartition], spec: OffsetSpec) -> dict[PartitionId, int]:
-        asked = {TopicPartition(tp.topic, tp.partition): spec for tp in tps}
-        if not asked:
-            return {}
-        answers = self._admin.list_offsets(
-            asked, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=_WITHIN_S
-        )
-        return {(tp.topic, tp.partition): answer.result().offset for tp, answer in answers.items()}
+        return list_offsets(self._admin, tps, spec, IsolationLevel.READ_COMMITTED, _WITHIN_S)
 
     def _first(self, behind: Sequence[TopicPartition]) -> dict[PartitionId, tuple[int, float] | None]:
         """Offset and time (s, epoch) of the first record at or after each offset.
@@ -145,17 +138,6 @@ class LagMeter:
         """Closes the connections."""
         self._consumer.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
 
 def _read(message: Message) -> tuple[int, float] | None:
     """Offset and time of a message; None at the end of a partition. Raises ``KafkaException``."""
@@ -177,7 +159,7 @@ def report_lag(
 
     No lag is served while ``wanted`` returns false, or while Kafka does not answer.
     """
-    with meter:
+    with closing(meter):
         while not stopping.wait(EVERY_S):
             try:
                 metrics.show(meter.measure() if wanted() else [])
@@ -190,7 +172,7 @@ def records_behind(settings: Settings) -> dict[str, int]:
     """The lag of each stage (translate, process, sink) in records."""
     behind = {stage: 0 for group in (LINE, SINK) for stage in group.topics}
     for group in (LINE, SINK):
-        with LagMeter(settings, group) as meter:
+        with closing(LagMeter(settings, group)) as meter:
             for lag in meter.measure():
                 behind[lag.stage] += lag.records
     return behind

@@ -1,10 +1,11 @@
 """Offsets: the ends of partitions and the committed positions of groups."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TypeVar
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
 from streams.kafka.clients import committed_consumer
 from streams.settings import Settings
@@ -19,6 +20,9 @@ _ELECTING = (
 )
 
 Answer = TypeVar("Answer")
+
+PartitionId = tuple[str, int]
+"""A topic's name, including the prefix, and a partition."""
 
 
 def when_elected(ask: Callable[[], Answer], timeout_s: float = 30.0) -> Answer:
@@ -47,3 +51,18 @@ def committed_offset(settings: Settings, group: str, topic: str, partition: int)
         return found.offset if found.offset >= 0 else watermarks(consumer, tp)[0]
     finally:
         consumer.close()
+
+
+def list_offsets(
+    admin: AdminClient,
+    partitions: Iterable[TopicPartition],
+    spec: OffsetSpec,
+    isolation: IsolationLevel,
+    timeout_s: float,
+) -> dict[PartitionId, int]:
+    """The offset of each partition that ``spec`` names, like its end. Raises ``KafkaException``."""
+    asked = {TopicPartition(tp.topic, tp.partition): spec for tp in partitions}
+    if not asked:
+        return {}
+    answers = admin.list_offsets(asked, isolation_level=isolation, request_timeout=timeout_s)
+    return {(tp.topic, tp.partition): answer.result().offset for tp, answer in answers.items()}

@@ -4,7 +4,8 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-from streams.kafka.input_watch import Input, InputWatch, PartitionId
+from streams.kafka.input_watch import Input, InputWatch
+from streams.kafka.offsets import PartitionId
 from streams.records.topics import STAGED
 from streams.runtime.stages_on_kafka import Process
 from streams.settings import Settings

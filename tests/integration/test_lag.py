@@ -1,6 +1,7 @@
 """The lag of a consumer group, measured on the in-memory cluster and on a real Kafka."""
 
 import time
+from contextlib import closing
 
 import pytest
 from confluent_kafka import TopicPartition
@@ -45,7 +46,7 @@ def test_lag_is_counted_from_the_first_record_that_is_not_committed(settings: Se
         written_ms = now_ms - int(AGE_S * 1000) + number * 60_000
         producer.produce(topic, b"x", partition=1, timestamp=written_ms)
         producer.flush(30)
-    with LagMeter(settings, LINE) as meter:
+    with closing(LagMeter(settings, LINE)) as meter:
         wait_until(lambda: answers(meter), "the group's coordinator")
         nothing_committed = lag_of(meter, STAGED, 1)
         assert (nothing_committed.stage, nothing_committed.records) == ("process", 4)
@@ -72,7 +73,7 @@ def test_aborted_records_and_transaction_markers_do_not_count_as_lag(real_settin
         end(30)
     # after offset 0, the committed record, come its marker, the aborted record and the latter's marker
     commit(settings, "sink", OUTCOMES, 1)
-    with LagMeter(settings, SINK) as meter:
+    with closing(LagMeter(settings, SINK)) as meter:
         wait_until(lambda: answers(meter), "the group's coordinator")
         assert lag_of(meter, OUTCOMES, 1) == Lag("sink", OUTCOMES, 1, 0, 0.0)
     assert records_behind(settings)["sink"] == 0
