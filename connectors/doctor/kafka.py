@@ -79,7 +79,8 @@ def check_kafka(settings: Settings, roles: Iterable[str]) -> Iterator[Finding]:
             f"{len(nodes)} brokers, ROUNDHOUSE_REPLICATION_FACTOR is {settings.replication_factor}",
             "Start more brokers, or lower the replication factor.",
         )
-    yield from _check_broker(settings, admin, nodes[0].id)
+    config = _config(admin, ResourceType.BROKER, str(nodes[0].id))
+    yield from broker_findings(settings, config)
     yield from _check_topics(settings, admin, set(roles))
 
 
@@ -118,10 +119,6 @@ def broker_version_finding(node: int, apis: Mapping[int, int]) -> Finding:
 def _config(admin: AdminClient, kind: Any, name: str) -> dict[str, str]:
     [future] = admin.describe_configs([ConfigResource(kind, name)]).values()
     return {entry: found.value for entry, found in future.result(ANSWER_WITHIN_S).items()}
-
-
-def _check_broker(settings: Settings, admin: AdminClient, broker: int) -> Iterator[Finding]:
-    yield from broker_findings(settings, _config(admin, ResourceType.BROKER, str(broker)))
 
 
 def broker_findings(settings: Settings, config: Config) -> Iterator[Finding]:

@@ -25,7 +25,6 @@ Steps, and the state after a crash at the end of each:
 import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
-from zlib import crc32
 
 from confluent_kafka import (
     ConsumerGroupState,
@@ -297,7 +296,7 @@ class Repartitioning:
             origin = _origin(message)
             if origin < 0 or (due is not None and origin < (due.offset() or 0)):
                 continue  # the position, or a record whose original was deleted meanwhile
-            if due is None or origin != due.offset() or crc32(value) != crc32(due.value() or b""):
+            if due is None or origin != due.offset() or value != (due.value() or b""):
                 raise StateDamaged(
                     f"{WINDOW}[{child}]: the copy of offset {origin} is not its original"
                 )
