@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from connectors.campaigns.commands import campaign, rates
+from connectors.rejects.commands import rejects
 from streams.errors import ConfigurationError, RoundhouseError
 from streams.runtime.fail_stop import EXIT_CONFIGURATION
 from streams.settings import Settings
@@ -366,3 +367,4 @@ def _registry() -> Any:
 
 main.add_command(campaign)
 main.add_command(rates)
+main.add_command(rejects)

@@ -85,7 +85,7 @@ def ask(client: Client, query: str, form: str) -> str:
     return bytes(answer).decode()
 
 
-WRITABLE = ("rates", "campaign_runs", "campaign_results")
+WRITABLE = ("rates", "campaign_runs", "campaign_results", "replays")
 """Tables that commands write, not the sink."""
 
 

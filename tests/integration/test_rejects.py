@@ -1,0 +1,162 @@
+"""``roundhouse rejects`` on a running stack: an item is refused, found, mended, replayed, and counted
+once.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from click.testing import CliRunner, Result
+
+from connectors.cli.main import main
+from connectors.clickhouse.query import query
+from connectors.demo.run import accounts, is_balanced
+from connectors.edge.tenants import Registry
+from connectors.local.stack import Stack, on_any_ports
+from streams.settings import Settings
+from tests.line import bet
+from tests.waiting import wait_until
+
+GAMEBALL = {
+    "playerUniqueId": "p-7",
+    "events": {"spin": {"value": True}, "visit": {"page": "shop"}, "buy": {"price": 12.5}},
+}
+
+
+class Operator:
+    """Posts to a stack for a tenant of its own, and runs commands."""
+
+    def __init__(self, stack: Stack, tenant: str) -> None:
+        self.stack = stack
+        self.tenant = tenant
+        self.key = Registry(stack.settings.tenants_path).add(
+            tenant, channel_merging=True, campaigns_enabled=True
+        )
+        self.posted = 0
+
+    def post(self, path: str, body: Any, items: int, **headers: str) -> str:
+        """Posts a body with some invalid item; returns the batch id."""
+        answer = httpx.post(
+            self.stack.edge_url + path,
+            content=json.dumps(body),
+            headers={"content-type": "application/json", "x-api-key": self.key, "APIKey": self.key}
+            | headers,
+        )
+        assert answer.status_code in (204, 422), answer.text
+        self.posted += items
+        return answer.headers["x-batch-id"]
+
+    def settle(self, more: int = 0) -> dict[str, int]:
+        """The accounts, once they hold everything that was posted and ``more`` replayed items."""
+        self.posted += more
+
+        def settled() -> bool:
+            found = accounts(self.stack.settings).get(self.tenant, {"received": 0})
+            return found["received"] == self.posted and is_balanced(found)
+
+        wait_until(settled, "the accounts")
+        return accounts(self.stack.settings)[self.tenant]
+
+    def run(self, *arguments: str) -> Result:
+        """Runs ``roundhouse rejects`` on the stack's settings."""
+        return CliRunner().invoke(main, ["rejects", *arguments], env=self.stack.environment)
+
+    def rejects(self, *arguments: str) -> list[dict[str, Any]]:
+        """The tenant's rejects as ``list --json`` prints them."""
+        result = self.run("list", "--tenant", self.tenant, "--json", *arguments)
+        assert result.exit_code == 0, result.output
+        return [json.loads(line) for line in result.stdout.splitlines()]
+
+    def rows(self, sql: str) -> list[dict[str, Any]]:
+        """Rows of ClickHouse."""
+        rows: list[dict[str, Any]] = json.loads(query(self.stack.settings, sql, "json"))["data"]
+        return rows
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    settings = on_any_ports(Settings(data_dir=tmp_path_factory.mktemp("rejects")))
+    with Stack(settings, in_memory=True) as running:
+        yield running
+
+
+def test_a_mended_item_is_replayed_and_stands_in_clickhouse_once(stack: Stack, tmp_path: Path) -> None:
+    operator = Operator(stack, "mending")
+    batch_id = operator.post("/api/v1/events", [bet("m-1"), bet("m-2", currency="euro")], 2)
+    operator.settle()
+    [found] = operator.rejects("--batch", batch_id)
+    assert found["position"] == 1
+    shown = operator.run("show", found["reject_id"])
+    assert batch_id in shown.output
+    assert "/1/data/currency" in shown.output
+
+    found["item"]["data"]["currency"] = "EUR"
+    mended = tmp_path / "mended.jsonl"
+    mended.write_text(json.dumps(found))
+    tried = operator.run("replay", "--mended", str(mended), "--dry-run")
+    assert "1 match, 1 would be accepted now" in tried.output
+    done = operator.run(
+        *("replay", "--mended", str(mended), "--by", "ann", "--reason", "wrong code", "--rate", "1e9")
+    )
+    assert "1 items written" in done.output, done.output
+    assert operator.settle(more=1)["accepted"] == 2
+
+    again = operator.run("replay", "--mended", str(mended), "--again", "--rate", "1e9")
+    assert "1 items written" in again.output
+    account = operator.settle(more=1)
+    assert (account["accepted"], account["duplicate"], account["rejected"]) == (2, 1, 1)
+    sql = "SELECT event_id FROM game_transactions WHERE tenant = 'mending' ORDER BY event_id"
+    assert [row["event_id"] for row in operator.rows(sql)] == ["m-1", "m-2"]
+    [first, second] = operator.rows(
+        "SELECT replayed_by, reason, mended, batch_id IN (SELECT batch_id FROM batches) AS arrived "
+        f"FROM replays WHERE reject_id = '{found['reject_id']}' ORDER BY replayed_at"
+    )
+    assert first == {"replayed_by": "ann", "reason": "wrong code", "mended": True, "arrived": 1}
+    assert second["arrived"] == 1
+
+
+def test_a_replayed_gameball_event_keeps_its_identity(stack: Stack, tmp_path: Path) -> None:
+    """Without an Idempotency-Key the identity is the first batch's id and the event's name."""
+    operator = Operator(stack, "gameball")
+    batch_id = operator.post("/integrations/event", GAMEBALL, 3)
+    operator.settle()
+    [found] = operator.rejects()
+    assert found["item"] == {"value": True}
+    found["item"] = {"value": 1}
+    mended = tmp_path / "mended.jsonl"
+    mended.write_text(json.dumps(found))
+    for _ in range(2):
+        result = operator.run("replay", "--mended", str(mended), "--again", "--rate", "1e9")
+        assert "1 items written" in result.output, result.output
+        account = operator.settle(more=1)
+    assert (account["accepted"], account["duplicate"], account["conflict"]) == (3, 1, 0)
+    events = operator.rows("SELECT name, event_id FROM custom_events WHERE tenant = 'gameball'")
+    assert sorted(event["name"] for event in events) == ["buy", "spin", "visit"]
+    assert all(batch_id in event["event_id"] for event in events)
+
+
+def test_items_that_are_still_invalid_and_conflicts_are_left_out_with_the_reason(stack: Stack) -> None:
+    operator = Operator(stack, "left-out")
+    operator.post("/api/v1/events", [bet("l-1", currency="euro"), bet("l-2")], 2)
+    operator.post("/api/v1/events", [bet("l-2", amount=5)], 1)
+    before = operator.settle()
+    assert (before["rejected"], before["conflict"]) == (1, 1)
+    result = operator.run("replay", "--tenant", "left-out")
+    assert result.exit_code == 0, result.output
+    assert "0 items written" in result.output
+    assert "/0/data/currency" in result.output
+    assert "contradicts an accepted item" in result.output
+    assert operator.rows("SELECT 1 FROM replays WHERE tenant = 'left-out'") == []
+
+
+def test_a_replay_needs_a_choice_and_stays_within_its_cap(stack: Stack) -> None:
+    operator = Operator(stack, "capped")
+    operator.post("/api/v1/events", [bet("c-1", currency="x"), bet("c-2", currency="y")], 2)
+    operator.settle()
+    capped = operator.run("replay", "--tenant", "capped", "--max", "1")
+    assert capped.exit_code == 78
+    assert "2 rejects match, more than --max 1" in capped.output
+    assert operator.run("replay").exit_code == 78
