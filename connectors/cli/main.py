@@ -1,6 +1,5 @@
 """The command line: ``roundhouse --help`` lists the commands, docs/operations.md explains them."""
 
-import contextlib
 import json
 import logging
 import logging.config
@@ -10,7 +9,7 @@ import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -20,9 +19,6 @@ from streams.errors import ConfigurationError, RoundhouseError
 from streams.runtime.fail_stop import EXIT_CONFIGURATION
 from streams.settings import Settings
 from streams.telemetry.logs import Form, configuration
-
-if TYPE_CHECKING:
-    from connectors.local.supervisor import Supervisor
 
 Logs = Callable[[str], dict[str, Any]]
 """Returns the configuration of logging for the name of a process."""
@@ -66,6 +62,7 @@ def up(memory: bool, processes: int) -> None:
     from connectors.demo.report import curl_example
     from connectors.edge.tenants import Registry
     from connectors.local.stack import Stack
+    from connectors.local.supervision import supervision
     from connectors.local.supervisor import stop_on_signals
 
     settings = Settings.load()
@@ -88,7 +85,7 @@ def up(memory: bool, processes: int) -> None:
             click.echo(f'\nAsk:\n\n{where}roundhouse sql "SELECT * FROM rounds"\n')
             click.echo("Ctrl-C stops the stack.")
             stop_on_signals(stack.supervisor)
-            with _supervision(settings, stack.supervisor, "up"):
+            with supervision(settings, stack.supervisor, "up"):
                 stack.supervisor.run()
             click.echo("stopping")
 
@@ -122,6 +119,7 @@ def edge(logs: Logs, processes: int) -> None:
 )
 def worker(processes: int, name: str) -> None:
     """Run the translate and process stages; a process that ends is started again."""
+    from connectors.local.supervision import supervision
     from connectors.local.supervisor import MORE_TO_STOP_S, Supervisor, stop_on_signals
 
     settings = Settings.load()
@@ -132,22 +130,10 @@ def worker(processes: int, name: str) -> None:
         for index in range(processes):
             process = [*command, str(index), "--name", name]
             supervisor.start(f"{name}-{index}", process, os.environ, group="worker-process")
-        with _supervision(settings, supervisor, name):
+        with supervision(settings, supervisor, name):
             supervisor.run()
     finally:
         supervisor.stop()
-
-
-def _supervision(
-    settings: Settings, supervisor: "Supervisor", name: str
-) -> contextlib.AbstractContextManager[int]:
-    """The status page of a supervisor, on any port: its processes use the configured ports."""
-    from streams.telemetry.process_metrics import process_registry
-    from streams.telemetry.status_server import serving
-
-    anywhere = settings.model_copy(update={"status_port": 0})
-    registry = process_registry(settings.data_dir)
-    return serving(anywhere, "supervisor", registry, supervisor.health, f"supervisor-{name}")
 
 
 @main.command("worker-process", hidden=True)

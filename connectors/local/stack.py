@@ -180,11 +180,12 @@ class Running:
 
 
 def on_any_ports(settings: Settings, brokers: int = 1) -> Settings:
-    """Settings for a :class:`Stack` on any free ports, so that several can run side by side."""
+    """Settings for a :class:`Stack` and a console on any free ports, so several can run at once."""
     return settings.model_copy(
         update={
             "kafka_bootstrap": ",".join(["127.0.0.1:0"] * brokers),
             "edge_port": 0,
             "sql_port": 0,
+            "console_port": 0,
         }
     )

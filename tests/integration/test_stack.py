@@ -21,10 +21,11 @@ from connectors.demo.day import TENANTS, Post, day
 from connectors.demo.feed import feed
 from connectors.demo.run import accounts, demo_keys, is_balanced
 from connectors.edge.tenants import Registry
-from connectors.local.health import pages
+from connectors.local.health import is_well, pages
 from connectors.local.kafka import missing_tools
 from connectors.local.ports import Ports
 from connectors.local.stack import Stack, on_any_ports
+from connectors.local.supervision import supervision
 from connectors.local.supervisor import Child, Supervisor
 from streams.settings import Settings
 from tests import clickhouse_server
@@ -101,7 +102,9 @@ def test_the_line_into_clickhouse_over_http(tmp_path: Path, monkeypatch: pytest.
     with (
         clickhouse_server.running(tmp_path / "server") as dsn,
         Stack(on_any_ports(Settings(data_dir=tmp_path, clickhouse_dsn=dsn)), in_memory=True) as stack,
+        supervision(stack.settings, stack.supervisor, "up"),
     ):
+        stack.start("console", "console")
         keys = demo_keys(Registry(stack.settings.tenants_path))
         asyncio.run(feed(stack.edge_url, keys, posts))
         wait_until(lambda: complete(stack.settings, expected), "the day in ClickHouse")
@@ -148,10 +151,11 @@ def they_logged_json_without_secrets(folder: Path, posts: list[Post], keys: dict
 
 
 def tell_what_they_did(settings: Settings, expected: Expected) -> None:
-    """Checks that edge, worker and sink serve exactly the metrics of docs/metrics.md, with counts."""
+    """Checks that each process serves exactly the metrics of docs/metrics.md, with counts."""
     names = documented(ROOT / "docs" / "metrics.md")
+    wait_until(lambda: is_well(settings, "console"), "the console")
     served = {target.job: scrape(target) for target in targets(settings)}
-    assert set(served) == {"edge", "worker", "sink"}
+    assert set(served) == {"edge", "worker", "sink", "console", "supervisor"}
     for job, families in served.items():
         assert set(families) == {name for name, row in names.items() if job in row.jobs}, job
         for name, family in families.items():
@@ -168,6 +172,8 @@ def tell_what_they_did(settings: Settings, expected: Expected) -> None:
     assert total(edge, "http_server_request_duration_seconds") >= answered
     assert total(worker, "roundhouse_edge_to_committed_seconds") >= answered
     assert total(sink, "roundhouse_edge_to_clickhouse_seconds") >= answered
+    for name in ("broker", "sink", "edge", "worker-0", "console"):
+        assert total(served["supervisor"], "roundhouse_supervised_up", process=name) == 1
 
 
 def test_up_prints_a_curl_that_works_stops_on_ctrl_c_and_keeps_its_data(tmp_path: Path) -> None:

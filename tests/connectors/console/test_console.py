@@ -55,7 +55,7 @@ class Console:
 @pytest.fixture(scope="module")
 def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Console]:
     """A console on the worked examples."""
-    settings = on_any_ports(Settings(data_dir=tmp_path_factory.mktemp("console"), console_port=0))
+    settings = on_any_ports(Settings(data_dir=tmp_path_factory.mktemp("console")))
     with Stack(settings, in_memory=True) as stack:
         command = [sys.executable, "-m", "connectors.cli", "console"]
         with subprocess.Popen(
