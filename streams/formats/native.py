@@ -115,7 +115,7 @@ class Player(Event):
     registration_date: Timestamp | None = None
     country: Text | None = None
     currency: Text | None = None
-    gender: Text | None = None
+    gender: Literal["M", "F"] | None = None
     affiliate: Text | None = None
     operator: Text | None = None
     tags: Labels | None = None

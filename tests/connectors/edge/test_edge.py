@@ -17,8 +17,9 @@ from connectors.edge.tenants import Registry
 from connectors.edge.writer import KafkaWriter
 from streams.core.event import Batch
 from streams.errors import DeliveryFailed
-from streams.records.raw_batch import batch_of
+from streams.records.raw_batch import RawRecord, batch_of
 from streams.settings import Settings
+from streams.stages.translate import translate
 from tests.line import bet
 from tests.metrics import edge_metrics
 from tests.standins import MemoryWriter
@@ -109,6 +110,18 @@ def test_some_invalid_items_are_listed_and_the_batch_is_stored(edge: Edge) -> No
     assert body["batch_id"] == answer.headers["x-batch-id"]
     [written] = edge.writer.written
     assert written.headers["invalid"] == b"2"
+
+
+def test_edge_and_translate_refuse_the_same_gender_with_the_same_error(edge: Edge) -> None:
+    player = {"unique_id": "u", "timestamp": "2026-03-14T12:00:00Z", "player_id": "p", "gender": "X"}
+    answer = edge.post([{"event": "player", "data": player}])
+    assert problem(answer) == (422, "invalid_items")
+    [error] = answer.json()["errors"]
+    [written] = edge.writer.written
+    translation = translate(RawRecord(0, 0, list(written.headers.items()), written.body), 1)
+    assert translation.unexpected == 0
+    [reject] = translation.rejects
+    assert [{"index": 0, **each} for each in reject.errors] == [error]
 
 
 @pytest.mark.parametrize(

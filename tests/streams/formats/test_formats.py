@@ -10,7 +10,7 @@ import pytest
 from streams.core.event import Batch, Kind, decode, encode, to_json
 from streams.formats import READERS, fasttrack, native
 from streams.formats.bulk_body import bulk_reader
-from streams.formats.validation import Data, Invalid
+from streams.formats.validation import Data, Invalid, ItemError
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 BATCH = Batch("acme", "native", "batch-1", 1_773_500_000_000_000, True, False, None)
@@ -82,6 +82,27 @@ def test_native_player_says_only_what_it_names() -> None:
     assert player["registered_at"] == 1_735_787_045_000_000  # no offset means UTC
     assert (player["username"], player["tags"], player["has_tags"]) == ("Åsa", ["vip", "slots"], True)
     assert player["email"] is player["is_promo_banned"] is None
+
+
+@pytest.mark.parametrize("gender", ["M", "F", None])
+def test_the_genders_of_a_native_player_are_accepted_as_they_stand(gender: str | None) -> None:
+    [item] = READERS["native"](_player(gender), BATCH, 1)
+    assert not isinstance(item, Invalid)
+    assert item.translate(BATCH).bodies[0]["gender"] == gender
+
+
+@pytest.mark.parametrize("gender", ["f", "X", "", "Female"])
+def test_another_gender_of_a_native_player_is_refused(gender: str) -> None:
+    [item] = READERS["native"](_player(gender), BATCH, 1)
+    assert isinstance(item, Invalid)
+    assert item.errors == (
+        ItemError("not_allowed", "/0/data/gender", "gender must be one of 'M' or 'F'"),
+    )
+
+
+def _player(gender: str | None) -> bytes:
+    [player] = json.loads((SAMPLES / "native" / "player.json").read_bytes())
+    return json.dumps([player | {"data": player["data"] | {"gender": gender}}]).encode()
 
 
 def test_native_game() -> None:
