@@ -2,13 +2,15 @@
 
 ``python -m tests.faults.armed worker-process 0`` runs as ``roundhouse worker-process 0`` does. Writing
 a point's name into the process's file (:func:`arm_file`) arms it: the process kills itself when it next
-reaches that point. The real methods are wrapped from outside, so the line has no code for this.
+reaches that point; after :data:`HOLD` it waits there until the file is removed. The real methods are
+wrapped from outside, so the line has no code for this.
 """
 
 import inspect
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -61,6 +63,10 @@ POINTS = {
 }
 
 
+HOLD = "hold "
+"""What stands before a point's name, which must be of a method in a thread of its own."""
+
+
 def arm_file(home: Path, process: str) -> Path:
     """The file whose content arms a point of a process."""
     return home / f"armed-{process}"
@@ -96,9 +102,14 @@ def _arm(process: str) -> None:
     path = arm_file(Path(os.environ["ROUNDHOUSE_DATA_DIR"]), process)
 
     def die_if(name: str) -> None:
-        if path.exists() and path.read_text() == name:
+        if not path.exists():
+            return
+        armed = path.read_text()
+        if armed == name:
             path.unlink()
             os.kill(os.getpid(), signal.SIGKILL)
+        while armed == HOLD + name and path.exists():
+            time.sleep(0.1)
 
     for name, point in POINTS.items():
         if process.startswith(point.process):

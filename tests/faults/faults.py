@@ -104,7 +104,7 @@ def _mount(path: Path) -> None:
 
 
 @contextmanager
-def _small_disk(line: Line) -> Iterator[tuple[str, Path]]:
+def small_disk(line: Line) -> Iterator[tuple[str, Path]]:
     """Runs a worker on a small disk of its own; yields the worker's name and the disk's directory."""
     worker = line.rng.choice(line.workers)
     home = line.state_of(worker)
@@ -120,7 +120,7 @@ def _small_disk(line: Line) -> Iterator[tuple[str, Path]]:
 
 
 def disk_full(line: Line) -> None:
-    with _small_disk(line) as (worker, home):
+    with small_disk(line) as (worker, home):
         pid = line.stack.supervisor.pids()[worker]
         filler = home / "filler"
         with open(filler, "wb") as file:
@@ -132,7 +132,7 @@ def disk_full(line: Line) -> None:
 
 
 def disk_read_only(line: Line) -> None:
-    with _small_disk(line) as (worker, home):
+    with small_disk(line) as (worker, home):
         with line.down(worker):
             subprocess.run(["mount", "-o", "remount,ro", str(home)], check=True)
         pid = line.stack.supervisor.pids()[worker]

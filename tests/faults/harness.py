@@ -32,7 +32,7 @@ from streams.errors import RoundhouseError
 from streams.kafka.clients import committed_consumer
 from streams.settings import Settings
 from tests.clickhouse_server import PASSWORD, USER
-from tests.faults.armed import POINTS, arm_file
+from tests.faults.armed import HOLD, POINTS, arm_file
 from tests.faults.books import Acknowledged, Verdict, compare, held
 from tests.faults.traffic import traffic
 from tests.waiting import WITHIN_S, wait_until
@@ -66,7 +66,7 @@ class Feeder:
         self.acknowledged: list[Acknowledged] = []
         self.failure: BaseException | None = None
         self._url = url
-        self._keys = keys
+        self.keys = keys
         self._posts = posts
         self._due = 0.0
         self._stopping = False
@@ -101,7 +101,7 @@ class Feeder:
 
     async def _deliver(self, client: httpx.AsyncClient, post: Post) -> None:
         key_header = "APIKey" if post.path == GAMEBALL else "x-api-key"
-        headers = {"content-type": "application/json", key_header: self._keys[post.tenant]}
+        headers = {"content-type": "application/json", key_header: self.keys[post.tenant]}
         if post.idempotency_key:
             headers["idempotency-key"] = post.idempotency_key
         began, fault = time.monotonic(), self.fault
@@ -219,13 +219,28 @@ class Line:
 
     def crash(self, point: str, process: str) -> None:
         """Makes a process kill itself at a named point, and waits until it has ended."""
-        path = arm_file(self.settings.data_dir, process)
-        fresh = path.with_suffix(".tmp")
-        fresh.write_text(point)
-        fresh.replace(path)
+        path = self.arm(point, process)
         if POINTS[point].opening:
             self.kill(process)
         wait_until(lambda: not path.exists(), f"{process} at {point!r}")
+
+    def arm(self, text: str, process: str) -> Path:
+        """Writes the file that arms a point of a process; returns its path."""
+        path = arm_file(self.settings.data_dir, process)
+        fresh = path.with_suffix(".tmp")
+        fresh.write_text(text)
+        fresh.replace(path)
+        return path
+
+    @contextmanager
+    def hold(self, point: str, process: str) -> Iterator[None]:
+        """Starts a process again and makes it wait, within the block, at a point of its opening."""
+        path = self.arm(HOLD + point, process)
+        try:
+            self.kill(process)
+            yield
+        finally:
+            path.unlink()
 
     @contextmanager
     def down(self, *names: str) -> Iterator[None]:
@@ -368,7 +383,7 @@ class Line:
 
     def keys_in_files(self) -> list[str]:
         """The logs and other files of Roundhouse that contain an API key; there should be none."""
-        keys = [key.encode() for key in self.feeder._keys.values()]
+        keys = [key.encode() for key in self.feeder.keys.values()]
         home = self.settings.data_dir
         files = [
             *home.glob("*"),
@@ -393,6 +408,7 @@ def line(
     items_per_s: float = 1_500,
     long: bool = False,
     books: bool = True,
+    stuck_after_s: float = 300.0,
     schema_registry: str | None = None,
 ) -> Iterator[Line]:
     """Runs a line under load until :meth:`Line.verdict`. ``server``: with ClickHouse over HTTP instead
@@ -402,6 +418,7 @@ def line(
             data_dir=home,
             session_timeout_s=6,
             ack_timeout_s=5,
+            stuck_after_s=stuck_after_s,
             standbys=1,
             replication_factor=min(3, brokers),
             schema_registry_url=schema_registry,
