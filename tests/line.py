@@ -8,7 +8,7 @@ from collections import Counter, defaultdict
 from typing import Any
 
 from connectors.demo.day import TENANTS, Post
-from connectors.edge.app import ROUTES
+from connectors.edge.routes import ROUTES
 from streams.core.accounting import encode_outcome, encode_reject
 from streams.core.event import Batch, contents_of, to_json
 from streams.records.raw_batch import RawRecord, headers_of

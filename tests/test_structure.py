@@ -15,7 +15,7 @@ import pytest
 
 from connectors.campaigns.definition import MEASURES, Campaign, Counts, Eligible
 from connectors.cli.main import main
-from connectors.edge.app import ROUTES
+from connectors.edge.routes import ROUTES
 from connectors.edge.schemas import Schemas
 from streams.core.event import Kind
 from streams.records.topics import TOPICS

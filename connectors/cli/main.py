@@ -218,6 +218,14 @@ def asyncapi() -> None:
 
 
 @main.command()
+def openapi() -> None:
+    """Print the OpenAPI document of the edge with the current settings."""
+    from connectors.edge.openapi import as_json
+
+    click.echo(as_json(Settings.load()), nl=False)
+
+
+@main.command()
 @click.option(
     "--to", type=click.IntRange(2, 1024), required=True, help="A multiple of the current number."
 )

@@ -15,15 +15,17 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Callable
 
+from starlette import routing
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from connectors.edge.body import RETRY_AFTER_S, Room, Share, read_body
+from connectors.edge.documents import document_routes
 from connectors.edge.metrics import NOBODY, EdgeMetrics
 from connectors.edge.problems import Problem
+from connectors.edge.routes import ROUTES, Route
 from connectors.edge.schemas import schema_routes
 from connectors.edge.tenants import Registry, Tenant
 from connectors.edge.writer import Writer
@@ -41,22 +43,6 @@ log = logging.getLogger(__name__)
 
 _IDEMPOTENCY_KEY = re.compile(r"[!-~]{1,200}")
 _JSON = re.compile(r"application/(?:[\w.+-]+\+)?json\s*(?:;.*)?", re.IGNORECASE)
-
-
-class _Route:
-    """The route of a format (``source``), and the header with the API key."""
-
-    def __init__(self, path: str, source: str, key_header: str) -> None:
-        self.path = path
-        self.source = source
-        self.key_header = key_header
-
-
-ROUTES = (
-    _Route("/api/v1/events", "native", "x-api-key"),
-    _Route("/api/v1/integrations/fasttrack/bulk", "fasttrack", "x-api-key"),
-    _Route("/integrations/event", "gameball", "APIKey"),
-)
 
 
 class Edge:
@@ -81,7 +67,7 @@ class Edge:
         self.room = Room(settings.held_bytes_max)
         metrics.watch(self.room)
 
-    async def post(self, route: _Route, request: Request) -> Response:
+    async def post(self, route: Route, request: Request) -> Response:
         if self.traces is None:
             return await self._post(route, request, None)
         parent, attributes = request.headers.get(TRACEPARENT), {"http.route": route.path}
@@ -91,7 +77,7 @@ class Edge:
             span.set_attribute("roundhouse.batch_id", response.headers["x-batch-id"])
             return response
 
-    async def _post(self, route: _Route, request: Request, traceparent: str | None) -> Response:
+    async def _post(self, route: Route, request: Request, traceparent: str | None) -> Response:
         began = time.monotonic()
         batch_id = request.state.batch_id = str(uuid.uuid4())
         name, code = NOBODY, ""
@@ -115,12 +101,10 @@ class Edge:
         self._answered(route, name, response.status_code, code, began)
         return response
 
-    def _answered(self, route: _Route, tenant: str, status: int, code: str, began: float) -> None:
+    def _answered(self, route: Route, tenant: str, status: int, code: str, began: float) -> None:
         self.metrics.answered((route.path, tenant, status, code), time.monotonic() - began)
 
-    def _batch(
-        self, route: _Route, request: Request, batch_id: str, name: str, tenant: Tenant
-    ) -> Batch:
+    def _batch(self, route: Route, request: Request, batch_id: str, name: str, tenant: Tenant) -> Batch:
         if not _JSON.fullmatch(request.headers.get("content-type", "")):
             raise Problem(415, "unsupported_media_type", "Send Content-Type: application/json.")
         return Batch(
@@ -133,7 +117,7 @@ class Edge:
             idempotency_key=_idempotency_key(request) if route.source == "gameball" else None,
         )
 
-    async def _store(self, route: _Route, request: Request, batch: Batch, share: Share) -> Response:
+    async def _store(self, route: Route, request: Request, batch: Batch, share: Share) -> Response:
         settings = self.settings
         try:
             body = await read_body(request, settings.body_bytes_max, share, settings.request_timeout_s)
@@ -167,7 +151,7 @@ class Edge:
             raise _some_invalid(received, invalid)
         return Response(status_code=204)
 
-    def _authenticate(self, route: _Route, request: Request) -> tuple[str, Tenant]:
+    def _authenticate(self, route: Route, request: Request) -> tuple[str, Tenant]:
         key = request.headers.get(route.key_header)
         if not key:
             raise Problem(401, "no_key", f"Send your API key in the header {route.key_header}.")
@@ -226,7 +210,7 @@ def create_app(
     """The ASGI app; ``writer`` is closed with it. ``app.state.edge`` is its :class:`Edge`."""
     edge = Edge(settings, Registry(settings.tenants_path), writer, metrics, now, traces=traces)
 
-    def endpoint(route: _Route) -> Callable[[Request], object]:
+    def endpoint(route: Route) -> Callable[[Request], object]:
         async def post(request: Request) -> Response:
             return await edge.post(route, request)
 
@@ -251,9 +235,10 @@ def create_app(
 
     app = Starlette(
         routes=[
-            *(Route(route.path, endpoint(route), methods=["POST"]) for route in ROUTES),
+            *(routing.Route(route.path, endpoint(route), methods=["POST"]) for route in ROUTES),
             *health_routes(edge.health),
             *schema_routes(settings),
+            *document_routes(settings),
         ],
         exception_handlers={HTTPException: http_error, Exception: bug},
         lifespan=lifespan,

@@ -1,7 +1,7 @@
 """FastTrack's format, ``POST /api/v1/integrations/fasttrack/bulk`` (contracts/fasttrack-bulk)."""
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from pydantic import AfterValidator, Field, PlainValidator
@@ -226,8 +226,10 @@ class Selection(Data):
     event_name: Text | None = None
     market: Text | None = None
     match_start: Timestamp | None = None
-    outcomes: Annotated[str, PlainValidator(_outcomes)] = "[]"
-    meta: Annotated[str, PlainValidator(_meta)] = "{}"
+    outcomes: Annotated[str, PlainValidator(_outcomes, json_schema_input_type=list[dict[str, Any]])] = (
+        "[]"
+    )
+    meta: Annotated[str, PlainValidator(_meta, json_schema_input_type=dict[str, Any])] = "{}"
 
 
 class SportsBet(Event):

@@ -17,6 +17,7 @@ from pydantic import (
     StringConstraints,
     ValidationError,
     ValidationInfo,
+    WithJsonSchema,
 )
 from pydantic_core import PydanticCustomError
 
@@ -105,9 +106,13 @@ def parse_amount(value: object) -> int:
     return units
 
 
-Timestamp = Annotated[int, PlainValidator(parse_timestamp)]
-Number = Annotated[int, PlainValidator(parse_number)]
-Amount = Annotated[int, PlainValidator(parse_amount)]
+_JsonDate = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]
+_JsonNumber = Annotated[Decimal, WithJsonSchema({"type": "number"})]
+_JsonAmount = Annotated[Decimal, WithJsonSchema({"type": "number", "minimum": 0})]
+
+Timestamp = Annotated[int, PlainValidator(parse_timestamp, json_schema_input_type=_JsonDate)]
+Number = Annotated[int, PlainValidator(parse_number, json_schema_input_type=_JsonNumber)]
+Amount = Annotated[int, PlainValidator(parse_amount, json_schema_input_type=_JsonAmount)]
 Id = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 Text = Annotated[str, StringConstraints(max_length=1024)]
 Currency = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")]

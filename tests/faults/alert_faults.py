@@ -21,7 +21,7 @@ import httpx
 from confluent_kafka import Message, Producer, TopicPartition
 
 from connectors.demo.day import TENANTS
-from connectors.edge.app import ROUTES
+from connectors.edge.routes import ROUTES
 from connectors.local.health import is_well
 from streams.core.event import Batch
 from streams.kafka.clients import committed_consumer

@@ -24,7 +24,7 @@ from hypothesis import HealthCheck, Phase, given, seed
 from hypothesis import settings as example_settings
 from hypothesis import strategies as st
 
-from connectors.edge.app import ROUTES
+from connectors.edge.routes import ROUTES
 from connectors.edge.tenants import Registry
 from connectors.local import memory_broker
 from connectors.local.health import is_well
@@ -37,7 +37,7 @@ from streams.settings import Settings
 from streams.stages.translate import translate
 from tests.waiting import WITHIN_S, wait_until
 
-SAMPLES = Path(__file__).parent.parent / "samples"
+SAMPLES = Path(__file__).parents[2] / "connectors" / "edge" / "samples"
 ROOT = SAMPLES.parent.parent
 STATUSES = {204, 400, 401, 403, 404, 405, 413, 415, 422}
 BODY_BYTES_MAX = 400_000

@@ -139,6 +139,16 @@ def on_this_stack(example: str, running: Running) -> str:
     return example.replace("http://127.0.0.1:8080", running.stack.edge_url)
 
 
+def test_the_client_in_python_posts_its_bet(running: Running) -> None:
+    [example] = blocks(ROOT / "docs" / "operators.md", "python")
+    command = [sys.executable, "-c", on_this_stack(example, running)]
+    environment = os.environ | {"KEY": running.key}
+    result = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=WITHIN_S, check=True
+    )
+    assert result.stdout == "[]\n"
+
+
 def test_the_consumer_in_python_prints_rounds(running: Running) -> None:
     [example] = blocks(ROOT / "docs" / "data-platform.md", "python")
     command = [sys.executable, "-c", on_this_stack(example, running)]

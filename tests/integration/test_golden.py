@@ -18,7 +18,7 @@ from streams.settings import Settings
 from tests.integration.test_line import Line, read
 from tests.line import NATIVE, bet, casino, win
 
-SAMPLES = Path(__file__).parents[1] / "samples"
+SAMPLES = Path(__file__).parents[2] / "connectors" / "edge" / "samples"
 GOLDEN = Path(__file__).with_name("golden-0.1.0.json")
 PARTITIONS = range(4)
 RECORDS_MAX = 30

@@ -28,7 +28,7 @@ from tests.waiting import wait_until
 pytestmark = pytest.mark.kafka
 
 PLAYERS = [f"p-{number}" for number in range(40)]
-SAMPLES = Path(__file__).parents[1] / "samples"
+SAMPLES = Path(__file__).parents[2] / "connectors" / "edge" / "samples"
 
 
 def bets() -> list[Any]:

@@ -249,7 +249,7 @@ def test_requests_that_share_a_record_come_apart_again(
 CUTS = st.tuples(st.integers(0, 5_000), st.integers(0, 4), st.binary(max_size=4))
 SAMPLES = [
     (path.parent.name, path.read_bytes())
-    for path in sorted((Path(__file__).parent.parent / "samples").glob("*/*.json"))
+    for path in sorted((Path(__file__).parents[2] / "connectors" / "edge" / "samples").glob("*/*.json"))
 ]
 
 

@@ -30,8 +30,8 @@ NOW = 1_773_500_000_000_000
 class Edge:
     """An edge in-process and a client that posts to it."""
 
-    def __init__(self, home: Path) -> None:
-        self.settings = Settings(data_dir=home, body_bytes_max=20_000, items_max=20)
+    def __init__(self, home: Path, body_bytes_max: int = 20_000) -> None:
+        self.settings = Settings(data_dir=home, body_bytes_max=body_bytes_max, items_max=20)
         self.registry = Registry(self.settings.tenants_path)
         self.key = self.registry.add("acme", channel_merging=False, campaigns_enabled=True)
         self.writer = MemoryWriter()

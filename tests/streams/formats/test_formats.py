@@ -12,7 +12,7 @@ from streams.formats import READERS, fasttrack, native
 from streams.formats.bulk_body import bulk_reader
 from streams.formats.validation import Data, Invalid, ItemError
 
-SAMPLES = Path(__file__).parents[2] / "samples"
+SAMPLES = Path(__file__).parents[3] / "connectors" / "edge" / "samples"
 BATCH = Batch("acme", "native", "batch-1", 1_773_500_000_000_000, True, False, None)
 NOON = 1_773_489_600_000_000  # 2026-03-14T12:00:00Z
 
