@@ -8,6 +8,7 @@ The steps of a request, and the state after a crash at the end of each:
 3. Answer.
 """
 
+import asyncio
 import contextlib
 import logging
 import re
@@ -15,6 +16,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Callable
 
+import msgspec
 from starlette import routing
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -35,6 +37,7 @@ from streams.formats import READERS
 from streams.formats.validation import Invalid
 from streams.records.raw_batch import TRACEPARENT
 from streams.settings import Settings
+from streams.stages.preview import preview
 from streams.telemetry.health import Health, judged
 from streams.telemetry.status_server import health_routes
 from streams.telemetry.traces import Traces, trace_id, traceparent_of
@@ -119,6 +122,7 @@ class Edge:
 
     async def _store(self, route: Route, request: Request, batch: Batch, share: Share) -> Response:
         settings = self.settings
+        dry_run = _dry_run(request)
         try:
             body = await read_body(request, settings.body_bytes_max, share, settings.request_timeout_s)
         except ClientDisconnect:
@@ -132,6 +136,8 @@ class Edge:
         received = len(items)
         self.metrics.read(route.path, len(body), received)
         invalid = [(i, item) for i, item in enumerate(items) if isinstance(item, Invalid)]
+        if dry_run:
+            return await _previewed(batch, body)
         del items  # many requests wait for Kafka at the same time; only their bodies are kept
         try:
             await self.writer.write(batch, body, len(invalid))
@@ -180,6 +186,29 @@ def _idempotency_key(request: Request) -> str | None:
             400, "bad_idempotency_key", "Idempotency-Key must be 1 to 200 printable ASCII characters."
         )
     return key
+
+
+def _dry_run(request: Request) -> bool:
+    """Whether nothing may be written. An unclear value is refused: else a trial could be stored."""
+    given = request.query_params.getlist("dry_run")
+    if any(value not in ("true", "false") for value in given) or len(given) > 1:
+        raise Problem(
+            400, "bad_dry_run", "Send dry_run=true or dry_run=false, once. Nothing is stored."
+        )
+    return given == ["true"]
+
+
+async def _previewed(batch: Batch, body: bytes) -> Response:
+    items = await asyncio.to_thread(preview, batch, body)
+    invalid = sum(1 for item in items if item.errors)
+    answer = {
+        "batch_id": batch.batch_id,
+        "received": len(items),
+        "valid": len(items) - invalid,
+        "invalid": invalid,
+        "items": items,
+    }
+    return Response(msgspec.json.encode(answer), media_type="application/json")
 
 
 def _some_invalid(received: int, invalid: list[tuple[int, Invalid]]) -> Problem:

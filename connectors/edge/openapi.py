@@ -35,6 +35,7 @@ ANSWERS: dict[int, tuple[str, tuple[str, ...]]] = {
         (
             "not_json", "wrong_envelope", "bad_gzip", "incomplete_body", "duplicate_key", "required",
             "bad_idempotency_key",
+            "bad_dry_run",
         ),
     ),
     401: ("The header with the API key is missing.", ("no_key",)),
@@ -84,6 +85,43 @@ class _InvalidItems(_Problem):
     stored: int
     invalid: int
     errors: list[_ItemError]
+
+
+class _IdempotencyKey(BaseModel):
+    """What identifies an item: within the window it counts once."""
+
+    tenant: str
+    source: str = Field(description="The format.")
+    kind: str = Field(description="The format's name of the kind.")
+    id: str
+
+
+class _PreviewedError(BaseModel):
+    """One error of an item."""
+
+    code: str
+    pointer: str = Field(description="JSON pointer into the body.")
+    message: str
+
+
+class _Previewed(BaseModel):
+    """A valid item has a key, a contract and events; an invalid one has errors."""
+
+    index: int = Field(ge=0, description="Index of the item in the body.")
+    idempotency_key: _IdempotencyKey | None = None
+    contract: str = Field(default="", description="Contract of the events.")
+    events: list[dict[str, Any]] = Field(default=[], description="Canonical; money as decimal text.")
+    errors: list[_PreviewedError] = []
+
+
+class _DryRun(BaseModel):
+    """What the line would make of the batch, without what it knows of earlier batches."""
+
+    batch_id: str
+    received: int
+    valid: int
+    invalid: int
+    items: list[_Previewed]
 
 
 class _Health(BaseModel):
@@ -144,7 +182,7 @@ def document(settings: Settings) -> Node:
 
 
 def _post(route: Route) -> Node:
-    parameters = ["traceparent", "content-encoding"]
+    parameters = ["dry_run", "traceparent", "content-encoding"]
     if route.source == "gameball":
         parameters.append("idempotency-key")
     answers: Node = {
@@ -152,6 +190,11 @@ def _post(route: Route) -> Node:
             "description": "Every item is valid, and the batch is stored on all replicas.",
             "headers": _batch_id(),
         }
+    }
+    answers["200"] = {
+        "description": "Of a dry run: every item as the line would take it. Nothing is stored.",
+        "headers": _batch_id(),
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/DryRun"}}},
     }
     answers |= {str(status): {"$ref": f"#/components/responses/{status}"} for status in ANSWERS}
     samples = sorted((SAMPLES / route.source).glob("*.json"))
@@ -223,6 +266,13 @@ def _parameters() -> Node:
         return {"name": name, "in": "header", "description": about, "schema": schema}
 
     return {
+        "dry_run": {
+            "name": "dry_run",
+            "in": "query",
+            "description": "With `true`, the answer shows each item as the line would take it, and "
+            "nothing is stored.",
+            "schema": {"enum": ["true", "false"]},
+        },
         "traceparent": header(
             "traceparent",
             "W3C Trace Context of your request's span; another value is ignored.",
@@ -241,7 +291,7 @@ def _parameters() -> Node:
 
 def _schemas(settings: Settings) -> Node:
     found: Node = {}
-    models = (_Problem, _InvalidItems, _Health)
+    models = (_Problem, _InvalidItems, _DryRun, _Health)
     for model in models:
         found |= _component(model.__name__.removeprefix("_"), model)
     for source, kinds in _KINDS.items():

@@ -139,14 +139,22 @@ def on_this_stack(example: str, running: Running) -> str:
     return example.replace("http://127.0.0.1:8080", running.stack.edge_url)
 
 
-def test_the_client_in_python_posts_its_bet(running: Running) -> None:
-    [example] = blocks(ROOT / "docs" / "operators.md", "python")
-    command = [sys.executable, "-c", on_this_stack(example, running)]
+def test_the_clients_in_python_try_a_batch_and_post_a_bet(running: Running) -> None:
+    trial, client = blocks(ROOT / "docs" / "operators.md", "python")
     environment = os.environ | {"KEY": running.key}
-    result = subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=WITHIN_S, check=True
-    )
-    assert result.stdout == "[]\n"
+
+    def output(example: str) -> str:
+        command = [sys.executable, "-c", on_this_stack(example, running)]
+        return subprocess.run(
+            command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=WITHIN_S,
+            check=True,
+        ).stdout  # fmt: skip
+
+    assert output(client) == "[]\n"
+    bet, win, login = output(trial).splitlines()
+    assert bet.startswith("0 game-transaction {'tenant': 'aurora', 'source': 'native'")
+    assert "'id': 'gr-2'" in win
+    assert "/2/data/timestamp" in login
 
 
 def test_the_consumer_in_python_prints_rounds(running: Running) -> None:

@@ -70,7 +70,7 @@ def example(language: str, server: Recorder) -> str:
     [block] = [
         block
         for block in re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
-        if "retry" in block
+        if "retry-" in block
     ]
     return str(block).replace("http://127.0.0.1:8080", server.url)
 
