@@ -4,9 +4,10 @@ import json
 import logging
 import logging.config
 import os
+import socket
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -104,12 +105,29 @@ def demo(memory: bool, events: int, seed: int, processes: int) -> None:
 
 @main.command()
 @click.option("--processes", default=1, show_default=True, help="Edge processes on one port.")
+def edge(processes: int) -> None:
+    """Serve the HTTP edge; with several processes, one that ends is started again."""
+    from connectors.edge.server import bound, serve
+
+    settings = Settings.load()
+    with bound(settings) as listener:
+        if processes == 1:
+            serve(settings, listener)
+        else:
+            command = ["edge-process", str(listener.fileno())]
+            commands = {f"edge-{index}": command for index in range(processes)}
+            _supervise(settings, "edge", commands, files=[listener.fileno()])
+
+
+@main.command("edge-process", hidden=True)
+@click.argument("listener", type=int)
 @click.pass_obj
-def edge(logs: Logs, processes: int) -> None:
-    """Serve the HTTP edge."""
+def edge_process(logs: Logs, listener: int) -> None:
+    """One of several edge processes, on the file descriptor of a socket that they share."""
     from connectors.edge.server import serve
 
-    serve(Settings.load(), processes, logs("edge"))
+    logging.config.dictConfig(logs("edge"))
+    serve(Settings.load(), socket.socket(fileno=listener))
 
 
 @main.command()
@@ -119,17 +137,25 @@ def edge(logs: Logs, processes: int) -> None:
 )
 def worker(processes: int, name: str) -> None:
     """Run the translate and process stages; a process that ends is started again."""
+    commands = {
+        f"{name}-{index}": ["worker-process", str(index), "--name", name] for index in range(processes)
+    }
+    _supervise(Settings.load(), name, commands)
+
+
+def _supervise(
+    settings: Settings, name: str, commands: dict[str, list[str]], files: Sequence[int] = ()
+) -> None:
+    """Runs commands of this program, by process name, until told to stop; they inherit ``files``."""
     from connectors.local.supervision import supervision
     from connectors.local.supervisor import MORE_TO_STOP_S, Supervisor, stop_on_signals
 
-    settings = Settings.load()
     supervisor = Supervisor(stop_within_s=settings.stop_within_s + MORE_TO_STOP_S)
     stop_on_signals(supervisor)
-    command = [sys.executable, "-P", "-m", "connectors.cli", "worker-process"]
+    program = [sys.executable, "-P", "-m", "connectors.cli"]
     try:
-        for index in range(processes):
-            process = [*command, str(index), "--name", name]
-            supervisor.start(f"{name}-{index}", process, os.environ, group="worker-process")
+        for process, command in commands.items():
+            supervisor.start(process, [*program, *command], os.environ, name, files=files)
         with supervision(settings, supervisor, name):
             supervisor.run()
     finally:

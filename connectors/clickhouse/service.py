@@ -11,7 +11,6 @@ import logging
 import os
 import re
 import secrets
-import signal
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -37,7 +36,7 @@ from streams.kafka.admin import ensure_topics, wait_for_broker
 from streams.kafka.lag import SINK, LagMeter, report_lag
 from streams.kafka.schema_ids import frames
 from streams.kafka.schemas import Schemas
-from streams.runtime.fail_stop import end_within, fail_stop
+from streams.runtime.fail_stop import end_with_status_0_on_signals, end_within, fail_stop
 from streams.settings import Settings
 from streams.telemetry.process_metrics import process_registry
 from streams.telemetry.status_server import serving
@@ -170,9 +169,7 @@ def _run_sink(settings: Settings, port: int, registry: CollectorRegistry, health
     with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         file.write(token)
     app = create_app(client, token)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        # uvicorn stops on these signals and then raises them again, which would skip the clean-up below
-        signal.signal(number, lambda *_: None)
+    end_with_status_0_on_signals()
     gc.freeze()  # objects made so far live as long as the process; collections skip them
     try:
         uvicorn.run(

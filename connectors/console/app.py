@@ -16,6 +16,7 @@ from starlette.routing import Route
 from connectors.console import data
 from connectors.local.ports import Ports
 from streams.errors import RoundhouseError
+from streams.runtime.fail_stop import end_with_status_0_on_signals
 from streams.settings import Settings
 from streams.telemetry.health import judged
 from streams.telemetry.process_metrics import process_registry
@@ -92,6 +93,7 @@ def serve(settings: Settings, folder: Path, say: Callable[[str], None]) -> None:
         port = ports.hold("ROUNDHOUSE_CONSOLE_PORT", host, settings.console_port)
         say(f"http://{host}:{port}")
         with serving(settings, "console", process_registry(settings.data_dir), lambda: judged({})):
+            end_with_status_0_on_signals()
             uvicorn.run(
                 create_app(settings, folder),
                 host=host,

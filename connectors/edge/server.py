@@ -1,14 +1,13 @@
-"""The edge as a process: uvicorn with one or more serving processes on one port."""
+"""The edge as a process: uvicorn on a socket that several processes may share."""
 
-import contextlib
 import logging
 import resource
-from collections.abc import AsyncIterator
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
-from typing import Any
 
 import uvicorn
-from starlette.applications import Starlette
 
 from connectors.edge.app import create_app
 from connectors.edge.bounded_protocol import BoundedProtocol
@@ -16,6 +15,7 @@ from connectors.edge.metrics import EdgeMetrics
 from connectors.edge.writer import KafkaWriter
 from connectors.local.ports import Ports
 from streams.kafka.admin import ensure_topics, wait_for_broker
+from streams.runtime.fail_stop import end_with_status_0_on_signals
 from streams.settings import Settings
 from streams.telemetry.process_metrics import process_registry
 from streams.telemetry.status_server import serving
@@ -24,49 +24,40 @@ from streams.telemetry.traces import open_traces
 log = logging.getLogger(__name__)
 
 
-def from_environment() -> Starlette:
-    """The app in each serving process."""
-    settings = Settings.load()
+@contextmanager
+def bound(settings: Settings) -> Iterator[socket.socket]:
+    """A socket bound to the edge's port, on which nobody listens yet. Raises ``PortInUse``."""
+    host = settings.edge_host
+    with Ports() as ports:
+        port = ports.hold("ROUNDHOUSE_EDGE_PORT", host, settings.edge_port)
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+            log.info("the edge's address is http://%s:%d", host, port)
+            yield listener
+
+
+def serve(settings: Settings, listener: socket.socket) -> None:
+    """Serves on a socket of :func:`bound` until told to stop."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a connection is a file
     wait_for_broker(settings)
     ensure_topics(settings)
     registry = process_registry(settings.data_dir)
     metrics = EdgeMetrics(registry)
-    app = create_app(
-        settings, KafkaWriter(settings, metrics), metrics, traces=open_traces(settings, "edge")
+    traces = open_traces(settings, "edge")
+    app = create_app(settings, KafkaWriter(settings, metrics), metrics, traces=traces)
+    config = uvicorn.Config(
+        app,
+        http=partial(BoundedProtocol, timeout_s=settings.request_timeout_s),  # type: ignore[arg-type]
+        ws="none",
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=max(1, int(settings.stop_within_s - settings.ack_timeout_s)),
     )
-    inner = app.router.lifespan_context
-
-    @contextlib.asynccontextmanager
-    async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        with serving(settings, "edge", registry, app.state.edge.health):
-            async with inner(app):
-                yield
-
-    app.router.lifespan_context = lifespan
-    return app
-
-
-def serve(settings: Settings, processes: int, logging_config: dict[str, Any]) -> None:
-    """Serves until told to stop; several processes share the port.
-
-    ``logging_config`` is for :func:`logging.config.dictConfig` in each.
-    """
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a connection is a file
-    with Ports() as ports:
-        port = ports.hold("ROUNDHOUSE_EDGE_PORT", settings.edge_host, settings.edge_port)
-        log.info("listening on http://%s:%d", settings.edge_host, port)
-        uvicorn.run(
-            "connectors.edge.server:from_environment",
-            factory=True,
-            host=settings.edge_host,
-            port=port,
-            workers=processes,
-            http=partial(BoundedProtocol, timeout_s=settings.request_timeout_s),  # type: ignore[arg-type]
-            ws="none",
-            log_config=logging_config,
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=max(1, int(settings.stop_within_s - settings.ack_timeout_s)),
-        )
+    with serving(settings, "edge", registry, app.state.edge.health):
+        end_with_status_0_on_signals()
+        uvicorn.Server(config).run(sockets=[listener])

@@ -59,6 +59,7 @@ class _Child:
     environment: Mapping[str, str]
     log_path: Path | None
     group: str
+    files: Sequence[int] = ()
     process: subprocess.Popen[bytes] | None = None
     started_at: float = 0.0
     ends: int = 0
@@ -75,6 +76,7 @@ class _Child:
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT if out else None,
+                pass_fds=self.files,
                 start_new_session=True,  # Ctrl-C reaches only the supervisor
                 preexec_fn=_die_with_parent if sys.platform == "linux" else None,
             )
@@ -118,14 +120,21 @@ class Supervisor:
             log_dir.mkdir(parents=True, exist_ok=True)
 
     def start(
-        self, name: str, command: Sequence[str], environment: Mapping[str, str], group: str = ""
+        self,
+        name: str,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        group: str = "",
+        *,
+        files: Sequence[int] = (),
     ) -> int:
         """Starts a process and keeps it running; returns its pid.
 
         Processes of one ``group`` that were started one after another are stopped at the same time.
+        The process inherits the file descriptors ``files``, under the same numbers.
         """
         path = self.log_dir / f"{name}.log" if self.log_dir else None
-        child = _Child(name, command, environment, path, group or name)
+        child = _Child(name, command, environment, path, group or name, files)
         with self._changing:
             child.start()
             self._children.append(child)

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import threading
 
 from streams.errors import ConfigurationError
@@ -22,6 +23,16 @@ def fail_stop(error: BaseException) -> None:
     log.critical("stopping: %s: %s", type(error).__name__, error, exc_info=error)
     logging.shutdown()
     os._exit(EXIT_CONFIGURATION if isinstance(error, ConfigurationError) else EXIT_FAILED)
+
+
+def end_with_status_0_on_signals() -> None:
+    """SIGINT and SIGTERM no longer end the process; for a process whose server stops on them.
+
+    uvicorn stops on these signals and then raises them again. With their default handlers, that would
+    skip the clean-up after the server and end the process with the signal instead of status 0.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: None)
 
 
 def end_within(within_s: float) -> None:

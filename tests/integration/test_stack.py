@@ -282,6 +282,16 @@ def test_worker_and_edge_run_several_processes_and_stop_when_told(tmp_path: Path
             wait_until(lambda: complete(stack.settings, expect(posts)), "the day in ClickHouse")
             worker.terminate()
             edge.terminate()
-            assert worker.wait(WITHIN_S) == 0
-            edge.wait(WITHIN_S)
+            assert (worker.wait(WITHIN_S), edge.wait(WITHIN_S)) == (0, 0)
         assert pages(stack.settings, "worker") == []
+        [alone] = pages(stack.settings, "edge")
+        os.kill(stack.supervisor.pids()["edge"], signal.SIGTERM)
+
+        def ended() -> bool:
+            stack.supervisor.check()
+            [found] = [each for each in stack.supervisor.children() if each.name == "edge"]
+            return found.exit_status is not None
+
+        wait_until(ended, f"the end of {alone.name}")
+        [found] = [each for each in stack.supervisor.children() if each.name == "edge"]
+        assert found.exit_status == 0

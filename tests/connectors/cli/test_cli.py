@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 
 from connectors.cli.main import main
 from connectors.clickhouse.migrate import HERE
+from tests.waiting import WITHIN_S
 
 Run = Callable[..., Result]
 
@@ -55,6 +56,26 @@ def test_no_broker_says_how_to_get_one(run: Run, monkeypatch: pytest.MonkeyPatch
     result = run("topics")
     assert "no Kafka broker at 127.0.0.1:1" in result.output
     assert "roundhouse up" in result.output
+
+
+@pytest.mark.parametrize("role", ["edge", "worker"])
+def test_a_wrong_setting_ends_processes_for_good(tmp_path: Path, role: str) -> None:
+    """Only the processes that connect to Kafka find that the login is missing."""
+    wrong = {
+        "ROUNDHOUSE_DATA_DIR": str(tmp_path),
+        "ROUNDHOUSE_EDGE_PORT": "0",
+        "ROUNDHOUSE_KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT",
+    }
+    result = subprocess.run(
+        [sys.executable, "-m", "connectors.cli", role, "--processes", "2"],
+        env=os.environ | wrong,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=WITHIN_S,
+    )
+    assert result.returncode == 78
+    assert "set ROUNDHOUSE_KAFKA_SASL_USERNAME and" in result.stderr
 
 
 def test_health_of_what_never_ran(run: Run) -> None:
