@@ -13,7 +13,6 @@ import re
 import secrets
 import threading
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import uvicorn
@@ -33,7 +32,8 @@ from connectors.clickhouse.sink_health import SinkHealth
 from connectors.local.ports import Ports
 from streams.errors import NotReadOnly
 from streams.kafka.admin import ensure_topics, wait_for_broker
-from streams.kafka.lag import SINK, LagMeter, report_lag
+from streams.kafka.input_watch import InputWatch
+from streams.kafka.lag import SINK
 from streams.kafka.schema_ids import frames
 from streams.kafka.schemas import Schemas
 from streams.runtime.fail_stop import end_with_status_0_on_signals, end_within, fail_stop
@@ -150,19 +150,18 @@ def _run_sink(settings: Settings, port: int, registry: CollectorRegistry, health
     ensure_topics(settings)
     client = connect(settings)
     log.info("migrations applied: %s", migrate(client, settings.clickhouse_database) or "none")
-    metrics, stopping = SinkMetrics(registry), threading.Event()
+    metrics = SinkMetrics(registry)
     tables = ClickHouseTables(_reconnecting(settings, client))
     schemas = Schemas(settings, frames(settings))
     traces = open_traces(settings, "sink")
     sink = Sink(settings, tables, schemas.schema_of, metrics, traces)
-    health.begin(sink)
-    lag = partial(report_lag, LagMeter(settings, SINK), metrics.lag, stopping)
-    threads = [
-        threading.Thread(target=_run_or_die, args=(work,), name=name)
-        for name, work in (("sink", sink.run), ("lag", lag))
-    ]
-    for thread in threads:
-        thread.start()
+    watch = InputWatch(
+        settings, SINK, assigned=lambda: sink.assigned, show=metrics.lag.show, failed=fail_stop
+    )
+    health.begin(sink, watch)
+    watch.start()
+    thread = threading.Thread(target=_run_or_die, args=(sink.run,), name="sink")
+    thread.start()
     path = token_path(settings)
     path.parent.mkdir(parents=True, exist_ok=True)
     token = secrets.token_urlsafe(24)
@@ -184,9 +183,7 @@ def _run_sink(settings: Settings, port: int, registry: CollectorRegistry, health
     finally:
         end_within(settings.stop_within_s / 2)
         sink.stop()
-        stopping.set()
-        for thread in threads:
-            thread.join()
+        thread.join()
         client.close()
 
 

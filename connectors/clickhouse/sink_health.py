@@ -20,18 +20,15 @@ class SinkHealth:
         self._sink: Sink | None = None
         self._watch: InputWatch | None = None
 
-    def begin(self, sink: Sink) -> None:
-        """Registers the sink before it starts."""
-        self._watch = InputWatch(self._settings, f"{self._settings.topic_prefix}sink")
-        self._watch.start()
-        self._sink = sink
+    def begin(self, sink: Sink, watch: InputWatch) -> None:
+        """Registers the sink and the watch of its input before they start."""
+        self._sink, self._watch = sink, watch
 
     def report(self) -> Health:
         """The health of the sink, computed without asking Kafka or ClickHouse."""
         sink, watch = self._sink, self._watch
         if sink is None or watch is None:
             return judged({}, waiting=["the sink is starting: it looks for Kafka and ClickHouse"])
-        watch.assign(sink.assigned)
         now, at = time.monotonic(), watch.now()
         away_s = None if sink.away_since is None else now - sink.away_since
         facts = {

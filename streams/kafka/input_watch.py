@@ -1,4 +1,4 @@
-"""Watches a process's input: the lag of each partition, and the time since its last commit."""
+"""Watches a process's input: the one sampler of lag, from which both health and metrics are made."""
 
 import logging
 import threading
@@ -6,17 +6,16 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import NamedTuple
 
-from confluent_kafka import IsolationLevel, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
-
-from streams.kafka.clients import client_config, committed_consumer
-from streams.kafka.offsets import PartitionId, list_offsets
+from streams.errors import BrokerUnavailable
+from streams.kafka.lag import Group, LagMeter, Position
+from streams.kafka.offsets import PartitionId
 from streams.settings import Settings
+from streams.telemetry.lag_metrics import Lag
 
 log = logging.getLogger(__name__)
 
 EVERY_S = 5.0
-_ASK_WITHIN_S = 10.0
+"""The interval of the samples."""
 
 
 class Waiting(NamedTuple):
@@ -73,19 +72,30 @@ class Input(NamedTuple):
 class InputWatch:
     """Asks Kafka every few seconds, in a thread of its own, for end offsets and committed offsets.
 
-    :meth:`assign` sets the partitions. ``mark(tp)`` is the state of work in a partition that
-    commits no offset (its recovery); a change of the mark is progress. After an outage of Kafka,
-    the time without progress counts from Kafka's first answer.
+    :meth:`now` has the partitions that ``assigned`` returns. ``show`` gets the lag of all partitions
+    of the group for the metrics while ``everywhere`` returns true, and otherwise, or while Kafka does
+    not answer, nothing. ``mark(tp)`` is the state of work in a partition that commits no offset (its
+    recovery); a change of the mark is progress. ``failed`` gets an exception that is not an outage of
+    Kafka, and the thread ends.
     """
 
     def __init__(
-        self, settings: Settings, group: str, mark: Callable[[PartitionId], object] = lambda tp: None
+        self,
+        settings: Settings,
+        group: Group,
+        *,
+        assigned: Callable[[], Collection[PartitionId]],
+        show: Callable[[Iterable[Lag]], None],
+        failed: Callable[[BaseException], None],
+        everywhere: Callable[[], bool] = lambda: True,
+        mark: Callable[[PartitionId], object] = lambda tp: None,
     ) -> None:
-        quiet = {"log_level": 0}
+        self._meter = LagMeter(settings, group)
+        self._assigned = assigned
+        self._show = show
+        self._failed = failed
+        self._everywhere = everywhere
         self._mark = mark
-        self._admin = AdminClient({**client_config(settings), **quiet})
-        self._consumer = committed_consumer(settings, group, **quiet)
-        self._assigned: frozenset[PartitionId] = frozenset()
         self._lags: dict[PartitionId, int] = {}
         self._committed: dict[PartitionId, int] = {}
         self._still = Stillness()
@@ -97,10 +107,6 @@ class InputWatch:
     def start(self) -> None:
         """Starts the thread, which lives as long as the process."""
         self._thread.start()
-
-    def assign(self, tps: Collection[PartitionId]) -> None:
-        """Sets the partitions of the input."""
-        self._assigned = frozenset(tps)
 
     def now(self) -> Input:
         """The state as of the last answer; Kafka itself is not asked."""
@@ -116,49 +122,39 @@ class InputWatch:
             )
 
     def _run(self) -> None:
-        while True:
-            time.sleep(EVERY_S)
-            began = time.monotonic()
-            try:
-                found = self._ask(self._assigned)
-            except KafkaException as error:
-                with self._changing:
-                    if self._away_since is None:
-                        log.warning("Kafka does not answer: %s", error.args[0])
-                        self._away_since = began
-                continue
+        try:
+            while True:
+                time.sleep(EVERY_S)
+                self._sample()
+        except Exception as error:
+            self._failed(error)
+
+    def _sample(self) -> None:
+        began, assigned, everywhere = time.monotonic(), self._assigned(), self._everywhere()
+        shown: list[Lag] = []
+        try:
+            found = self._meter.positions(self._meter.partitions if everywhere else assigned)
             with self._changing:
-                self._take(found, time.monotonic())
+                self._take({tp: found[tp] for tp in assigned}, time.monotonic())
+            if everywhere:
+                shown = self._meter.lags(found)
+        except BrokerUnavailable as error:
+            with self._changing:
+                if self._away_since is None:
+                    log.warning("%s", error)
+                    self._away_since = began
+        self._show(shown)
 
-    def _ask(self, tps: Collection[PartitionId]) -> dict[PartitionId, tuple[int, int]]:
-        """Committed offset and end of each partition. Raises ``KafkaException``."""
-        self._admin.list_topics(timeout=_ASK_WITHIN_S)
-        if not tps:
-            return {}
-        partitions = [TopicPartition(*tp) for tp in tps]
-        committed = self._consumer.committed(partitions, timeout=_ASK_WITHIN_S)
-        begins = self._ends([at for at in committed if at.offset < 0], OffsetSpec.earliest())  # type: ignore[no-untyped-call]
-        ends = self._ends(partitions, OffsetSpec.latest())  # type: ignore[no-untyped-call]
-        found = {}
-        for at in committed:
-            tp = at.topic, at.partition
-            found[tp] = (at.offset if at.offset >= 0 else begins[tp], ends[tp])
-        return found
-
-    def _ends(self, partitions: Iterable[TopicPartition], which: OffsetSpec) -> dict[PartitionId, int]:
-        uncommitted = IsolationLevel.READ_UNCOMMITTED
-        return list_offsets(self._admin, partitions, which, uncommitted, _ASK_WITHIN_S)
-
-    def _take(self, found: Mapping[PartitionId, tuple[int, int]], now: float) -> None:
+    def _take(self, found: Mapping[PartitionId, Position], now: float) -> None:
         if self._away_since is not None:
             log.warning("Kafka answers again, after %.0f s", now - self._away_since)
             self._away_since = None
             self._still = Stillness()
-        committed = {tp: offset for tp, (offset, _) in found.items()}
+        committed = {tp: at.committed for tp, at in found.items()}
         if any(self._committed.get(tp, offset) != offset for tp, offset in committed.items()):
             self._progress_at = now
         self._committed = committed
-        self._lags = {tp: max(0, end - offset) for tp, (offset, end) in found.items()}
+        self._lags = {tp: max(0, at.end - at.committed) for tp, at in found.items()}
         self._still.observe(
             {tp: (committed[tp], self._mark(tp)) for tp, lag in self._lags.items() if lag > 0},
             now,

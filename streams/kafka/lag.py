@@ -1,10 +1,8 @@
 """The lag of the stages' consumer groups, in records and in seconds."""
 
-import logging
-import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from typing import NamedTuple
 
 from confluent_kafka import IsolationLevel, KafkaError, KafkaException, Message, TopicPartition
@@ -18,14 +16,10 @@ from streams.kafka.clients import client_config, committed_consumer
 from streams.kafka.offsets import PartitionId, list_offsets
 from streams.records.topics import CONTRACTS, PROFILES, RAW, STAGED, WINDOW
 from streams.settings import Settings
-from streams.telemetry.lag_metrics import Lag, LagMetrics
+from streams.telemetry.lag_metrics import Lag
 
-log = logging.getLogger(__name__)
-
-EVERY_S = 10.0
-"""The interval of the measurements."""
-
-_WITHIN_S = 5.0
+_ASK_WITHIN_S = 10.0
+_READ_WITHIN_S = 5.0
 _FETCH_BYTES = 65_536
 
 
@@ -43,8 +37,20 @@ SINK = Group(
 )
 
 
+class Position(NamedTuple):
+    """Where a group is in a partition: the offset that it has committed (the first of the partition if
+    it has committed none), and the end of the partition's committed records."""
+
+    committed: int
+    end: int
+
+
 class LagMeter:
-    """Measures the lag of a group without joining it. Only one thread may use it at a time."""
+    """Measures the lag of a group without joining it. Only one thread may use it at a time.
+
+    ``partitions`` are those of all topics of the group. Every method raises ``BrokerUnavailable`` if
+    Kafka does not answer.
+    """
 
     def __init__(self, settings: Settings, group: Group) -> None:
         self._bootstrap = settings.kafka_bootstrap
@@ -53,62 +59,75 @@ class LagMeter:
             for stage, names in group.topics.items()
             for name in names
         }
-        self._places = [
-            TopicPartition(topic, number)
-            for topic in self._stages
-            for number in range(settings.partitions)
+        self.partitions: list[PartitionId] = [
+            (topic, number) for topic in self._stages for number in range(settings.partitions)
         ]
-        self._admin = AdminClient(client_config(settings))
+        quiet = {"log_level": 0}
+        self._admin = AdminClient({**client_config(settings), **quiet})
         self._consumer = committed_consumer(
             settings,
             settings.topic_prefix + group.name,
+            **quiet,
             **{"fetch.message.max.bytes": _FETCH_BYTES, "queued.min.messages": 1},
         )
 
     def measure(self) -> list[Lag]:
-        """The lag of every partition. Raises ``BrokerUnavailable`` if Kafka does not answer."""
-        try:
-            self._admin.list_topics(
-                timeout=_WITHIN_S
-            )  # refreshes the leader epochs for the requests below
-            committed = self._consumer.committed(self._places, timeout=_WITHIN_S)
-            ends = self._offsets(self._places, OffsetSpec.latest())  # type: ignore[no-untyped-call]
+        """The lag of every partition."""
+        return self.lags(self.positions(self.partitions))
+
+    def positions(self, tps: Collection[PartitionId]) -> dict[PartitionId, Position]:
+        """Where the group is in some partitions; asks Kafka also if there are none."""
+        with self._answering():
+            # The request refreshes the leader epochs for those below.
+            self._admin.list_topics(timeout=_ASK_WITHIN_S)
+            if not tps:
+                return {}
+            places = [TopicPartition(*tp) for tp in tps]
+            committed = self._consumer.committed(places, timeout=_ASK_WITHIN_S)
+            ends = self._offsets(places, OffsetSpec.latest())  # type: ignore[no-untyped-call]
             begins = self._offsets(
                 [tp for tp in committed if tp.offset < 0],
                 OffsetSpec.earliest(),  # type: ignore[no-untyped-call]
             )
-            behind = []
-            for tp in committed:
-                offset = begins.get((tp.topic, tp.partition), tp.offset)
-                if offset < ends[tp.topic, tp.partition]:
-                    behind.append(TopicPartition(tp.topic, tp.partition, offset))
-            first = self._first(behind)
+        found = {}
+        for place in committed:
+            tp = place.topic, place.partition
+            found[tp] = Position(begins.get(tp, place.offset), ends[tp])
+        return found
+
+    def lags(self, positions: Mapping[PartitionId, Position]) -> list[Lag]:
+        """The lag at some positions; the first records that wait are read for their age."""
+        behind = {tp: at for tp, at in positions.items() if at.committed < at.end}
+        with self._answering():
+            first = self._first([TopicPartition(*tp, at.committed) for tp, at in behind.items()])
+        now = time.time()
+        return [
+            self._lag(tp, first.get(tp, (at.committed, None)) if tp in behind else None, at.end, now)
+            for tp, at in positions.items()
+        ]
+
+    def _lag(
+        self, tp: PartitionId, first: tuple[int, float | None] | None, end: int, now: float
+    ) -> Lag:
+        """``first`` is the offset and time of the first record that waits; None if there is none."""
+        stage, name = self._stages[tp[0]]
+        if first is None:
+            return Lag(stage, name, tp[1], 0, 0.0)
+        offset, written_s = first
+        seconds = None if written_s is None else max(0.0, now - written_s)
+        return Lag(stage, name, tp[1], end - offset, seconds)
+
+    @contextmanager
+    def _answering(self) -> Iterator[None]:
+        try:
+            yield
         except KafkaException as error:
             raise BrokerUnavailable(
                 f"Kafka at {self._bootstrap} does not answer: {error.args[0].str()}"
             ) from None
-        now = time.time()
-        found = {(tp.topic, tp.partition): (tp.offset, None) for tp in behind} | first
-        return [self._lag((p.topic, p.partition), found, ends, now) for p in self._places]
-
-    def _lag(
-        self,
-        tp: PartitionId,
-        found: Mapping[PartitionId, tuple[int, float | None] | None],
-        ends: Mapping[PartitionId, int],
-        now: float,
-    ) -> Lag:
-        topic, partition = tp
-        stage, name = self._stages[topic]
-        first = found.get(tp)
-        if first is None:
-            return Lag(stage, name, partition, 0, 0.0)
-        offset, written_s = first
-        seconds = None if written_s is None else max(0.0, now - written_s)
-        return Lag(stage, name, partition, ends[tp] - offset, seconds)
 
     def _offsets(self, tps: Iterable[TopicPartition], spec: OffsetSpec) -> dict[PartitionId, int]:
-        return list_offsets(self._admin, tps, spec, IsolationLevel.READ_COMMITTED, _WITHIN_S)
+        return list_offsets(self._admin, tps, spec, IsolationLevel.READ_COMMITTED, _ASK_WITHIN_S)
 
     def _first(self, behind: Sequence[TopicPartition]) -> dict[PartitionId, tuple[int, float] | None]:
         """Offset and time (s, epoch) of the first record at or after each offset.
@@ -118,7 +137,7 @@ class LagMeter:
         found: dict[PartitionId, tuple[int, float] | None] = {}
         if not behind:
             return found
-        deadline = time.monotonic() + _WITHIN_S
+        deadline = time.monotonic() + _READ_WITHIN_S
         self._consumer.assign(list(behind))
         try:
             while len(found) < len(behind) and time.monotonic() < deadline:
@@ -147,25 +166,6 @@ def _read(message: Message) -> tuple[int, float] | None:
     if error.code() == KafkaError._PARTITION_EOF:
         return None
     raise KafkaException(error)
-
-
-def report_lag(
-    meter: LagMeter,
-    metrics: LagMetrics,
-    stopping: threading.Event,
-    wanted: Callable[[], bool] = lambda: True,
-) -> None:
-    """Measures every few seconds until ``stopping`` is set, and closes the meter.
-
-    No lag is served while ``wanted`` returns false, or while Kafka does not answer.
-    """
-    with closing(meter):
-        while not stopping.wait(EVERY_S):
-            try:
-                metrics.show(meter.measure() if wanted() else [])
-            except BrokerUnavailable as error:
-                metrics.show([])
-                log.warning("the lag was not measured: %s", error)
 
 
 def records_behind(settings: Settings) -> dict[str, int]:

@@ -19,7 +19,6 @@ from faust.types.auth import CredentialsT
 
 from streams.kafka.admin import ensure_topics, wait_for_broker
 from streams.kafka.clients import METADATA_MS, sasl_login, ssl_context
-from streams.kafka.lag import LINE, LagMeter, report_lag
 from streams.kafka.offsets import committed_offset
 from streams.kafka.schema_ids import frames
 from streams.kafka.schemas import Schemas, publish
@@ -110,7 +109,7 @@ def create_app(
     )
     followers = Followers(shared, fail_stop)
     process = Process(partial(_take_over, shared, followers), _seek(app, staged_topic))
-    health.begin(process, shared.recoveries, followers)
+    health.begin(process, shared.recoveries, followers, metrics.lag)
     parts = _Parts(
         settings=settings,
         membership=membership,
@@ -126,7 +125,6 @@ def create_app(
     _add_agents(app, parts)
     metrics.partitions.configured.set(settings.partitions)
     _own_when_warm(app, followers)
-    _report_lag(app, LagMeter(settings, LINE), metrics, process)
     _sample(app, translate, process)
     _beat(app, parts, shared.recoveries)
     return app
@@ -294,23 +292,6 @@ def _own_when_warm(app: faust.App, followers: Followers) -> None:
         if warms and warms != asked and warms <= set(followers.caught_up()):
             asked = warms
             rejoin(app)
-
-
-def _report_lag(app: faust.App, meter: LagMeter, metrics: WorkerMetrics, process: Process) -> None:
-    """Measures the lag of all partitions, also unassigned ones, in the worker of partition 0."""
-    stopping = threading.Event()
-
-    def report() -> None:
-        try:
-            report_lag(meter, metrics.lag, stopping, wanted=lambda: 0 in process.opened())
-        except Exception as error:
-            fail_stop(error)
-
-    threading.Thread(target=report, name="lag", daemon=True).start()
-
-    @app.on_before_shutdown.connect(weak=False)
-    async def stop(sender: Any, **kwargs: Any) -> None:
-        stopping.set()
 
 
 def _sample(app: faust.App, translate: Translate, process: Process) -> None:

@@ -5,13 +5,16 @@ from collections.abc import Iterable
 from typing import Any
 
 from streams.kafka.input_watch import Input, InputWatch
+from streams.kafka.lag import LINE
 from streams.kafka.offsets import PartitionId
 from streams.records.topics import STAGED
+from streams.runtime.fail_stop import fail_stop
 from streams.runtime.stages_on_kafka import Process
 from streams.settings import Settings
 from streams.state.follower import Followers
 from streams.state.recovery import Progress, Recoveries
 from streams.telemetry.health import Health, judged
+from streams.telemetry.lag_metrics import LagMetrics
 
 
 class WorkerHealth:
@@ -30,10 +33,23 @@ class WorkerHealth:
         self._watch: InputWatch | None = None
         self._assigned: frozenset[PartitionId] = frozenset()
 
-    def begin(self, process: Process, recoveries: Recoveries, followers: Followers) -> None:
-        """Registers the stages; the worker then joins its group."""
+    def begin(
+        self, process: Process, recoveries: Recoveries, followers: Followers, lag: LagMetrics
+    ) -> None:
+        """Registers the stages and starts to watch their input; the worker then joins its group.
+
+        The worker that has partition 0 serves the lag of all partitions, also of unassigned ones.
+        """
         self._process, self._recoveries, self._followers = process, recoveries, followers
-        self._watch = InputWatch(self.settings, f"{self.settings.topic_prefix}line", self._recovery_of)
+        self._watch = InputWatch(
+            self.settings,
+            LINE,
+            assigned=lambda: self._assigned,
+            show=lag.show,
+            failed=fail_stop,
+            everywhere=lambda: 0 in process.opened(),
+            mark=self._recovery_of,
+        )
         self._watch.start()
 
     def beat(self) -> None:
@@ -47,11 +63,11 @@ class WorkerHealth:
     def assigned(self, tps: Iterable[PartitionId]) -> None:
         """Adds the partitions that the group has assigned to the worker."""
         self._joined = True
-        self._watching(self._assigned.union(tps))
+        self._assigned = self._assigned.union(tps)
 
     def revoked(self, tps: Iterable[PartitionId]) -> None:
         """Removes the partitions that the group has revoked."""
-        self._watching(self._assigned.difference(tps))
+        self._assigned = self._assigned.difference(tps)
 
     def report(self) -> Health:
         """The worker's health, computed without asking Kafka."""
@@ -76,11 +92,6 @@ class WorkerHealth:
         if not self._joined:
             waiting.append("the worker has not been assigned partitions by its group yet")
         return judged(facts, waiting=waiting, stuck=self._stuck(now), dead=self._dead())
-
-    def _watching(self, tps: frozenset[PartitionId]) -> None:
-        self._assigned = tps
-        if self._watch is not None:
-            self._watch.assign(tps)
 
     def _recovery_of(self, tp: PartitionId) -> object:
         """A value that changes while the tables of a staged partition are built."""
