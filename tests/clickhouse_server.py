@@ -22,13 +22,16 @@ from urllib.parse import parse_qs, quote, urlsplit
 
 from chdb.session import Session
 
+from tests.waiting import wait_until
+
 USER, PASSWORD = "roundhouse", "a secret"
 
 
 @contextmanager
-def running(path: Path) -> Iterator[str]:
+def running(path: Path, control: Path | None = None) -> Iterator[str]:
     """Runs a server process with its tables in ``path`` until the block ends; yields its DSN."""
     command = [sys.executable, "-m", __name__, str(path)]
+    command += ["--control", str(control)] if control else []
     root = Path(__file__).parent.parent
     with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True) as server:
         try:
@@ -41,11 +44,16 @@ def running(path: Path) -> Iterator[str]:
 def serve(path: str, port: int, control: Path | None, certificate: Path | None) -> None:
     """Prints its address, then serves until it is killed.
 
-    ``control``: a file whose JSON may say ``delay_s`` (before every answer) or ``fail`` (errors).
+    ``control``: a file whose JSON may say ``delay_s`` (before every answer), ``fail`` (errors)
+    or ``hang`` (no answer before that order is withdrawn).
     ``certificate``: a PEM file of a certificate and its key, for TLS.
     """
     session: Any = Session(path)  # type: ignore[no-untyped-call]
     lock = threading.Lock()
+
+    def given() -> dict[str, Any]:
+        found = json.loads(control.read_text()) if control and control.exists() else {}
+        return dict(found)
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -60,7 +68,8 @@ def serve(path: str, port: int, control: Path | None, certificate: Path | None) 
             if self.headers.get("authorization") != f"Basic {expected}":
                 self._answer(403, b"Code: 516. DB::Exception: Authentication failed")
                 return
-            orders = json.loads(control.read_text()) if control and control.exists() else {}
+            wait_until(lambda: not given().get("hang"))
+            orders = given()
             time.sleep(orders.get("delay_s", 0))
             if orders.get("fail"):
                 self._answer(500, b"Code: 241. DB::Exception: Memory limit exceeded")
