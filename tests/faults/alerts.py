@@ -183,7 +183,7 @@ def strike(target: Line, fault: AlertFault, firing: Firing) -> Struck:
     rows = []
     for name, times in sorted(raised.items(), key=lambda entry: entry[1][0]):
         alert = name if name in expected else f"({name})"
-        end = "still fires" if name in still else f"{times[-1] - mended:.0f}"
+        end = "still fires" if name in still else f"{max(0, times[-1] - mended):.0f}"
         rows.append(f"{head} | {alert} | {times[0] - began:.0f} | {end} |")
     rows += [f"{head} | {name} | never | |" for name in sorted(expected - raised.keys())]
     rows = rows or [f"{head} | none | | |"]
