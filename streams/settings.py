@@ -114,6 +114,12 @@ class Settings(BaseSettings):
     clickhouse_database: str = Field(
         "roundhouse", pattern=r"^[a-zA-Z_][a-zA-Z0-9_]*$", description="Database of all tables."
     )
+    clickhouse_cluster: str | None = Field(
+        None,
+        pattern=r"^[a-zA-Z_][a-zA-Z0-9_]*$",
+        description="Name of the cluster in ClickHouse's `remote_servers`: tables are replicated and "
+        "distributed. Without one, ClickHouse is one node.",
+    )
     sink_linger_ms: int = Field(
         200,
         ge=1,

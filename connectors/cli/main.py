@@ -216,7 +216,8 @@ def migrate() -> None:
 
     settings = Settings.load()
     client = connect(settings)
-    for name in apply(client, settings.clickhouse_database) or ["nothing to do"]:
+    applied = apply(client, settings.clickhouse_database, cluster=settings.clickhouse_cluster)
+    for name in applied or ["nothing to do"]:
         click.echo(name)
     client.close()
 

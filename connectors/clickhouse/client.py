@@ -13,6 +13,7 @@ import clickhouse_connect
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
+from connectors.clickhouse.cluster import SETTINGS as CLUSTER_SETTINGS
 from streams.errors import ConfigurationError
 from streams.settings import Settings
 
@@ -26,12 +27,21 @@ def is_embedded(settings: Settings) -> bool:
 
 
 def connect(settings: Settings) -> Client:
-    """A client of the configured ClickHouse. Raises ``ClickHouseError`` if it does not answer."""
+    """A client of the configured ClickHouse, with the settings of a cluster if one is configured.
+
+    Raises ``ClickHouseError`` if it does not answer.
+    """
     dsn = settings.clickhouse_url
     scheme = urlsplit(dsn).scheme
     if scheme not in ("chdb", "http", "https"):
         raise ConfigurationError(
             f"ROUNDHOUSE_CLICKHOUSE_DSN begins with {scheme!r}; use chdb:///path or http(s)://host:port"
+        )
+    if scheme == "chdb" and settings.clickhouse_cluster:
+        raise ConfigurationError(
+            "ROUNDHOUSE_CLICKHOUSE_CLUSTER needs a server: chDB is one node. Set "
+            "ROUNDHOUSE_CLICKHOUSE_DSN to http(s)://host:port of a node of the cluster, or leave the "
+            "cluster out."
         )
     if scheme == "chdb":
         Path(dsn.removeprefix("chdb://")).mkdir(parents=True, exist_ok=True)
@@ -46,6 +56,8 @@ def connect(settings: Settings) -> Client:
             ) from None
     # clickhouse-connect ignores the scheme: without this, an https server would be sent plain http
     more: dict[str, Any] = {"interface": scheme}
+    if settings.clickhouse_cluster:
+        more["settings"] = CLUSTER_SETTINGS
     if settings.clickhouse_ca_file:
         more["ca_cert"] = str(settings.clickhouse_ca_file)
     return clickhouse_connect.get_client(dsn=dsn, send_receive_timeout=120, **more)

@@ -6,25 +6,37 @@ from pathlib import Path
 
 from clickhouse_connect.driver.client import Client
 
+from connectors.clickhouse.cluster import Cluster
 from connectors.clickhouse.literals import quoted
 from streams.errors import ConfigurationError
 
 HERE = Path(__file__).parent / "migrations"
 
 
-def migrate(client: Client, database: str, directory: Path = HERE) -> list[str]:
+_MIGRATIONS = (
+    "CREATE TABLE IF NOT EXISTS schema_migrations "
+    "(name String, sha256 String, applied_at DateTime64(3, 'UTC') DEFAULT now64(3)) "
+    "ENGINE = ReplacingMergeTree ORDER BY name"
+)
+
+
+def migrate(
+    client: Client, database: str, directory: Path = HERE, cluster: str | None = None
+) -> list[str]:
     """Applies the missing migrations and returns their names; ``client`` then uses ``database``.
 
-    Every statement can be repeated, so an interrupted run is simply repeated. Raises
-    ``ConfigurationError`` if an applied file was changed.
+    ``cluster``: the cluster on whose nodes all tables are made. Every statement can be repeated, so an
+    interrupted run is simply repeated. Raises ``ConfigurationError`` if an applied file was changed, or
+    if the database was made with another setting of the cluster.
     """
-    client.command(f"CREATE DATABASE IF NOT EXISTS {database}")
+    nodes = Cluster(cluster, database) if cluster else None
+    if nodes:
+        nodes.check(client)
+    _check_made_alike(client, database, nodes)
+    client.command(nodes.database_statement() if nodes else f"CREATE DATABASE IF NOT EXISTS {database}")
     client.database = database
-    client.command(
-        "CREATE TABLE IF NOT EXISTS schema_migrations "
-        "(name String, sha256 String, applied_at DateTime64(3, 'UTC') DEFAULT now64(3)) "
-        "ENGINE = ReplacingMergeTree ORDER BY name"
-    )
+    for statement in _rendered(_MIGRATIONS, nodes):
+        client.command(statement)
     rows = client.query("SELECT name, sha256 FROM schema_migrations FINAL").result_rows
     applied = {str(name): str(digest) for name, digest in rows}
     done = []
@@ -38,12 +50,30 @@ def migrate(client: Client, database: str, directory: Path = HERE) -> list[str]:
                 )
             continue
         for statement in statements(text):
-            client.command(statement)
+            for each in _rendered(statement, nodes):
+                client.command(each)
         client.command(f"INSERT INTO schema_migrations (name, sha256) SELECT '{path.name}', '{digest}'")
         done.append(path.name)
     if done:
-        _comment_views(client)
+        _comment_views(client, nodes)
     return done
+
+
+def _rendered(statement: str, nodes: Cluster | None) -> list[str]:
+    return nodes.rendered(statement) if nodes else [statement]
+
+
+def _check_made_alike(client: Client, database: str, nodes: Cluster | None) -> None:
+    rows = client.query(
+        "SELECT engine FROM system.tables "
+        f"WHERE database = {quoted(database)} AND name = 'schema_migrations'"
+    ).result_rows
+    if rows and str(rows[0][0]).startswith("Replicated") != bool(nodes):
+        made = "without" if nodes else "with"
+        raise ConfigurationError(
+            f"the tables of {database} were made {made} ROUNDHOUSE_CLICKHOUSE_CLUSTER. Set it as it "
+            "was, or choose a new ROUNDHOUSE_CLICKHOUSE_DATABASE."
+        )
 
 
 _UNCOMMENTED = """
@@ -62,13 +92,14 @@ ORDER BY v.table, v.position
 """
 
 
-def _comment_views(client: Client) -> None:
+def _comment_views(client: Client, nodes: Cluster | None) -> None:
     """Copies comments to the columns that a view takes over from its source."""
     found: dict[str, list[str]] = defaultdict(list)
     for view, column, comment in client.query(_UNCOMMENTED).result_rows:
         found[str(view)].append(f"COMMENT COLUMN `{column}` {quoted(str(comment))}")
     for view, comments in found.items():
-        client.command(f"ALTER TABLE {view} {', '.join(comments)}")
+        for each in _rendered(f"ALTER TABLE {view} {', '.join(comments)}", nodes):
+            client.command(each)
 
 
 def statements(text: str) -> list[str]:

@@ -1,0 +1,206 @@
+"""A cluster of two shards in this process, made from the rendered migrations: chDB's engine asks itself
+for each shard, and a filter before ``FINAL`` leaves to each the rows that its sharding key gives it.
+
+The tables are not replicated: chDB has no Keeper. ``python -m tests.connectors.clickhouse.shards
+DIRECTORY`` prints what it found as JSON. It runs in a process of its own because chDB takes its
+configuration once for a process.
+"""
+
+import json
+import os
+import re
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from chdb.session import Session
+
+from connectors.campaigns import compiler
+from connectors.campaigns.definition import Period, load
+from connectors.clickhouse.cluster import SETTINGS, SHARDED_BY, Cluster
+from connectors.clickhouse.migrate import HERE, statements
+from connectors.clickhouse.sink import TARGETS
+
+ROOT = Path(__file__).parent.parent.parent.parent
+EXAMPLES = sorted((ROOT / "connectors" / "campaigns" / "examples").glob("*.yaml"))
+
+
+def configuration(directory: Path) -> Path:
+    """The file of two clusters, of two shards and of one, and of the rows that each shard has."""
+    shard = (
+        "<shard><internal_replication>true</internal_replication>"
+        "<replica><host>127.0.0.1</host><port>9000</port></replica></shard>"
+    )
+    filters = "".join(
+        f"<{table}_local><filter>shardNum() = 1 + cityHash64({', '.join(columns)}) % 2</filter>"
+        f"</{table}_local>"
+        for table, columns in SHARDED_BY.items()
+    )
+    path = directory / "config.xml"
+    path.write_text(
+        f"<clickhouse><tcp_port>9000</tcp_port><remote_servers><two>{shard}{shard}</two>"
+        f"<one>{shard}</one></remote_servers>"
+        "<users><default><password></password><profile>default</profile><quota>default</quota>"
+        f"<networks><ip>::/0</ip></networks><databases><two>{filters}</two></databases></default></users>"
+        "<profiles><default><apply_row_policy_after_final>0</apply_row_policy_after_final></default></profiles><quotas><default></default></quotas>"
+        f"<users_config>{path}</users_config></clickhouse>"
+    )
+    return path
+
+
+def unreplicated(statement: str) -> str:
+    """A rendered statement for one node without Keeper."""
+    engine = r"ENGINE = ReplicatedReplacingMergeTree\('[^']*', '[^']*'(?:, (\w+))?\)"
+    alone = re.sub(engine, lambda at: f"ENGINE = ReplacingMergeTree({at[1] or ''})", statement)
+    alone = re.sub(r" ON CLUSTER \w+", "", alone)
+    window = r"\bSETTINGS replicated_(deduplication_window = \d+)(, replicated_\w+ = \d+)?"
+    return re.sub(window, r"SETTINGS non_replicated_\1", alone)
+
+
+def value(name: str, kind: str) -> str | None:
+    """An expression for a column, by its name or its type; None where its default will do."""
+    named = {
+        "tenant": "if(number % 3 = 0, 'b', 'a')",
+        "player_id": "toString(number % 17)",
+        "game_id": "toString(number % 5)",
+        "batch_id": "toString(number % 23)",
+        "round_id": "toString(intDiv(number, 3))",
+        "event_id": "toString(number % 300)",
+        "type": "if(number % 2 = 0, 'bet', 'win')",
+        "direction": "if(number % 2 = 0, 'deposit', 'withdrawal')",
+        "currency": "if(number % 4 = 0, 'USD', 'EUR')",
+        "occurred_at": "toDateTime64('2026-03-02', 6, 'UTC') + toIntervalMinute(number)",
+        "first_event_at": "toDateTime64('2026-03-02', 6, 'UTC') + toIntervalMinute(number)",
+        "received_at": "toDateTime64('2026-03-02', 6, 'UTC') + toIntervalMinute(number)",
+        "counts": "true",
+        "provider": "toString(number % 4)",
+    }
+    inner = re.sub(r"^(LowCardinality\(|Nullable\()+|\)+$", "", kind)
+    typed = {
+        "String": "toString(number % 13)",
+        "Bool": "number % 2 = 0",
+        "Decimal": "toDecimal128(number % 19 + 1, 18)",
+        "Int": "number % 7",
+        "UInt": "number % 7",
+    }
+    return named.get(name) or next((typed[each] for each in typed if inner.startswith(each)), None)
+
+
+class Shards:
+    """The tables of one node (database ``alone``) and of two shards (``two``), with the same rows."""
+
+    def __init__(self, directory: Path) -> None:
+        config = configuration(directory)
+        opened: Any = Session(f"{directory}/data?config-file={config}")  # type: ignore[no-untyped-call]
+        self.session: Any = opened
+        for database in ("alone", "two"):
+            self.session.query(f"CREATE DATABASE {database}")
+            self.session.query(f"USE {database}")
+            cluster = Cluster(database, database)
+            for path in sorted(HERE.glob("[0-9]*.sql")):
+                for statement in statements(path.read_text()):
+                    rendered = [statement] if database == "alone" else cluster.rendered(statement)
+                    for each in rendered:
+                        self.session.query(unreplicated(each))
+        for target in TARGETS.values():
+            for block in (0, 1):
+                self._fill(target.table, block)
+        for database in ("alone", "two"):
+            self.session.query(
+                f"INSERT INTO {database}.rates (base, quote, day, rate, source, imported_at) "
+                "VALUES ('USD', 'EUR', '2026-03-01', 0.9, 'x', '2026-03-01')"
+            )
+
+    def _fill(self, table: str, block: int) -> None:
+        """Adds rows; those of block 1 replace half of block 0 and differ outside of the key."""
+        columns = json.loads(self.ask("alone", f"DESCRIBE TABLE {table}", "JSON"))["data"]
+        given = {
+            column["name"]: expression
+            for column in columns
+            if (expression := value(column["name"], column["type"]))
+        }
+        sql = f"SELECT sorting_key FROM system.tables WHERE database = 'alone' AND name = '{table}'"
+        key = self.ask("alone", sql).strip().split(", ")
+        for name in given.keys() - set(key) if block else ():
+            given[name] = given[name].replace("number", "(number + 1)")
+        for at in (f"alone.{table}", f"two.{table}_local"):
+            self.session.query(
+                f"INSERT INTO {at} ({', '.join(given)}) SELECT {', '.join(given.values())} "
+                f"FROM numbers({200 * block}, 400)"
+            )
+
+    def ask(self, database: str, sql: str, form: str = "TSV") -> str:
+        """The answer to a query in one of the databases."""
+        self.session.query(f"USE {database}")
+        return str(self.session.query(sql, form))
+
+    def answers(self, sql: str) -> tuple[list[str], list[str]]:
+        """The sorted lines that one node and two shards answer."""
+        settings = ", ".join(f"{name} = '{setting}'" for name, setting in SETTINGS.items())
+        alone = self.ask("alone", sql)
+        shards = self.ask("two", f"SELECT * FROM (\n{sql}\n) SETTINGS {settings}")
+        return sorted(alone.splitlines()), sorted(shards.splitlines())
+
+
+def questions() -> dict[str, str]:
+    """Queries by name: every view, the documented ones, and a campaign."""
+    text = "".join(path.read_text() for path in sorted(HERE.glob("[0-9]*.sql")))
+    found = {}
+    for view in re.findall(r"^CREATE OR REPLACE VIEW (\w+)", text, re.MULTILINE):
+        arguments = {
+            "kpi_play": "(grain = 'day', by = 'provider', reporting = 'EUR')",
+            "kpi_cash": "(grain = 'day', by = 'country', reporting = '')",
+        }
+        found[view] = f"SELECT * FROM {view}{arguments.get(view, '')}"
+    documented = re.findall(r"```sql\n(.*?)```", (ROOT / "docs" / "analysts.md").read_text(), re.DOTALL)
+    found |= {f"analysts.md {number}": sql for number, sql in enumerate(documented)}
+    period = Period.model_validate(
+        {"from": "2026-03-01T00:00:00", "to": "2026-04-01T00:00:00", "time_zone": "UTC"}
+    )
+    for path in EXAMPLES:
+        campaign = load(path).campaign.model_copy(update={"tenant": "a", "period": period})
+        found[path.name] = compiler.left_out(campaign, datetime(2026, 4, 2, tzinfo=UTC))
+    found["a subquery"] = (
+        "SELECT count() FROM game_transactions_rows FINAL WHERE player_id IN "
+        "(SELECT player_id FROM game_transactions_rows WHERE game_id = '1' AND type = 'bet')"
+    )
+    found["a right join"] = (
+        "SELECT p.player_id, count() AS n, countIf(r.round_id = '') AS none FROM rounds AS r "
+        "RIGHT JOIN players AS p ON p.tenant = r.tenant AND p.player_id = concat(r.player_id, '1') "
+        "GROUP BY p.player_id"
+    )
+    return found
+
+
+def main(directory: Path) -> None:
+    """Prints which answers differ, which are empty, and how many rows are left of three blocks of ten
+    of which the second has the token of the first."""
+    shards = Shards(directory)
+    differ, empty = [], []
+    for name, sql in questions().items():
+        alone, two = shards.answers(sql)
+        differ += [name] if alone != two else []
+        empty += [] if alone else [name]
+    spread = shards.ask("two", "SELECT shardNum() AS shard, count() FROM rounds_rows GROUP BY shard")
+    shards.session.query(
+        "CREATE TABLE posted AS alone.logins_rows "
+        "ENGINE = Distributed('one', 'alone', 'logins_rows', cityHash64(tenant, player_id))"
+    )
+    for token in ("first", "first", "second"):
+        shards.session.query(
+            "INSERT INTO posted (tenant, player_id) SELECT 'c', toString(number) FROM numbers(10) "
+            f"SETTINGS insert_deduplication_token = '{token}', distributed_foreground_insert = 1"
+        )
+    kept = shards.ask("alone", "SELECT count() FROM logins_rows WHERE tenant = 'c'")
+    print(
+        json.dumps(
+            {"differ": differ, "empty": empty, "shards": len(spread.split()) // 2, "kept": int(kept)}
+        ),
+        flush=True,
+    )
+    os._exit(0)  # chDB 4.4 does not end by itself when it has run distributed queries
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,187 @@
+"""The migrations on a cluster of ClickHouse: what is rendered, and what of it runs on chDB.
+
+chDB has no Keeper: it parses ``ON CLUSTER`` and the replicated engines, and runs the same tables
+without replication, on two shards in one process (:mod:`tests.connectors.clickhouse.shards`).
+"""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from clickhouse_connect.driver.client import Client
+
+from connectors.clickhouse.client import connect
+from connectors.clickhouse.cluster import SHARDED_BY, SHARED, Cluster
+from connectors.clickhouse.migrate import HERE, migrate, statements
+from connectors.clickhouse.sink import TARGETS
+from streams.errors import ConfigurationError
+from streams.settings import Settings
+
+CLUSTER = Cluster("all_nodes", "roundhouse")
+MIGRATIONS = [
+    statement for path in sorted(HERE.glob("[0-9]*.sql")) for statement in statements(path.read_text())
+]
+RENDERED = [each for statement in MIGRATIONS for each in CLUSTER.rendered(statement)]
+
+
+class Recorder:
+    """Keeps the statements that a migration sends, and answers its questions from a table."""
+
+    def __init__(self, answers: dict[str, list[tuple[object, ...]]] | None = None) -> None:
+        self.answers = answers or {}
+        self.sent: list[str] = []
+        self.database = ""
+
+    def command(self, statement: str) -> None:
+        self.sent.append(statement)
+
+    def query(self, text: str) -> "Recorder":
+        self.result_rows = next((rows for part, rows in self.answers.items() if part in text), [])
+        return self
+
+
+def sent(recorder: Recorder, cluster: str | None) -> list[str]:
+    migrate(recorder, "roundhouse", cluster=cluster)  # type: ignore[arg-type]
+    return [statement for statement in recorder.sent if not statement.startswith("INSERT")]
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    opened = connect(Settings(data_dir=tmp_path_factory.mktemp("clickhouse")))
+    yield opened
+    opened.close()
+
+
+def test_without_a_cluster_the_statements_are_those_of_the_files() -> None:
+    assert sent(Recorder(), None) == [
+        "CREATE DATABASE IF NOT EXISTS roundhouse",
+        "CREATE TABLE IF NOT EXISTS schema_migrations "
+        "(name String, sha256 String, applied_at DateTime64(3, 'UTC') DEFAULT now64(3)) "
+        "ENGINE = ReplacingMergeTree ORDER BY name",
+        *MIGRATIONS,
+    ]
+
+
+def test_every_statement_for_a_cluster_is_one_that_clickhouse_parses(client: Client) -> None:
+    recorder = Recorder({"system.clusters": [(1,)]})
+    for statement in sent(recorder, "all_nodes"):
+        formatted = client.query("SELECT formatQuery({text:String})", {"text": statement})
+        assert "ON CLUSTER all_nodes" in formatted.result_rows[0][0]
+
+
+def test_every_table_is_replicated_under_its_own_path_and_every_view_stays_as_it_is() -> None:
+    tables = {
+        found[1]: statement
+        for statement in RENDERED
+        if (found := re.search(r"CREATE TABLE IF NOT EXISTS roundhouse\.(\w+) ON CLUSTER", statement))
+    }
+    assert tables.keys() == {
+        *SHARDED_BY,
+        *(f"{name}_local" for name in SHARDED_BY),
+        *SHARED - {"schema_migrations"},
+    }
+    for name, statement in tables.items():
+        if name in SHARDED_BY:
+            keys = ", ".join(SHARDED_BY[name])
+            engine = f"Distributed('all_nodes', 'roundhouse', '{name}_local', cityHash64({keys}))"
+        else:
+            [node] = {"all"} if name in SHARED else {"{shard}"}
+            replica = "{shard}-{replica}" if name in SHARED else "{replica}"
+            version = ", revision" if name == "rounds_rows_local" else ""
+            path = f"/clickhouse/tables/{node}/{{database}}/{{table}}"
+            engine = f"ReplicatedReplacingMergeTree('{path}', '{replica}'{version})"
+        assert statement.count("ENGINE = ") == statement.count(f"ENGINE = {engine}\n") == 1
+        assert "non_replicated" not in statement
+    views = [statement for statement in MIGRATIONS if "CREATE OR REPLACE VIEW" in statement]
+    for view in views:
+        [rendered] = CLUSTER.rendered(view)
+        assert re.sub(r"roundhouse\.(\w+) ON CLUSTER all_nodes", r"\1", rendered) == view
+
+
+def test_all_rows_of_a_replacing_key_stand_on_one_shard() -> None:
+    assert {target.table for target in TARGETS.values()} == SHARDED_BY.keys()
+    keys = {
+        found[1]: found[2].split(", ")
+        for statement in MIGRATIONS
+        if (found := re.search(r"TABLE IF NOT EXISTS (\w+)\n.*\nORDER BY \((.*)\)\n", statement, re.S))
+    }
+    for table, columns in SHARDED_BY.items():
+        assert set(columns) <= set(keys[table]), table
+
+
+def test_an_altered_table_is_altered_on_its_shards_before_the_distributed_table() -> None:
+    comment, setting = "COMMENT COLUMN tenant 'x'", "MODIFY SETTING merge_selector_base = 10"
+    local = "ALTER TABLE roundhouse.logins_rows_local ON CLUSTER all_nodes"
+    assert CLUSTER.rendered(f"ALTER TABLE logins_rows {comment}") == [
+        f"{local} {comment}",
+        f"ALTER TABLE roundhouse.logins_rows ON CLUSTER all_nodes {comment}",
+    ]
+    assert CLUSTER.rendered(f"ALTER TABLE logins_rows {setting}") == [f"{local} {setting}"]
+    assert CLUSTER.rendered(f"ALTER TABLE rates {comment}") == [f"ALTER TABLE rates {comment}"]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "CREATE TABLE IF NOT EXISTS bonuses_rows\n(a Int8)\nENGINE = ReplacingMergeTree\nORDER BY a",
+        "CREATE TABLE IF NOT EXISTS rates\n(a Int8)\nENGINE = MergeTree\nORDER BY a",
+        "CREATE MATERIALIZED VIEW sums TO t AS SELECT 1",
+        "CREATE DICTIONARY games_by_id (a Int8) PRIMARY KEY a",
+        "DROP TABLE logins_rows",
+    ],
+)
+def test_a_statement_without_a_form_for_a_cluster_is_refused(statement: str) -> None:
+    with pytest.raises(ValueError, match=r"no form|neither in|instead of once"):
+        CLUSTER.rendered(statement)
+
+
+@pytest.mark.parametrize(
+    ("answers", "cluster", "message"),
+    [
+        ({}, "all_nodes", "has no cluster all_nodes"),
+        ({"system.clusters": [(0,)]}, "all_nodes", "internal_replication"),
+        (
+            {"system.clusters": [(1,)], "system.tables": [("ReplacingMergeTree",)]},
+            "all_nodes",
+            "made without",
+        ),
+        ({"system.tables": [("ReplicatedReplacingMergeTree",)]}, None, "made with ROUNDHOUSE"),
+    ],
+)
+def test_a_cluster_that_does_not_fit_is_refused_before_anything_is_made(
+    answers: dict[str, list[tuple[object, ...]]], cluster: str | None, message: str
+) -> None:
+    recorder = Recorder(answers)
+    with pytest.raises(ConfigurationError, match=message):
+        sent(recorder, cluster)
+    assert recorder.sent == []
+
+
+def test_a_cluster_of_chdb_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="chDB is one node"):
+        connect(Settings(data_dir=tmp_path, clickhouse_cluster="all_nodes"))
+
+
+def test_two_shards_answer_as_one_node_and_a_block_with_a_known_token_is_skipped(
+    tmp_path: Path,
+) -> None:
+    run = subprocess.run(
+        [sys.executable, "-m", "tests.connectors.clickhouse.shards", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert run.returncode == 0, run.stderr
+    found = json.loads(run.stdout)
+    assert found["shards"] == 2
+    assert found["differ"] == []
+    assert set(found["empty"]) <= {
+        "long-shots.yaml",
+        "wheel.yaml",
+    }  # campaigns of other kinds of events
+    assert found["kept"] == 20
