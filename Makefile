@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
 
-.PHONY: help demo test check publish lint-only asyncapi openapi faults soak bench bench-quick bench-long lint up clean
+.PHONY: help demo test check publish lint-only asyncapi openapi faults soak bench bench-quick bench-compare bench-chart bench-long lint up clean
 
 SEED ?= 1
 ROUNDS ?= 2
@@ -62,6 +62,13 @@ bench: $(VENV)/ready ## Measure the worker beside its peers, the whole line, and
 bench-quick: $(VENV)/ready ## Run the worker and the line on little: whether the benchmarks are right.
 	$(BIN)/python -m benchmarks.worker --contenders roundhouse --events 20000 60000
 	$(BIN)/python -m benchmarks.line --only sustained --items 50000
+
+bench-compare: $(VENV)/ready ## Run the worker of REF= and this one alternately; the ratio of their CPU. PAIRS= EVENTS= NOTE=
+	$(BIN)/python -m benchmarks.compare $(REF) --pairs $(or $(PAIRS),6) --events $(or $(EVENTS),1000000) \
+		--note "$(NOTE)"
+
+bench-chart: $(VENV)/ready ## Make the chart and the table of comparisons anew from their results.
+	$(BIN)/python -m benchmarks.compare --chart
 
 bench-long: $(VENV)/ready ## Measure growth: 10^8 ids, 64 partitions, 50 million rounds (half an hour).
 	$(BIN)/python -m benchmarks.growth --ids 100000 1000000 10000000 100000000

@@ -18,7 +18,7 @@ from typing import Any
 from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
-from benchmarks.broker import kafka
+from benchmarks.broker import Node, kafka
 from benchmarks.contenders import CONTENDERS, Contender
 from benchmarks.machine import cpu_s, described, fresh_home, peak_mib
 from benchmarks.yardstick import BATCH_ITEMS, Summary, bodies
@@ -69,17 +69,24 @@ def run(
         _make_peer_topics(settings)
         if prepare is not None:
             prepare(settings)
-        expected = load(settings, events, batch_items)
-        broker_before = cpu_s(broker)
-        began = time.monotonic()
         (home / "peer").mkdir()
-        with _started(contender.commands(settings), settings, home / "log") as processes:
-            first = wait_for_all(settings, expected.accepted, processes)
-            wall = time.monotonic() - first
-            cpu = sum(cpu_s(process.pid) for process in processes)
-            peak = sum(peak_mib(process.pid) for process in processes)
-            broker_cpu = cpu_s(broker) - broker_before
-        verify(settings, expected)
+        return measure_on(Node(settings, broker), contender, events, batch_items)
+
+
+def measure_on(node: Node, contender: Contender, events: int, batch_items: int) -> dict[str, Any]:
+    """Runs one size on a Kafka node, with the topics and the directory that the settings name."""
+    settings, broker = node
+    ensure_topics(settings)
+    expected = load(settings, events, batch_items)
+    broker_before = cpu_s(broker)
+    began = time.monotonic()
+    with _started(contender.commands(settings), settings, settings.data_dir / "log") as processes:
+        first = wait_for_all(settings, expected.accepted, processes)
+        wall = time.monotonic() - first
+        cpu = sum(cpu_s(process.pid) for process in processes)
+        peak = sum(peak_mib(process.pid) for process in processes)
+        broker_cpu = cpu_s(broker) - broker_before
+    verify(settings, expected)
     return {
         "events": expected.received,
         "cpu_s": round(cpu, 2),
