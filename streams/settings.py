@@ -103,6 +103,21 @@ class Settings(BaseSettings):
         10.0, gt=0, description="Time without Kafka's acknowledgement after which the answer is 503."
     )
 
+    tenant_requests_per_s: float | None = Field(
+        None, gt=0, description="Requests a second of a tenant in one edge process; default no limit."
+    )
+    tenant_items_per_s: float | None = Field(
+        None, gt=0, description="Items a second of a tenant in one edge process; default no limit."
+    )
+    tenant_bytes_per_s: float | None = Field(
+        None,
+        gt=0,
+        description="Bytes a second of a tenant in one edge process, after gunzip; default no limit.",
+    )
+    tenant_burst_s: float = Field(
+        10.0, gt=0, description="A tenant may post at once what its limits allow in so long."
+    )
+
     clickhouse_dsn: str | None = Field(
         None,
         description="`http(s)://user:password@host:port` or `chdb:///path`; "

@@ -237,7 +237,8 @@ def _codes() -> set[str]:
     """The error codes in the code: the first arguments of the calls that take one."""
     makers = {"PydanticCustomError", "EnvelopeError", "TooManyItems", "_invalid", "error", "_not_json"}
     found = {"not_json", "wrong_envelope", "duplicate_key", "required", "id_conflict"}
-    for path in [*CORE, ROOT / "connectors/edge/app.py", ROOT / "connectors/edge/body.py"]:
+    edge = [ROOT / f"connectors/edge/{name}.py" for name in ("app", "body", "fair_use")]
+    for path in [*CORE, *edge]:
         for node in ast.walk(ast.parse(path.read_text())):
             if not isinstance(node, ast.Call):
                 continue

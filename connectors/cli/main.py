@@ -8,9 +8,10 @@ import socket
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -20,6 +21,9 @@ from streams.errors import ConfigurationError, RoundhouseError
 from streams.runtime.fail_stop import EXIT_CONFIGURATION
 from streams.settings import Settings
 from streams.telemetry.logs import Form, configuration
+
+if TYPE_CHECKING:
+    from connectors.edge.tenants import Grant
 
 Logs = Callable[[str], dict[str, Any]]
 """Returns the configuration of logging for the name of a process."""
@@ -330,22 +334,46 @@ def tenant() -> None:
     """Tenants and their API keys."""
 
 
+def _of_a_key(command: Callable[..., None]) -> Callable[..., None]:
+    """The options of a new key."""
+    scope = click.option(
+        "--scope",
+        "scopes",
+        type=click.Choice(["post", "read"]),
+        multiple=True,
+        help="What the key may do; default: everything. May be given several times.",
+    )
+    expiry = click.option(
+        "--expires-at", type=click.DateTime(), help="When the key ends, in UTC; default: never."
+    )
+    return scope(expiry(command))
+
+
+def _grant(scopes: tuple[Any, ...], expires_at: datetime | None) -> "Grant":
+    from connectors.edge.tenants import EVERYTHING, Grant
+
+    until = None if expires_at is None else expires_at.replace(tzinfo=UTC)
+    return Grant(scopes or EVERYTHING.scopes, until)
+
+
 @tenant.command("add")
 @click.argument("name")
 @click.option("--channel-merging", is_flag=True, help="Keep mobile and e-mail of Gameball events.")
 @click.option(
     "--campaigns-disabled", is_flag=True, help="Store events without counting them in campaigns."
 )
-def tenant_add(name: str, channel_merging: bool, campaigns_disabled: bool) -> None:
+@_of_a_key
+def tenant_add(name: str, channel_merging: bool, campaigns_disabled: bool, **grant: Any) -> None:
     """Add a tenant and show its first key, only this once."""
-    click.echo(_registry().add(name, channel_merging, not campaigns_disabled))
+    click.echo(_registry().add(name, channel_merging, not campaigns_disabled, _grant(**grant)))
 
 
 @tenant.command("rotate")
 @click.argument("name")
-def tenant_rotate(name: str) -> None:
+@_of_a_key
+def tenant_rotate(name: str, **grant: Any) -> None:
     """Add a key and show it, only this once; older keys stay valid until revoked."""
-    click.echo(_registry().rotate(name))
+    click.echo(_registry().rotate(name, _grant(**grant)))
 
 
 @tenant.command("revoke")
@@ -360,13 +388,22 @@ def tenant_revoke(name: str, key_id: str) -> None:
 @click.argument("name")
 @click.option("--channel-merging/--no-channel-merging", default=None)
 @click.option("--campaigns/--no-campaigns", default=None)
-def tenant_set(name: str, channel_merging: bool | None, campaigns: bool | None) -> None:
-    """Change a tenant's switches for later requests."""
+@click.option("--requests-per-s", type=click.FloatRange(min=0), help="0: as the setting says.")
+@click.option("--items-per-s", type=click.FloatRange(min=0), help="0: as the setting says.")
+@click.option("--bytes-per-s", type=click.FloatRange(min=0), help="0: as the setting says.")
+def tenant_set(
+    name: str, channel_merging: bool | None, campaigns: bool | None, **limits: float | None
+) -> None:
+    """Change a tenant's switches and limits for later requests."""
     switches = {"channel_merging": channel_merging, "campaigns_enabled": campaigns}
     given = {key: value for key, value in switches.items() if value is not None}
-    if not given:
+    limited = {key: value or None for key, value in limits.items() if value is not None}
+    if not given and not limited:
         raise ConfigurationError("say what to set, e.g. --no-campaigns")
-    _registry().switch(name, **given)
+    if given:
+        _registry().switch(name, **given)
+    if limited:
+        _registry().limit(name, limited)
 
 
 @tenant.command("list")
@@ -375,9 +412,12 @@ def tenant_list() -> None:
     for name, found in sorted(_registry().all().items()):
         merging = "on" if found.channel_merging else "off"
         campaigns = "on" if found.campaigns_enabled else "off"
-        click.echo(f"{name}  channel-merging={merging}  campaigns={campaigns}")
+        limits = "".join(f"  {limit}={value:g}" for limit, value in found.limits if value is not None)
+        click.echo(f"{name}  channel-merging={merging}  campaigns={campaigns}{limits}")
         for key_id, key in found.keys.items():
-            click.echo(f"  key {key_id}  since {key.created_at:%Y-%m-%d %H:%M}")
+            until = "" if key.expires_at is None else f"  until {key.expires_at:%Y-%m-%d %H:%M}"
+            scopes = ",".join(key.scopes)
+            click.echo(f"  key {key_id}  since {key.created_at:%Y-%m-%d %H:%M}{until}  may {scopes}")
 
 
 def _registry() -> Any:

@@ -25,11 +25,12 @@ from starlette.responses import Response
 
 from connectors.edge.body import RETRY_AFTER_S, Room, Share, read_body
 from connectors.edge.documents import document_routes
+from connectors.edge.fair_use import FairUse, Quota
 from connectors.edge.metrics import NOBODY, EdgeMetrics
 from connectors.edge.problems import Problem
 from connectors.edge.routes import ROUTES, Route
 from connectors.edge.schemas import schema_routes
-from connectors.edge.tenants import Registry, Tenant
+from connectors.edge.tenants import Caller, Key, Registry, Tenant
 from connectors.edge.writer import Writer
 from streams.core.event import Batch
 from streams.errors import DeliveryFailed, EnvelopeError, TooManyItems
@@ -67,6 +68,7 @@ class Edge:
         self.writer = writer
         self.now = now
         self.traces = traces
+        self.fair_use = FairUse(settings)
         self.room = Room(settings.held_bytes_max)
         metrics.watch(self.room)
 
@@ -84,13 +86,18 @@ class Edge:
         began = time.monotonic()
         batch_id = request.state.batch_id = str(uuid.uuid4())
         name, code = NOBODY, ""
+        quota: Quota | None = None
         try:
-            name, tenant = self._authenticate(route, request)
+            name, tenant, key = self._authenticate(route, request)
+            self._allow(key)
+            quota = self.fair_use.quota(name, tenant, self.now())
+            if quota is not None:
+                quota.admit(self.now())
             batch = self._batch(route, request, batch_id, name, tenant)
             if traceparent is not None:
                 batch = batch._replace(traceparent=traceparent)
             with self.room.share() as share:
-                response = await self._store(route, request, batch, share)
+                response = await self._store(route, request, batch, share, quota)
         except Problem as problem:
             problem.body["batch_id"] = batch_id
             response = problem.response()
@@ -101,6 +108,8 @@ class Edge:
             self._answered(route, name, 500, "bug", began)
             raise
         response.headers["x-batch-id"] = batch_id
+        if quota is not None:
+            response.headers.update(quota.headers(self.now()))
         self._answered(route, name, response.status_code, code, began)
         return response
 
@@ -120,13 +129,17 @@ class Edge:
             idempotency_key=_idempotency_key(request) if route.source == "gameball" else None,
         )
 
-    async def _store(self, route: Route, request: Request, batch: Batch, share: Share) -> Response:
+    async def _store(
+        self, route: Route, request: Request, batch: Batch, share: Share, quota: Quota | None
+    ) -> Response:
         settings = self.settings
         dry_run = _dry_run(request)
         try:
             body = await read_body(request, settings.body_bytes_max, share, settings.request_timeout_s)
         except ClientDisconnect:
             raise Problem(400, "incomplete_body", "The connection ended before the body.") from None
+        if quota is not None:
+            quota.take("bytes", len(body))
         try:
             items = READERS[route.source](body, batch, settings.items_max)
         except TooManyItems as error:
@@ -134,6 +147,8 @@ class Edge:
         except EnvelopeError as error:
             raise Problem(400, error.code, error.message, pointer=error.pointer) from None
         received = len(items)
+        if quota is not None:
+            quota.take("items", received)
         self.metrics.read(route.path, len(body), received)
         invalid = [(i, item) for i, item in enumerate(items) if isinstance(item, Invalid)]
         if dry_run:
@@ -157,7 +172,7 @@ class Edge:
             raise _some_invalid(received, invalid)
         return Response(status_code=204)
 
-    def _authenticate(self, route: Route, request: Request) -> tuple[str, Tenant]:
+    def _authenticate(self, route: Route, request: Request) -> Caller:
         key = request.headers.get(route.key_header)
         if not key:
             raise Problem(401, "no_key", f"Send your API key in the header {route.key_header}.")
@@ -165,6 +180,14 @@ class Edge:
         if found is None:
             raise Problem(403, "unknown_key", "This API key is unknown or was revoked.")
         return found
+
+    def _allow(self, key: Key) -> None:
+        if key.expires_at is not None and self.now() >= key.expires_at.timestamp() * 1e6:
+            raise Problem(
+                403, "expired_key", f"This API key expired at {key.expires_at:%Y-%m-%dT%H:%M:%SZ}."
+            )
+        if "post" not in key.scopes:
+            raise Problem(403, "wrong_scope", "This API key may not post: it lacks the scope post.")
 
     def health(self) -> Health:
         """The readiness of the edge. Blocking: it asks Kafka, at most once a second."""

@@ -39,7 +39,10 @@ ANSWERS: dict[int, tuple[str, tuple[str, ...]]] = {
         ),
     ),
     401: ("The header with the API key is missing.", ("no_key",)),
-    403: ("No tenant has this key, or it was revoked.", ("unknown_key",)),
+    403: (
+        "No tenant has this key, or it was revoked, has expired, or may not post.",
+        ("unknown_key", "expired_key", "wrong_scope"),
+    ),
     408: ("The body did not arrive in time. Nothing is stored.", ("too_slow",)),
     413: ("The request is over a limit. Nothing is stored.", ("body_too_large", "too_many_items")),
     415: (
@@ -47,6 +50,7 @@ ANSWERS: dict[int, tuple[str, tuple[str, ...]]] = {
         ("unsupported_media_type", "unsupported_encoding"),
     ),
     422: ("Some items are invalid; the valid ones are stored.", ("invalid_items",)),
+    429: ("A limit of the tenant is used up. Nothing is stored.", ("rate_limited",)),
     500: ("A defect of Roundhouse. Post the same batch again.", ("bug",)),
     503: (
         "The batch may or may not be stored. Post the same batch again after Retry-After seconds.",
@@ -55,7 +59,7 @@ ANSWERS: dict[int, tuple[str, tuple[str, ...]]] = {
 }  # fmt: skip
 """The error answers to a post, by status: what they mean, and the codes that they carry."""
 
-_WITH_RETRY_AFTER = (503,)
+_WITH_RETRY_AFTER = (429, 503)
 
 
 class _Problem(BaseModel):
@@ -188,12 +192,12 @@ def _post(route: Route) -> Node:
     answers: Node = {
         "204": {
             "description": "Every item is valid, and the batch is stored on all replicas.",
-            "headers": _batch_id(),
+            "headers": _every_header(),
         }
     }
     answers["200"] = {
         "description": "Of a dry run: every item as the line would take it. Nothing is stored.",
-        "headers": _batch_id(),
+        "headers": _every_header(),
         "content": {"application/json": {"schema": {"$ref": "#/components/schemas/DryRun"}}},
     }
     answers |= {str(status): {"$ref": f"#/components/responses/{status}"} for status in ANSWERS}
@@ -222,7 +226,7 @@ def _post(route: Route) -> Node:
 def _answer(status: int) -> Node:
     about, codes = ANSWERS[status]
     schema = "InvalidItems" if status == 422 else "Problem"
-    headers = _batch_id()
+    headers = _every_header()
     if status in _WITH_RETRY_AFTER:
         headers["Retry-After"] = {"$ref": "#/components/headers/Retry-After"}
     return {
@@ -241,8 +245,10 @@ def _answer(status: int) -> Node:
     }
 
 
-def _batch_id() -> Node:
-    return {"x-batch-id": {"$ref": "#/components/headers/x-batch-id"}}
+def _every_header() -> Node:
+    """The headers of every answer to a post."""
+    names = ("x-batch-id", "RateLimit-Policy", "RateLimit")
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
 
 
 def _headers() -> Node:
@@ -251,6 +257,16 @@ def _headers() -> Node:
             "description": "Id of the request; quote it when you ask about a batch.",
             "required": True,
             "schema": {"type": "string", "format": "uuid"},
+        },
+        "RateLimit-Policy": {
+            "description": "Your limits, where you have any: `q` in `w` seconds, counted in `qu`.",
+            "schema": {"type": "string"},
+            "example": '"items";q=50000;qu="items";w=10',
+        },
+        "RateLimit": {
+            "description": "What is left: `r`, and the seconds until there is more, `t`.",
+            "schema": {"type": "string"},
+            "example": '"items";r=49000;t=0',
         },
         "Retry-After": {
             "description": "Seconds to wait before the same batch is posted again.",

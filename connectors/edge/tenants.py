@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from streams.errors import ConfigurationError
 
@@ -25,22 +25,56 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _NOBODY = hashlib.sha256(secrets.token_bytes(32)).hexdigest()
 
 
+Scope = Literal["post", "read"]
+
+
 class Key(BaseModel):
-    """A valid key of a tenant."""
+    """A key of a tenant: what it may do, and until when."""
 
     model_config = ConfigDict(extra="forbid")
 
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     created_at: datetime
+    scopes: tuple[Scope, ...] = ("post", "read")
+    expires_at: AwareDatetime | None = None
+
+
+class Grant(NamedTuple):
+    """What a new key may do, and until when."""
+
+    scopes: tuple[Scope, ...] = ("post", "read")
+    expires_at: datetime | None = None
+
+
+EVERYTHING = Grant()
+
+
+class Limits(BaseModel):
+    """A tenant's own limits; None stands for the setting."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    requests_per_s: float | None = Field(None, gt=0)
+    items_per_s: float | None = Field(None, gt=0)
+    bytes_per_s: float | None = Field(None, gt=0)
+
+
+class Caller(NamedTuple):
+    """The tenant of a request, and the key that it was made with."""
+
+    name: str
+    tenant: "Tenant"
+    key: Key
 
 
 class Tenant(BaseModel):
-    """A tenant's switches and valid keys, by key id."""
+    """A tenant's switches, limits and keys, by key id."""
 
     model_config = ConfigDict(extra="forbid")
 
     channel_merging: bool = False
     campaigns_enabled: bool = True
+    limits: Limits = Limits()
     keys: dict[str, Key] = {}
 
 
@@ -57,16 +91,19 @@ class Registry:
         self.path = path
         self._stamp: tuple[int, int] | None = None
         self._tenants: dict[str, Tenant] = {}
-        self._by_key_id: dict[str, tuple[str, Tenant, Key]] = {}
+        self._by_key_id: dict[str, Caller] = {}
 
-    def authenticate(self, key: str) -> tuple[str, Tenant] | None:
-        """The tenant of a key, or None. Takes the same time for a wrong secret and an unknown id."""
+    def authenticate(self, key: str) -> Caller | None:
+        """The tenant of a key, or None; the key may have expired.
+
+        Takes the same time for a wrong secret and an unknown id.
+        """
         self._reload()
         _, _, rest = key.partition("rh_")
         found = self._by_key_id.get(rest.partition("_")[0])
         given = hashlib.sha256(key.encode(errors="surrogateescape")).hexdigest()
-        if hmac.compare_digest(given, found[2].sha256 if found else _NOBODY) and found:
-            return found[0], found[1]
+        if hmac.compare_digest(given, found.key.sha256 if found else _NOBODY):
+            return found
         return None
 
     def all(self) -> dict[str, Tenant]:
@@ -74,7 +111,9 @@ class Registry:
         self._reload()
         return self._tenants
 
-    def add(self, name: str, channel_merging: bool, campaigns_enabled: bool) -> str:
+    def add(
+        self, name: str, channel_merging: bool, campaigns_enabled: bool, grant: Grant = EVERYTHING
+    ) -> str:
         """Adds a tenant; returns its first key."""
         if not _NAME.fullmatch(name):
             raise ConfigurationError(
@@ -84,12 +123,12 @@ class Registry:
             if name in tenants:
                 raise ConfigurationError(f"tenant {name} exists; `roundhouse tenant rotate` adds a key")
             tenants[name] = Tenant(channel_merging=channel_merging, campaigns_enabled=campaigns_enabled)
-            return _new_key(tenants[name])
+            return _new_key(tenants[name], grant)
 
-    def rotate(self, name: str) -> str:
+    def rotate(self, name: str, grant: Grant = EVERYTHING) -> str:
         """Adds a key; older keys stay valid until they are revoked."""
         with self._changing() as tenants:
-            return _new_key(_existing(tenants, name))
+            return _new_key(_existing(tenants, name), grant)
 
     def revoke(self, name: str, key_id: str) -> None:
         """Revokes a key."""
@@ -101,6 +140,12 @@ class Registry:
         """Sets ``channel_merging`` or ``campaigns_enabled`` for later requests."""
         with self._changing() as tenants:
             tenants[name] = _existing(tenants, name).model_copy(update=switches)
+
+    def limit(self, name: str, limits: dict[str, float | None]) -> None:
+        """Sets fields of a tenant's :class:`Limits` for later requests."""
+        with self._changing() as tenants:
+            tenant = _existing(tenants, name)
+            tenant.limits = tenant.limits.model_copy(update=limits)
 
     def _reload(self) -> None:
         try:
@@ -114,7 +159,7 @@ class Registry:
             loaded = _load(self.path)
         self._stamp, self._tenants = stamp, loaded.tenants
         self._by_key_id = {
-            key_id: (name, tenant, key)
+            key_id: Caller(name, tenant, key)
             for name, tenant in loaded.tenants.items()
             for key_id, key in tenant.keys.items()
         }
@@ -128,7 +173,7 @@ class Registry:
             yield loaded.tenants
             fresh = self.path.with_suffix(".tmp")
             with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-                file.write(loaded.model_dump_json(indent=2))
+                file.write(loaded.model_dump_json(indent=2, exclude_defaults=True))
                 file.flush()
                 os.fsync(file.fileno())
             fresh.replace(self.path)
@@ -148,9 +193,9 @@ def _existing(tenants: dict[str, Tenant], name: str) -> Tenant:
     return tenants[name]
 
 
-def _new_key(tenant: Tenant) -> str:
+def _new_key(tenant: Tenant, grant: Grant) -> str:
     key_id = secrets.token_hex(4)
     key = f"rh_{key_id}_{secrets.token_urlsafe(32)}"
     digest = hashlib.sha256(key.encode()).hexdigest()
-    tenant.keys[key_id] = Key(sha256=digest, created_at=datetime.now(UTC))
+    tenant.keys[key_id] = Key(sha256=digest, created_at=datetime.now(UTC), **grant._asdict())
     return key

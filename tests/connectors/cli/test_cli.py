@@ -1,6 +1,7 @@
 """The command line: commands for tenants, settings, and messages for mistakes."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -39,6 +40,14 @@ def test_a_tenants_life(run: Run) -> None:
     assert second.split("_")[1] in run("tenant", "list").output
     run("tenant", "set", "acme", "--no-campaigns", "--no-channel-merging")
     assert "acme  channel-merging=off  campaigns=off" in run("tenant", "list").output
+    run("tenant", "set", "acme", "--items-per-s", "2500", "--bytes-per-s", "1e6")
+    run("tenant", "set", "acme", "--bytes-per-s", "0")
+    assert "campaigns=off  items_per_s=2500\n" in run("tenant", "list").output
+    third = run("tenant", "rotate", "acme", "--scope", "read", "--expires-at", "2027-01-31").output
+    listed = run("tenant", "list").output
+    assert re.search(
+        rf"key {third.split('_')[1]}  since .*  until 2027-01-31 00:00  may read\n", listed
+    )
 
 
 def test_mistakes_get_one_clear_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,13 +30,15 @@ NOW = 1_773_500_000_000_000
 class Edge:
     """An edge in-process and a client that posts to it."""
 
-    def __init__(self, home: Path, body_bytes_max: int = 20_000) -> None:
-        self.settings = Settings(data_dir=home, body_bytes_max=body_bytes_max, items_max=20)
+    def __init__(self, home: Path, **more: Any) -> None:
+        few = Settings(data_dir=home, body_bytes_max=20_000, items_max=20)
+        self.settings = few.model_copy(update=more)
+        self.now = NOW
         self.registry = Registry(self.settings.tenants_path)
         self.key = self.registry.add("acme", channel_merging=False, campaigns_enabled=True)
         self.writer = MemoryWriter()
         self.raises = True
-        self.app = create_app(self.settings, self.writer, edge_metrics(), lambda: NOW)
+        self.app = create_app(self.settings, self.writer, edge_metrics(), lambda: self.now)
 
     def post(self, body: Any, path: str = "/api/v1/events", **headers: str | None) -> httpx.Response:
         sent: dict[str, str | None] = {"x-api-key": self.key, "content-type": "application/json"}

@@ -69,7 +69,7 @@ def test_every_route_of_the_edge_is_described(edge: Edge) -> None:
 
 def test_every_error_of_a_post_is_described_with_its_status() -> None:
     raised = set()
-    for name in ("app", "body", "tenants"):
+    for name in ("app", "body", "fair_use"):
         for node in ast.walk(ast.parse((ROOT / f"connectors/edge/{name}.py").read_text())):
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "Problem":
                 status, code = node.args[:2]

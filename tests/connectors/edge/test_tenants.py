@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from connectors.edge.tenants import Registry
+from connectors.edge.tenants import Limits, Registry
 from streams.errors import ConfigurationError
 
 
@@ -52,6 +52,23 @@ def test_a_running_edge_sees_what_another_process_changes(registry: Registry) ->
     found = registry.authenticate(key)
     assert found
     assert found[1].channel_merging is True
+
+
+def test_a_file_without_limits_scopes_and_expiry_is_read_by_earlier_versions(
+    registry: Registry,
+) -> None:
+    registry.add("acme", channel_merging=True, campaigns_enabled=False)
+    [tenant] = json.loads(registry.path.read_text())["tenants"].values()
+    assert set(tenant) == {"channel_merging", "campaigns_enabled", "keys"}
+    [key] = tenant["keys"].values()
+    assert set(key) == {"sha256", "created_at"}
+
+
+def test_limits_are_set_one_by_one_and_taken_back(registry: Registry) -> None:
+    registry.add("acme", channel_merging=False, campaigns_enabled=True)
+    registry.limit("acme", {"items_per_s": 5.0, "bytes_per_s": 7.0})
+    registry.limit("acme", {"items_per_s": None})
+    assert registry.all()["acme"].limits == Limits(bytes_per_s=7.0)
 
 
 def test_mistakes_are_explained(registry: Registry) -> None:
