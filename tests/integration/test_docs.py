@@ -154,7 +154,7 @@ def test_the_clients_in_python_try_a_batch_and_post_a_bet(running: Running) -> N
     bet, win, login = output(trial).splitlines()
     assert bet.startswith("0 game-transaction {'tenant': 'aurora', 'source': 'native'")
     assert "'id': 'gr-2'" in win
-    assert "/2/data/timestamp" in login
+    assert "/items/2/data/timestamp" in login
 
 
 def test_the_consumer_in_python_prints_rounds(running: Running) -> None:
