@@ -11,15 +11,15 @@ from collections.abc import Mapping
 from typing import cast
 
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
-from confluent_kafka.schema_registry import Schema as RegistrySchema
 from confluent_kafka.schema_registry import SchemaRegistryClient
 from confluent_kafka.schema_registry.error import SchemaRegistryError
 
 from streams.core.event import Contents, Kind, contents_of
 from streams.errors import BrokerUnavailable, DeliveryFailed, NewerVersion
 from streams.kafka.clients import committed_consumer, idempotent_producer
+from streams.kafka.schema_ids import register
 from streams.records.staged_chunk import content_frames
-from streams.records.topics import SCHEMAS, TOPICS
+from streams.records.topics import SCHEMAS
 from streams.settings import Settings
 from streams.wire.avro import FRAME_BYTES, frame
 from streams.wire.contracts import Schema, published, schema, version_of, versions
@@ -69,13 +69,8 @@ class Schemas:
         first = versions(contract)[0]
         if self._settings.schema_registry_url is None:
             return frame(first.schema_id)
-        topic = next(topic.name for topic in TOPICS if topic.contract == contract)
         with SchemaRegistryClient({"url": self._settings.schema_registry_url}) as registry:
-            number: int = registry.register_schema(
-                f"{self._settings.topic_prefix}{topic}-value",
-                RegistrySchema(json.dumps(first.schema), "AVRO"),
-            )
-        return frame(number)
+            return register(registry, self._settings, contract, first.schema)
 
     def _ask(self, contract: str, number: int) -> Schema:
         if self._settings.schema_registry_url is not None:
