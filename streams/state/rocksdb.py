@@ -43,6 +43,12 @@ _SIZES = (
 _CACHE_BYTES = 128 << 20
 _WRITE_BUFFERS_BYTES = 64 << 20
 _WRITE_BUFFER_BYTES = 16 << 20
+_ARENA_BLOCK_BYTES = 64 << 10
+_MEMTABLE_FILTER_SHARE = 0.01
+"""The filter of an empty memtable, as a share of a write buffer. It has to be small, like the block in
+which a memtable allocates: 64 partitions have 128 memtables or more, whose filters and blocks count
+towards the limit of all write buffers. When they reach it, each write is flushed to a file of its own.
+"""
 _FILLING_BUFFER_BYTES = 4 << 20
 
 
@@ -165,5 +171,7 @@ def _options(memory: Memory, filling: bool) -> Options:
     else:
         options.set_write_buffer_size(_WRITE_BUFFER_BYTES)
         options.set_memtable_whole_key_filtering(True)
-        options.set_memtable_prefix_bloom_ratio(0.1)  # most keys asked for are new
+        # most keys asked for are new
+        options.set_memtable_prefix_bloom_ratio(_MEMTABLE_FILTER_SHARE)
+        options.set_arena_block_size(_ARENA_BLOCK_BYTES)
     return options

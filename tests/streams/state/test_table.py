@@ -29,6 +29,19 @@ def test_a_table_that_is_opened_again_and_compacted_keeps_everything(tmp_path: P
         Table(tmp_path, "another", MEMORY)
 
 
+def test_the_tables_of_64_partitions_share_the_write_buffers_without_a_file_for_each_write(
+    tmp_path: Path,
+) -> None:
+    memory = Memory()
+    tables = [Table(tmp_path / str(n), "cluster", memory) for n in range(2 * 64)]
+    for offset in range(3):
+        for table in tables:
+            table.write({b"%d-%d" % (offset, n): bytes(100) for n in range(10)}, offset)
+    assert sum(table.size().file_bytes for table in tables) == 0
+    for table in tables:
+        table.close()
+
+
 def test_a_window_remembers_for_at_least_its_length_and_forgets_after_twice_that(
     tmp_path: Path,
 ) -> None:
