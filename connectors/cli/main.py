@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from connectors.audit.commands import audit
 from connectors.campaigns.commands import campaign, rates
 from connectors.rejects.commands import rejects
 from streams.errors import ConfigurationError, RoundhouseError
@@ -426,6 +427,7 @@ def _registry() -> Any:
     return Registry(Settings.load().tenants_path)
 
 
+main.add_command(audit)
 main.add_command(campaign)
 main.add_command(rates)
 main.add_command(rejects)

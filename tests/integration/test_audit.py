@@ -1,0 +1,110 @@
+"""``roundhouse audit`` on a running stack: nothing is found in a day, and then what was planted."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from confluent_kafka import TopicPartition
+
+from connectors.cli.main import main
+from connectors.clickhouse.client import connect
+from connectors.demo.day import day
+from connectors.demo.feed import feed
+from connectors.demo.run import accounts, demo_keys, is_balanced
+from connectors.edge.tenants import Registry
+from connectors.local.kafka import missing_tools
+from connectors.local.stack import Stack, on_any_ports
+from streams.core.event import Kind
+from streams.kafka.clients import committed_consumer, idempotent_producer
+from streams.settings import Settings
+from tests import clickhouse_server
+from tests.integration.test_rejects import Operator
+from tests.line import bet
+from tests.waiting import WITHIN_S, wait_until
+
+pytestmark = pytest.mark.skipif(
+    bool(missing_tools()),
+    reason=f"offsets by time need a Kafka, with {' and '.join(missing_tools())}",
+)
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A stack that has processed a day with duplicates, conflicts and invalid items."""
+    home = tmp_path_factory.mktemp("audit")
+    with clickhouse_server.running(home / "server") as dsn, _stack(home, dsn) as running:
+        posts = day(seed=11, events=1500)
+        asyncio.run(feed(running.edge_url, demo_keys(Registry(running.settings.tenants_path)), posts))
+        total = sum(post.items for post in posts)
+
+        def settled() -> bool:
+            found = accounts(running.settings).values()
+            return sum(account["received"] for account in found) == total and all(
+                map(is_balanced, found)
+            )
+
+        wait_until(settled, "the day in ClickHouse")
+        yield running
+
+
+def _stack(home: Path, dsn: str) -> Stack:
+    return Stack(on_any_ports(Settings(data_dir=home, clickhouse_dsn=dsn)), in_memory=False)
+
+
+def audit(stack: Stack, *arguments: str) -> Result:
+    end = (datetime.now(UTC) + timedelta(minutes=1)).strftime("%Y-%m-%dT%H:%M:%S")
+    return CliRunner().invoke(main, ["audit", "--to", end, *arguments], env=stack.environment)
+
+
+def codes(result: Result) -> set[str]:
+    return {line.split()[0] for line in result.stdout.splitlines() if "  planted  " in line}
+
+
+def test_a_day_is_whole_and_a_planted_loss_and_double_are_found(stack: Stack, tmp_path: Path) -> None:
+    report = tmp_path / "report.jsonl"
+    result = audit(stack, "--report", str(report))
+    assert result.exit_code == 0, result.output
+    assert "0 findings" in result.output
+    assert CliRunner().invoke(main, ["audit", "--verify", str(report)]).exit_code == 0
+
+    operator = Operator(stack, "planted")
+    operator.post("/api/v1/events", [bet("planted-1"), bet("planted-2")], 2)
+    operator.post("/api/v1/events", [bet("planted-3", player_id="p-1")], 1)
+    operator.post("/api/v1/events", [bet("planted-3", player_id="p-2", round_id="r-2")], 1)
+    operator.settle()
+    assert codes(audit(stack)) == {"two_players"}
+
+    _repeat_a_canonical_record(stack.settings)
+    _delete_a_row(stack.settings)
+    result = audit(stack)
+    assert result.exit_code == 1
+    assert codes(result) == {"two_players", "twice", "not_stored", "round_differs"}
+
+
+def _repeat_a_canonical_record(settings: Settings) -> None:
+    """Writes the tenant's record of ``planted-2`` to its topic a second time."""
+    topic = settings.topic_prefix + Kind.GAME_TRANSACTION.topic
+    consumer = committed_consumer(settings, "planting")
+    consumer.assign([TopicPartition(topic, number, 0) for number in range(settings.partitions)])
+    while True:
+        [message] = consumer.consume(1, WITHIN_S)
+        if message.error() is None and b"planted-2" in (message.value() or b""):
+            break
+    consumer.close()
+    producer = idempotent_producer(settings)
+    producer.produce(topic, message.value(), message.key(), partition=message.partition() or 0)
+    assert producer.flush(WITHIN_S) == 0
+
+
+def _delete_a_row(settings: Settings) -> None:
+    """Deletes the row of ``planted-1`` from ClickHouse."""
+    with closing(connect(settings)) as client:
+        client.database = settings.clickhouse_database
+        client.command(
+            "ALTER TABLE game_transactions_rows DELETE WHERE event_id = 'planted-1' "
+            "SETTINGS mutations_sync = 2"
+        )
