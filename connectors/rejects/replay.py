@@ -12,7 +12,7 @@ The steps, and the state after a crash at the end of each:
 import json
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any, NamedTuple
 
@@ -198,7 +198,6 @@ def replay(
     requests: Sequence[NewRequest],
     replaying: Replaying,
     mended: Mapping[str, bytes],
-    wait: Callable[[float], None] = time.sleep,
 ) -> Iterator[NewRequest]:
     """Writes requests one after another; yields each that Kafka has acknowledged.
 
@@ -239,4 +238,4 @@ def replay(
                 "after all is recognised by its ids."
             )
         yield request
-        wait(len(request.rejects) / replaying.items_per_s)
+        time.sleep(len(request.rejects) / replaying.items_per_s)
