@@ -7,7 +7,7 @@ import csv
 import hashlib
 import io
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from decimal import Decimal
 from typing import Any, NamedTuple
 
@@ -23,8 +23,9 @@ from connectors.audit.facts import (
     Posted,
     add_event,
 )
-from connectors.clickhouse.literals import quoted
+from connectors.clickhouse.literals import moment, quoted
 from connectors.clickhouse.query import query
+from connectors.clickhouse.sink import TARGETS
 from streams.core.event import Kind, decode, encode
 from streams.errors import BrokerUnavailable, EnvelopeError
 from streams.formats import READERS
@@ -41,15 +42,10 @@ _UNLIMITED = 1 << 62
 _ASKED = 5_000
 """Ids in one query."""
 
-VIEWS = {
-    Kind.GAME_TRANSACTION: "game_transactions",
-    Kind.PAYMENT: "payments",
-    Kind.PLAYER: "player_events",
-    Kind.GAME: "game_events",
-    Kind.LOGIN: "logins",
-    Kind.SPORTS_BET: "sports_bets",
-    Kind.CUSTOM_EVENT: "custom_events",
-}
+VIEWS = {kind: TARGETS[kind.topic].table.removesuffix("_rows") for kind in Kind}
+"""The view of each kind, which has the rows of its table without duplicates."""
+
+_ID = "tenant, source, source_event, event_id"
 _WITH_AMOUNT = (Kind.GAME_TRANSACTION, Kind.PAYMENT, Kind.SPORTS_BET)
 
 
@@ -66,15 +62,11 @@ class Period(NamedTuple):
     @property
     def condition(self) -> str:
         """The period as an SQL condition."""
-        return f"received_at >= {_moment(self.start)} AND received_at < {_moment(self.end)}"
+        return f"received_at >= {moment(self.start)} AND received_at < {moment(self.end)}"
 
 
 def _micros(time: datetime) -> int:
     return int(time.timestamp() * 1_000_000)
-
-
-def _moment(time: datetime) -> str:
-    return quoted(time.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f"))
 
 
 class Slice(NamedTuple):
@@ -210,16 +202,12 @@ def _rows(settings: Settings, sql: str) -> Iterator[dict[str, str]]:
     yield from csv.DictReader(io.StringIO(query(settings, sql, "csv"), newline=""))
 
 
-def _subject(kind: Kind) -> str:
-    return "game_id" if kind is Kind.GAME else "player_id"
-
-
 def _collect_stored(settings: Settings, period: Period, facts: Facts) -> None:
     for kind, view in VIEWS.items():
         total = "toString(sum(amount))" if kind in _WITH_AMOUNT else "'0'"
         sql = (
-            f"SELECT tenant, source, source_event, event_id, {_subject(kind)} AS subject, batch_id, "
-            f"position, count() AS events, {total} AS total FROM {view} WHERE {period.condition} "
+            f"SELECT {_ID}, {kind.subject_field} AS subject, batch_id, position, "
+            f"count() AS events, {total} AS total FROM {view} WHERE {period.condition} "
             f"{_ITEMS[kind]} GROUP BY ALL"
         )
         for row in _rows(settings, sql):
@@ -248,14 +236,14 @@ def _stored_earlier(
     settings: Settings, period: Period, unknown: Sequence[Identity]
 ) -> Iterator[Identity]:
     """Those of some identities that ClickHouse holds from before the period."""
-    before = f"received_at < {_moment(period.start)}"
+    before = f"received_at < {moment(period.start)}"
     for kind, view in VIEWS.items():
         wanted = {identity for identity in unknown if identity.kind is kind}
         ids = sorted({identity.event_id for identity in wanted})
         for begin in range(0, len(ids), _ASKED):
             listed = ", ".join(map(quoted, ids[begin : begin + _ASKED]))
             sql = (
-                f"SELECT DISTINCT tenant, source, source_event, event_id, {_subject(kind)} AS subject "
+                f"SELECT DISTINCT {_ID}, {kind.subject_field} AS subject "
                 f"FROM {view} WHERE {before} AND event_id IN ({listed})"
             )
             yield from (wanted & {_identity(kind, row) for row in _rows(settings, sql)})
@@ -301,9 +289,9 @@ def conditions(settings: Settings, period: Period) -> Iterator[Finding]:
 
 def _two_players(settings: Settings, period: Period, view: str, items: str) -> Iterator[Finding]:
     sql = (
-        "SELECT tenant, source, source_event, event_id, arrayStringConcat(arraySort(groupUniqArray("
+        f"SELECT {_ID}, arrayStringConcat(arraySort(groupUniqArray("
         f"player_id)), ', ') AS players FROM {view} WHERE event_id IN (SELECT event_id FROM {view} "
-        f"WHERE {period.condition}) {items} GROUP BY tenant, source, source_event, event_id "
+        f"WHERE {period.condition}) {items} GROUP BY {_ID} "
         "HAVING uniqExact(player_id) > 1"
     )
     for row in _rows(settings, sql):

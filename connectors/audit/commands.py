@@ -7,9 +7,10 @@ from pathlib import Path
 
 import click
 
+from connectors.cli.options import UtcTime
 from streams.settings import Settings
 
-_TIME = click.DateTime(["%Y-%m-%dT%H:%M:%S", "%Y-%m-%d"])
+_TIME = UtcTime()
 SETTLED = timedelta(minutes=1)
 """Age at which an item is expected to be in ClickHouse."""
 
@@ -39,23 +40,24 @@ def audit(
         return
     settings, now = Settings.load(), datetime.now(UTC)
     period = Period(
-        now - timedelta(hours=1) if start is None else start.replace(tzinfo=UTC),
-        now - SETTLED if end is None else end.replace(tzinfo=UTC),
+        start or now - timedelta(hours=1),
+        end or now - SETTLED,
     )
     facts, slices = collect(settings, Schemas(settings, frames(settings)), period)
     findings = sorted([*compare(facts), *conditions(settings, period)])
+    accounts = totals(facts)
     bounds = {"from": period.start.isoformat(), "to": period.end.isoformat(), "at": now.isoformat()}
     entries: list[tuple[str, object]] = [
         ("period", bounds),
         *(("raw", part._asdict()) for part in slices),
-        *(("tenant", {"tenant": name, **counts}) for name, counts in totals(facts).items()),
+        *(("tenant", {"tenant": name, **counts}) for name, counts in accounts.items()),
         *(("finding", finding._asdict()) for finding in findings),
         ("totals", {"requests": len(facts.posted), "items": len(facts.items)}),
     ]
     lines = list(reports.chained(entries))
     if report is not None:
         report.write_text("\n".join(lines) + "\n")
-    for tenant, counts in totals(facts).items():
+    for tenant, counts in accounts.items():
         click.echo(f"{tenant}  " + "  ".join(f"{name} {count}" for name, count in counts.items()))
     for finding in findings:
         click.echo(f"{finding.code}  {finding.tenant}  {finding.subject}  {finding.message}")

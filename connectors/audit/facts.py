@@ -104,7 +104,7 @@ def add_event(events: Events, kind: Kind, record: Record) -> None:
     """Adds a canonical record. Players that were derived from custom events are not items."""
     if kind is Kind.PLAYER and record["source_event"] == "event":
         return
-    subject = record["game_id" if kind is Kind.GAME else "player_id"]
+    subject = record[kind.subject_field]
     identity = Identity(
         kind, record["tenant"], record["source"], record["source_event"], record["event_id"], subject
     )

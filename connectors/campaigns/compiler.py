@@ -16,7 +16,7 @@ so that the same definition and ``as_of`` give the same result whenever it is as
 """
 
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import datetime, timedelta, tzinfo
 from decimal import Decimal
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
@@ -32,7 +32,7 @@ from connectors.campaigns.definition import (
     DepositBonus,
     Leaderboard,
 )
-from connectors.clickhouse.literals import quoted
+from connectors.clickhouse.literals import moment, quoted
 
 
 class Rule(NamedTuple):
@@ -40,11 +40,6 @@ class Rule(NamedTuple):
 
     excludes: str
     name: str
-
-
-def moment(at: datetime) -> str:
-    """A time literal with microseconds, in UTC."""
-    return f"toDateTime64('{at.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}', 6, 'UTC')"
 
 
 def money(amount: Decimal | int) -> str:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from connectors.campaigns import compiler
 from connectors.campaigns.definition import Campaign, Definition, Period
-from connectors.clickhouse.literals import quoted
+from connectors.clickhouse.literals import moment, quoted
 from connectors.clickhouse.query import insert, query
 from streams.settings import Settings
 
@@ -227,7 +227,7 @@ def _unsettled(settings: Settings, campaign: Campaign, as_of: datetime) -> int:
     text = (
         "SELECT sum(received - accepted - duplicate - conflict - rejected) AS items "
         f"FROM outcomes_rows FINAL WHERE tenant = {quoted(campaign.tenant)} "
-        f"AND received_at <= {compiler.moment(as_of)}"
+        f"AND received_at <= {moment(as_of)}"
     )
     return int(rows(settings, text)[0]["items"])
 

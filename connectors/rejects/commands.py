@@ -3,27 +3,22 @@
 import time
 from collections import Counter
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 import msgspec
 
+from connectors.cli.options import UtcTime
 from streams.errors import ConfigurationError
 from streams.settings import Settings
-
-if TYPE_CHECKING:
-    from connectors.rejects.stored import Filter
-
-_TIME = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"])
 
 
 def _filtered(command: Callable[..., None]) -> Callable[..., None]:
     """Adds the options of :class:`connectors.rejects.stored.Filter`."""
     for option in (
-        click.option("--to", "received_to", type=_TIME, help="Received before (UTC)."),
-        click.option("--from", "received_from", type=_TIME, help="Received at or after (UTC)."),
+        click.option("--to", "received_to", type=UtcTime(), help="Received before (UTC)."),
+        click.option("--from", "received_from", type=UtcTime(), help="Received at or after (UTC)."),
         click.option("--batch", "batch_id", help="Batch id, as in the answer's x-batch-id."),
         click.option("--outcome", type=click.Choice(["rejected", "conflict"])),
         click.option("--code", help="Code of the first error."),
@@ -31,16 +26,6 @@ def _filtered(command: Callable[..., None]) -> Callable[..., None]:
     ):
         command = option(command)
     return command
-
-
-def _filter(**values: Any) -> "Filter":
-    from connectors.rejects.stored import Filter
-
-    for name in ("received_from", "received_to"):
-        moment: datetime | None = values.get(name)
-        if moment is not None:
-            values[name] = moment.replace(tzinfo=UTC)
-    return Filter(**values)
 
 
 @click.group()
@@ -54,9 +39,9 @@ def rejects() -> None:
 @click.option("--json", "as_json", is_flag=True, help="JSON lines, which `replay --mended` reads.")
 def list_rejects(limit: int, as_json: bool, **values: Any) -> None:
     """List refused items with their first error."""
-    from connectors.rejects.stored import as_line, count, find
+    from connectors.rejects.stored import Filter, as_line, count, find
 
-    settings, chosen = Settings.load(), _filter(**values)
+    settings, chosen = Settings.load(), Filter(**values)
     found = find(settings, chosen, limit)
     for reject in found:
         first = reject.errors[0]
@@ -76,9 +61,9 @@ def list_rejects(limit: int, as_json: bool, **values: Any) -> None:
 @click.option("--tenant", help="Only needed if two tenants have a reject of this id.")
 def show(reject_id: str, tenant: str | None) -> None:
     """Show a refused item: where it came from, every error, and its bytes."""
-    from connectors.rejects.stored import find
+    from connectors.rejects.stored import Filter, find
 
-    found = find(Settings.load(), _filter(tenant=tenant, reject_ids=(reject_id,)), 2)
+    found = find(Settings.load(), Filter(tenant=tenant, reject_ids=(reject_id,)), 2)
     if not found:
         raise ConfigurationError(
             f"no reject has the id {reject_id}; `roundhouse rejects list` lists them"
@@ -154,7 +139,7 @@ def replay_rejects(
     if not chosen_ids and not any(values.values()):
         raise ConfigurationError("say what to replay: ids, --mended FILE, or a filter like --tenant")
     settings = Settings.load()
-    chosen = _filter(**values, reject_ids=chosen_ids, replayed=None if again else False)
+    chosen = stored.Filter(**values, reject_ids=chosen_ids, replayed=None if again else False)
     matching = stored.count(settings, chosen)
     total = sum(matching.values())
     if total > items_max:

@@ -4,10 +4,10 @@ import base64
 import getpass
 import json
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import NamedTuple, Self
 
-from connectors.clickhouse.literals import quoted
+from connectors.clickhouse.literals import moment, quoted
 from connectors.clickhouse.query import insert, query
 from streams.errors import ConfigurationError
 from streams.settings import Settings
@@ -37,19 +37,15 @@ class Filter(NamedTuple):
             if value is not None:
                 parts.append(f"{column} = {quoted(value)}")
         if self.received_from is not None:
-            parts.append(f"received_at >= {_moment(self.received_from)}")
+            parts.append(f"received_at >= {moment(self.received_from)}")
         if self.received_to is not None:
-            parts.append(f"received_at < {_moment(self.received_to)}")
+            parts.append(f"received_at < {moment(self.received_to)}")
         if self.reject_ids:
             parts.append(f"reject_id IN ({', '.join(map(quoted, self.reject_ids))})")
         if self.replayed is not None:
             within = "IN" if self.replayed else "NOT IN"
             parts.append(f"(tenant, reject_id) {within} (SELECT tenant, reject_id FROM replays)")
         return " AND ".join(parts)
-
-
-def _moment(time: datetime) -> str:
-    return quoted(time.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f"))
 
 
 class StoredReject(NamedTuple):

@@ -39,6 +39,11 @@ class Kind(IntEnum):
         """Its topic, without the prefix."""
         return _TOPICS[self]
 
+    @property
+    def subject_field(self) -> str:
+        """The field that identifies what its events are about."""
+        return "game_id" if self is Kind.GAME else "player_id"
+
 
 _CONTRACTS = {kind: kind.name.lower().replace("_", "-") for kind in Kind}
 _TOPICS = {kind: f"canonical.{contract}s" for kind, contract in _CONTRACTS.items()}

@@ -266,7 +266,7 @@ class _Processing:
         if known is not None and merged == known:
             return
         self.profiles[key] = merged
-        identity = event["game_id" if kind is Kind.GAME else "player_id"]
+        identity = event[kind.subject_field]
         self.effects.profiles[key] = ProfilePut(kind, item.group.batch.tenant, identity, merged)
         if item.staged.kind is Kind.CUSTOM_EVENT:
             self._derive_player(item, event)
