@@ -26,6 +26,7 @@ from pydantic import (
     model_validator,
 )
 
+from streams.core.event import is_test
 from streams.errors import DefinitionError
 
 Money = Annotated[Decimal, Field(ge=0, max_digits=38, decimal_places=18)]
@@ -244,6 +245,13 @@ class Campaign(_Part):
     budget: Money | None = Field(
         None, description="Sum of all prizes at most; a prize that would exceed it is not paid."
     )
+
+    @field_validator("tenant")
+    @classmethod
+    def _live(cls, tenant: str) -> str:
+        if is_test(tenant):
+            raise ValueError(f"{tenant} is a test tenant, and no campaign counts test events")
+        return tenant
 
     @field_validator("measure")
     @classmethod

@@ -363,10 +363,14 @@ def _grant(scopes: tuple[Any, ...], expires_at: datetime | None) -> "Grant":
 @click.option(
     "--campaigns-disabled", is_flag=True, help="Store events without counting them in campaigns."
 )
+@click.option("--test", is_flag=True, help="Add NAME.test, whose events no KPI and no campaign counts.")
 @_of_a_key
-def tenant_add(name: str, channel_merging: bool, campaigns_disabled: bool, **grant: Any) -> None:
+def tenant_add(
+    name: str, channel_merging: bool, campaigns_disabled: bool, test: bool, **grant: Any
+) -> None:
     """Add a tenant and show its first key, only this once."""
-    click.echo(_registry().add(name, channel_merging, not campaigns_disabled, _grant(**grant)))
+    counts, allowed = not campaigns_disabled, _grant(**grant)
+    click.echo(_registry().add(name, channel_merging, counts, allowed, test=test))
 
 
 @tenant.command("rotate")

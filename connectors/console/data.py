@@ -8,6 +8,7 @@ from typing import Any
 from connectors.campaigns import evaluation
 from connectors.campaigns.definition import Definition, load
 from connectors.clickhouse.literals import quoted
+from streams.core.event import is_test
 from streams.errors import DefinitionError
 from streams.kafka.lag import records_behind
 from streams.settings import Settings
@@ -97,9 +98,9 @@ def line(settings: Settings) -> dict[str, Any]:
 
 
 def tenants(settings: Settings) -> Sequence[str]:
-    """Tenants that have posted events."""
+    """Tenants that have posted events, without test tenants, which have no KPIs."""
     rows = evaluation.rows(settings, "SELECT DISTINCT tenant FROM outcomes_rows WHERE tenant != ''")
-    return sorted(row["tenant"] for row in rows)
+    return sorted(row["tenant"] for row in rows if not is_test(row["tenant"]))
 
 
 def _plain(row: Mapping[str, Any]) -> dict[str, Any]:

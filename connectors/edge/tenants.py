@@ -2,6 +2,9 @@
 
 A key is shown once, when it is made; the file holds its SHA-256. Keys are 32 random bytes, so a
 fast hash is enough.
+
+The test tenant of ``acme`` is the tenant ``acme.test``: its name alone marks its events, so the file
+has no field for it.
 """
 
 import fcntl
@@ -19,6 +22,7 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
+from streams.core.event import TEST_SUFFIX, is_test
 from streams.errors import ConfigurationError
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
@@ -112,23 +116,32 @@ class Registry:
         return self._tenants
 
     def add(
-        self, name: str, channel_merging: bool, campaigns_enabled: bool, grant: Grant = EVERYTHING
+        self,
+        name: str,
+        channel_merging: bool,
+        campaigns_enabled: bool,
+        grant: Grant = EVERYTHING,
+        *,
+        test: bool = False,
     ) -> str:
-        """Adds a tenant; returns its first key."""
+        """Adds a tenant, or with ``test`` the test tenant of that name; returns its first key."""
         if not _NAME.fullmatch(name):
             raise ConfigurationError(
-                f"tenant name {name!r}: use 1 to 64 of a-z, 0-9, - and _, a letter or digit first"
+                f"tenant name {name!r}: use 1 to 64 of a-z, 0-9, - and _, a letter or digit first. "
+                "`roundhouse tenant add NAME --test` adds the test tenant NAME.test"
             )
+        if test:
+            name += TEST_SUFFIX
         with self._changing() as tenants:
             if name in tenants:
                 raise ConfigurationError(f"tenant {name} exists; `roundhouse tenant rotate` adds a key")
             tenants[name] = Tenant(channel_merging=channel_merging, campaigns_enabled=campaigns_enabled)
-            return _new_key(tenants[name], grant)
+            return _new_key(name, tenants[name], grant)
 
     def rotate(self, name: str, grant: Grant = EVERYTHING) -> str:
         """Adds a key; older keys stay valid until they are revoked."""
         with self._changing() as tenants:
-            return _new_key(_existing(tenants, name), grant)
+            return _new_key(name, _existing(tenants, name), grant)
 
     def revoke(self, name: str, key_id: str) -> None:
         """Revokes a key."""
@@ -193,8 +206,8 @@ def _existing(tenants: dict[str, Tenant], name: str) -> Tenant:
     return tenants[name]
 
 
-def _new_key(tenant: Tenant, grant: Grant) -> str:
-    key_id = secrets.token_hex(4)
+def _new_key(name: str, tenant: Tenant, grant: Grant) -> str:
+    key_id = f"{'test-' if is_test(name) else ''}{secrets.token_hex(4)}"
     key = f"rh_{key_id}_{secrets.token_urlsafe(32)}"
     digest = hashlib.sha256(key.encode()).hexdigest()
     tenant.keys[key_id] = Key(sha256=digest, created_at=datetime.now(UTC), **grant._asdict())

@@ -17,6 +17,14 @@ from streams.wire.money import from_bytes, to_decimal
 SOURCES = ("native", "fasttrack", "gameball")
 """The formats that operators post in; :mod:`streams.formats` has a reader for each."""
 
+TEST_SUFFIX = ".test"
+"""The end of a test tenant's name. No other tenant's name has a point."""
+
+
+def is_test(tenant: str) -> bool:
+    """Whether a tenant's events are tests, which no KPI and no campaign counts."""
+    return tenant.endswith(TEST_SUFFIX)
+
 
 class Kind(IntEnum):
     """A canonical kind. The value is its byte in ``staged``: append, never renumber."""

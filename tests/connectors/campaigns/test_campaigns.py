@@ -28,6 +28,7 @@ from tests.connectors.campaigns import oracle
 from tests.waiting import wait_until
 
 EXAMPLES = sorted((Path(evaluation.__file__).parent / "examples").glob("*.yaml"))
+TRIAL = "aurora.test"
 RATES = """day,base,quote,rate,source
 2026-03-01,SEK,EUR,0.087654321987654321,central bank
 2026-03-14,SEK,EUR,0.0891,central bank
@@ -118,6 +119,28 @@ def extra() -> list[Post]:
     ]
 
 
+def trial() -> list[Post]:
+    """Posts with a test key of aurora: ids, players and rounds of live events, with other content."""
+    at = "2026-03-14T12:00:00"
+    play = {
+        "unique_id": "x-x-edge-2-bet", "timestamp": at, "player_id": "x-edge", "game_id": "x-game",
+        "round_id": "x-x-edge-2", "amount": Decimal(1_000_000), "currency": "EUR", "is_win": False,
+        "is_bonus": False,
+    }  # fmt: skip
+    paid = {
+        "unique_id": "x-paid", "timestamp": at, "player_id": "x-edge", "amount": Decimal(1_000_000),
+        "currency": "EUR", "method": "card",
+    }  # fmt: skip
+    blocked = {"unique_id": "x-now", "timestamp": at, "player_id": "x-edge", "is_blocked": True}
+    items: list[Any] = [
+        {"event": "gameround", "data": play},
+        {"event": "deposit", "data": paid},
+        {"event": "player", "data": blocked},
+        {"event": "gameround", "data": play | {"amount": Decimal(2)}},
+    ]
+    return [Post(TRIAL, NATIVE, _json(items), len(items), 0)]
+
+
 def _json(items: list[Any]) -> bytes:
     import msgspec
 
@@ -140,11 +163,12 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> Iterator[History]:
     home = tmp_path_factory.mktemp("campaigns")
     settings = on_any_ports(Settings(data_dir=home))
     posts = day(seed=21, events=4_000)
-    parts = posts[: len(posts) // 2], [*extra(), *posts[len(posts) // 2 :]]
+    parts = posts[: len(posts) // 2], [*extra(), *trial(), *posts[len(posts) // 2 :]]
     file = home / "rates.csv"
     file.write_text(RATES)
     with Stack(settings, in_memory=True) as stack:
         keys = demo_keys(Registry(stack.settings.tenants_path))
+        keys[TRIAL] = Registry(stack.settings.tenants_path).add("aurora", False, True, test=True)
         import_rates(stack.settings, file)
         first = _post(stack, keys, parts[0])
         live = {
@@ -320,11 +344,43 @@ def test_the_commands_say_the_same(history: History, tmp_path: Path) -> None:
     assert "ends before it begins" in run("backtest", path, "--to", "2026-01-01", status=78)
 
 
+def test_a_test_event_goes_the_whole_line_and_touches_nothing_of_its_live_tenant(
+    history: History,
+) -> None:
+    """That KPIs and campaigns do not count it is compared with plain Python, which leaves it out."""
+
+    def rows(sql: str) -> list[dict[str, Any]]:
+        return evaluation.rows(history.settings, sql)
+
+    assert accounts(history.settings)[TRIAL] == {
+        "received": 4, "accepted": 3, "duplicate": 0, "conflict": 1, "rejected": 0, "settled": 4,
+        "stored": 3, "transactions": 1, "in_rounds": 1,
+    }  # fmt: skip
+    where = "WHERE player_id = 'x-edge' AND tenant"
+    assert rows(f"SELECT toFloat64(stake) AS stake FROM rounds {where} = '{TRIAL}'") == [
+        {"stake": Decimal(1_000_000)}
+    ]
+    assert [
+        len(rows(f"SELECT * FROM {view} {where} = '{TRIAL}'")) for view in ("payments", "players")
+    ] == [1, 1]
+    assert [row["code"] for row in rows(f"SELECT code FROM rejects WHERE tenant = '{TRIAL}'")] == [
+        "id_conflict"
+    ]
+    assert rows(f"SELECT * FROM players {where} = 'aurora'") == []
+    for view in ("kpi_play", "kpi_cash"):
+        kpis = rows(
+            f"SELECT DISTINCT tenant FROM {view}(grain = 'month', by = 'tenant', reporting = '')"
+        )
+        assert "aurora" in (tenants := {row["tenant"] for row in kpis})
+        assert TRIAL not in tenants
+
+
 @pytest.mark.parametrize("reporting", ["", "EUR"])
 def test_kpis_are_what_plain_python_adds_up(reporting: str, history: History) -> None:
     play: dict[tuple[Any, ...], list[Any]] = defaultdict(lambda: [0, 0, set(), Decimal(0), Decimal(0)])
     cash: dict[tuple[Any, ...], list[Any]] = defaultdict(lambda: [0, Decimal(0), 0])
-    for tenant, found in oracle.books([*history.posts[0], *history.posts[1]]).items():
+    counted = [post for posts in history.posts for post in posts if post.tenant != TRIAL]
+    for tenant, found in oracle.books(counted).items():
         for (player, round_id), plays in found.plays.items():
             entry = oracle.round_of(round_id, plays, real=False)
             at = min(play["key"][0] for play in plays)

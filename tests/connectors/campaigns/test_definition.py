@@ -48,6 +48,7 @@ def told(tmp_path: Path, text: str) -> str:
         ("currency: EUR", "currency: euro", "file:6: counts.currency: string should match pattern"),
         ("tenant: acme\n", "", "file:1: tenant: field required"),
         ("tenant: acme\n", "tenant: acme\ntenant: other\n", "file:2: tenant stands twice"),
+        ("tenant: acme", "tenant: acme.test", "file:2: tenant: acme.test is a test tenant, and no"),
         ("counts:\n", "counts: [\n", "not YAML"),
         ("minimum_bet: 0.1", "minimum_bet: 0.1000000000000000001", "no more than 18 decimal places"),
     ],

@@ -50,6 +50,16 @@ def test_a_tenants_life(run: Run) -> None:
     )
 
 
+def test_a_test_tenant_stands_in_the_list_under_its_own_name(run: Run) -> None:
+    run("tenant", "add", "acme")
+    key = run("tenant", "add", "acme", "--test").output.strip()
+    listed = run("tenant", "list").output
+    assert "acme  channel-merging=off  campaigns=on\n" in listed
+    assert f"acme.test  channel-merging=off  campaigns=on\n  key {key.split('_')[1]}  " in listed
+    assert run("tenant", "set", "acme.test", "--channel-merging").exit_code == 0
+    assert "acme  channel-merging=off" in run("tenant", "list").output
+
+
 def test_mistakes_get_one_clear_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "there is no tenant acme" in run("tenant", "rotate", "acme").output
     assert "say what to set" in run("tenant", "set", "acme").output

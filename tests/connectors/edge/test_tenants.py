@@ -28,6 +28,35 @@ def test_a_tenant_has_several_live_keys_until_each_is_revoked(registry: Registry
     assert name_of(registry, second) == "acme"
 
 
+def test_a_test_tenant_has_its_own_keys_limits_and_a_name_that_no_other_tenant_can_have(
+    registry: Registry,
+) -> None:
+    live = registry.add("acme", channel_merging=False, campaigns_enabled=True)
+    test = registry.add("acme", channel_merging=True, campaigns_enabled=True, test=True)
+    second = registry.rotate("acme.test")
+    assert name_of(registry, live) == "acme"
+    assert name_of(registry, test) == name_of(registry, second) == "acme.test"
+    assert test.startswith("rh_test-")
+    assert second.startswith("rh_test-")
+    assert not live.startswith("rh_test-")
+    registry.limit("acme.test", {"items_per_s": 5.0})
+    assert registry.all()["acme"].limits == Limits()
+    registry.revoke("acme.test", test.split("_")[1])
+    assert name_of(registry, test) is None
+    with pytest.raises(ConfigurationError, match=r"acme\.test exists"):
+        registry.add("acme", channel_merging=False, campaigns_enabled=True, test=True)
+    with pytest.raises(ConfigurationError, match="--test"):
+        registry.add("other.test", channel_merging=False, campaigns_enabled=True)
+
+
+def test_an_edge_that_knows_no_test_tenants_marks_their_events_too(registry: Registry) -> None:
+    """The mark is the name, so the file has no field that an earlier version does not know."""
+    registry.add("acme", channel_merging=True, campaigns_enabled=False, test=True)
+    tenants = json.loads(registry.path.read_text())["tenants"]
+    assert list(tenants) == ["acme.test"]
+    assert set(tenants["acme.test"]) == {"channel_merging", "campaigns_enabled", "keys"}
+
+
 def test_the_file_holds_no_key(registry: Registry) -> None:
     key = registry.add("acme", channel_merging=False, campaigns_enabled=True)
     text = registry.path.read_text()
