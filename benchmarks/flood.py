@@ -4,7 +4,7 @@
 """
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from functools import partial
 from typing import Any
 
@@ -17,8 +17,11 @@ TAKEN = (204, 422)  # 422: some items were rejected, the others are accepted
 class _Connection(asyncio.Protocol):
     """Sends the next request when the previous one is answered."""
 
-    def __init__(self, coming: Iterator[bytes], done: asyncio.Future[None]) -> None:
+    def __init__(
+        self, coming: Iterator[bytes], taken: Collection[int], done: asyncio.Future[None]
+    ) -> None:
         self._coming = coming
+        self._taken = taken
         self._done = done
         self._transport: Any = None
         self._parser = httptools.HttpResponseParser(self)
@@ -39,7 +42,7 @@ class _Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         status = self._parser.get_status_code()
-        if status in TAKEN:
+        if status in self._taken:
             self._send()
         else:
             self._done.set_exception(RuntimeError(f"the edge answered {status}"))
@@ -59,15 +62,21 @@ def request(path: str, key: str, body: bytes) -> bytes:
     return head.encode() + body
 
 
-def flood(host: str, port: int, requests: list[bytes], connections: int) -> None:
-    """Sends every request. Raises ``RuntimeError`` if one is answered with another status."""
+def flood(
+    host: str,
+    port: int,
+    requests: Iterable[bytes],
+    connections: int,
+    taken: Collection[int] = TAKEN,
+) -> None:
+    """Sends every request. Raises ``RuntimeError`` if an answer has another status than ``taken``."""
     coming = iter(requests)
 
     async def run() -> None:
         loop = asyncio.get_running_loop()
         ends = [loop.create_future() for _ in range(connections)]
         for end in ends:
-            await loop.create_connection(partial(_Connection, coming, end), host, port)
+            await loop.create_connection(partial(_Connection, coming, taken, end), host, port)
         await asyncio.gather(*ends)
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -252,7 +252,7 @@ def latency(rate: float, seconds: float, workers: int, warm_s: float = WARM_UP_S
         usage, began = Usage(stack), time.monotonic()
         for number, body in enumerate(rest):
             poster.post(body, began + number * BATCH_ITEMS / rate, answered)
-        waits = _watch(stack, poster, answered, len(rest))
+        waits = watch(stack, poster, answered, len(rest))
         costs = usage.us_per(sum(body.items for body in rest))
         verify(stack.settings)
     waits.sort()
@@ -312,8 +312,8 @@ class _Rows:
         return self._blocks[bisect.bisect_right(self._blocks, (moment, 0)) - 1][1]
 
 
-def _watch(stack: Stack, poster: Poster, answered: Answered, batches: int) -> list[float]:
-    """Checks every :data:`POLL_S` which batches are complete; returns the latencies."""
+def watch(stack: Stack, poster: Poster, answered: Answered, batches: int) -> list[float]:
+    """Checks every :data:`POLL_S` which batches are complete; returns their latencies in seconds."""
     waits: list[float] = []
     waiting: Answered = {}
     known: set[str] = set()

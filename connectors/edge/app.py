@@ -14,7 +14,8 @@ import logging
 import re
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import msgspec
 from starlette import routing
@@ -35,7 +36,7 @@ from connectors.edge.writer import Writer
 from streams.core.event import Batch
 from streams.errors import DeliveryFailed, EnvelopeError, TooManyItems
 from streams.formats import READERS
-from streams.formats.validation import Invalid
+from streams.formats.validation import Invalid, Item
 from streams.records.raw_batch import TRACEPARENT
 from streams.settings import Settings
 from streams.stages.preview import preview
@@ -45,6 +46,7 @@ from streams.telemetry.traces import Traces, trace_id, traceparent_of
 
 log = logging.getLogger(__name__)
 
+_LARGE_BODY = 16_384  # bytes: some 80 items, 0.4 ms
 _IDEMPOTENCY_KEY = re.compile(r"[!-~]{1,200}")
 _JSON = re.compile(r"application/(?:[\w.+-]+\+)?json\s*(?:;.*)?", re.IGNORECASE)
 
@@ -70,6 +72,7 @@ class Edge:
         self.traces = traces
         self.fair_use = FairUse(settings)
         self.room = Room(settings.held_bytes_max)
+        self._reading: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         metrics.watch(self.room)
 
     async def post(self, route: Route, request: Request) -> Response:
@@ -102,6 +105,8 @@ class Edge:
             problem.body["batch_id"] = batch_id
             response = problem.response()
             code = problem.code
+            if problem.delay_s:
+                await asyncio.sleep(problem.delay_s)
         except Exception:
             known = {"batch_id": batch_id, "tenant": name}
             log.error("batch %s of %s met a bug; its traceback follows", batch_id, name, extra=known)
@@ -141,7 +146,7 @@ class Edge:
         if quota is not None:
             quota.take("bytes", len(body))
         try:
-            items = READERS[route.source](body, batch, settings.items_max)
+            items = await self._items(route, batch, body)
         except TooManyItems as error:
             raise Problem(413, error.code, error.message) from None
         except EnvelopeError as error:
@@ -171,6 +176,16 @@ class Edge:
         if invalid:
             raise _some_invalid(received, invalid)
         return Response(status_code=204)
+
+    async def _items(self, route: Route, batch: Batch, body: bytes) -> Sequence[Item | Invalid]:
+        """The items of a body. Of the large bodies of a tenant, the event loop reads one at a time, and
+        takes up other requests after each."""
+        if len(body) < _LARGE_BODY:
+            return READERS[route.source](body, batch, self.settings.items_max)
+        async with self._reading[batch.tenant]:
+            items = READERS[route.source](body, batch, self.settings.items_max)
+            await asyncio.sleep(0)
+            return items
 
     def _authenticate(self, route: Route, request: Request) -> Caller:
         key = request.headers.get(route.key_header)

@@ -5,17 +5,24 @@ of its tenant holds a token, and then takes what it used. A bucket may fall belo
 requests wait until it has filled up. So a batch may be larger than a bucket, and a request is refused
 before its body is read.
 
+A client that posts again before the time that it was told is answered a second later, so that a
+connection that never waits costs the edge one request a second.
+
 The headers follow draft-ietf-httpapi-ratelimit-headers-10 (``RateLimit``, ``RateLimit-Policy``).
 """
 
 import math
 
 from connectors.edge.problems import Problem
-from connectors.edge.tenants import Tenant
+from connectors.edge.tenants import Limits, Tenant
 from streams.settings import Settings
 
 _UNITS = {"requests": "requests", "items": "items", "bytes": "content-bytes"}
 """The draft's quota unit of each limit; ``items`` is not among those that the draft registers."""
+
+
+DELAY_S = 1.0
+"""The delay of the answer to a client that did not wait for as long as it was told."""
 
 
 class Bucket:
@@ -51,6 +58,7 @@ class Quota:
         self._buckets = {
             name: Bucket(rate, max(1, rate * burst_s), now) for name, rate in rates.items()
         }
+        self._refused_until = 0
 
     def admit(self, now: int) -> None:
         """Takes a request. Raises :class:`Problem` if a bucket is empty."""
@@ -58,12 +66,15 @@ class Quota:
         violated = [name for name, wait_s in waits.items() if wait_s]
         if violated:
             wait_s = max(waits.values())
+            delay_s = DELAY_S if now < self._refused_until else 0.0
+            self._refused_until = max(self._refused_until, now + wait_s * 1_000_000)
             raise Problem(
                 429,
                 "rate_limited",
                 f"Your limit of {' and '.join(violated)} is used up. Nothing is stored. Post the same "
                 f"batch again in {wait_s} s.",
                 {"Retry-After": str(wait_s)},
+                delay_s=delay_s,
                 **{"violated-policies": violated},
             )
         self.take("requests", 1)
@@ -93,20 +104,22 @@ class FairUse:
             "items": settings.tenant_items_per_s,
             "bytes": settings.tenant_bytes_per_s,
         }
-        self._quotas: dict[str, Quota] = {}
+        self._known: dict[str, tuple[Limits, Quota | None]] = {}
 
     def quota(self, name: str, tenant: Tenant, now: int) -> Quota | None:
         """The quota of a tenant; None if it has no limit. New limits begin with full buckets."""
-        own = tenant.limits
+        own, (known, quota) = tenant.limits, self._known.get(name, (None, None))
+        if known is not own:
+            rates = self._rates_of(own)
+            if quota is None or quota.rates != rates:
+                quota = Quota(rates, self._burst_s, now) if rates else None
+            self._known[name] = own, quota
+        return quota
+
+    def _rates_of(self, own: Limits) -> dict[str, float]:
         rates = {
             "requests": own.requests_per_s or self._rates["requests"],
             "items": own.items_per_s or self._rates["items"],
             "bytes": own.bytes_per_s or self._rates["bytes"],
         }
-        known = {limit: rate for limit, rate in rates.items() if rate is not None}
-        found = self._quotas.get(name)
-        if not known:
-            return None
-        if found is None or found.rates != known:
-            found = self._quotas[name] = Quota(known, self._burst_s, now)
-        return found
+        return {limit: rate for limit, rate in rates.items() if rate is not None}

@@ -10,13 +10,21 @@ from starlette.responses import Response
 class Problem(Exception):
     """Ends a request with an error answer; no error of the process, so not in :mod:`streams.errors`.
 
-    ``code`` is stable; ``more`` goes into the body.
+    ``code`` is stable; the answer is sent ``delay_s`` later; ``more`` goes into the body.
     """
 
     def __init__(
-        self, status: int, code: str, detail: str, headers: dict[str, str] | None = None, **more: Any
+        self,
+        status: int,
+        code: str,
+        detail: str,
+        headers: dict[str, str] | None = None,
+        *,
+        delay_s: float = 0.0,
+        **more: Any,
     ) -> None:
         super().__init__(detail)
+        self.delay_s = delay_s
         self.status = status
         self.code = code
         self.headers = headers or {}

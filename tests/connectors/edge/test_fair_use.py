@@ -1,12 +1,19 @@
 """Limits of tenants, and keys that expire or may not post."""
 
+import asyncio
 import gzip
+import json
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
+import httpx
 import pytest
 
+from connectors.edge.fair_use import DELAY_S, Quota
+from connectors.edge.problems import Problem
 from connectors.edge.tenants import Grant
+from streams.records.raw_batch import batch_of
 from tests.connectors.edge.test_edge import NOW, Edge, problem
 from tests.line import bet
 
@@ -60,6 +67,51 @@ def test_a_tenant_is_not_refused_for_another_and_has_limits_of_its_own(tmp_path:
     assert edge.post([bet("a")], x_api_key=quiet).status_code == 204
     edge.registry.limit("acme", {"requests_per_s": None})
     assert [edge.post([bet("a")]).status_code for _ in range(2)] == [204, 429]
+
+
+def test_only_a_client_that_does_not_wait_is_answered_later(tmp_path: Path) -> None:
+    quota = Quota({"requests": 1.0}, burst_s=1, now=0)
+
+    def delay_s(now: int) -> float:
+        with pytest.raises(Problem) as refused:
+            quota.admit(now)
+        return refused.value.delay_s
+
+    quota.admit(0)
+    assert [delay_s(SECOND // 4), delay_s(SECOND // 2)] == [0, DELAY_S]
+    quota.admit(2 * SECOND)
+    assert delay_s(2 * SECOND) == 0
+
+    edge = Edge(tmp_path, tenant_requests_per_s=1, tenant_burst_s=1)
+    assert [edge.post([bet("a")]).status_code for _ in range(2)] == [204, 429]
+    began = time.monotonic()
+    assert problem(edge.post([bet("a")])) == (429, "rate_limited")
+    assert time.monotonic() - began >= DELAY_S
+
+
+def test_a_tenant_with_many_large_bodies_lets_another_tenants_request_in_between(
+    tmp_path: Path,
+) -> None:
+    edge = Edge(tmp_path, body_bytes_max=100_000)
+    quiet = edge.registry.add("quiet", channel_merging=False, campaigns_enabled=True)
+    large = json.dumps([bet("a")]) + " " * 50_000
+
+    async def post(body: str, key: str) -> None:
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(edge.app), base_url="http://edge"
+        ) as client:
+            headers = {"x-api-key": key, "content-type": "application/json"}
+            answer = await client.post("/api/v1/events", content=body, headers=headers)
+            assert answer.status_code == 204
+
+    async def run() -> None:
+        small = json.dumps([bet("a")])
+        await asyncio.gather(*(post(large, edge.key) for _ in range(20)), post(small, quiet))
+
+    asyncio.run(run())
+    tenants = [batch_of(written.headers).tenant for written in edge.writer.written]
+    assert len(tenants) == 21
+    assert tenants.index("quiet") < 5
 
 
 def test_a_clock_that_is_set_back_neither_fills_nor_stops_a_bucket(tmp_path: Path) -> None:
