@@ -72,7 +72,8 @@ _RARE_HEADERS = ("idempotency-key", "traceparent", "bytes")
 
 _NOT_AVRO: dict[str, Node] = {
     RAW: {
-        "summary": "One request as it was posted, byte for byte, or several one after another.",
+        "summary": "One request as it was posted, byte for byte, or several one after another. "
+        "A contact that the tenant may not keep is null.",
         "headers": {
             "type": "object",
             "properties": RAW_HEADERS,

@@ -35,7 +35,7 @@ from connectors.edge.tenants import Caller, Key, Registry, Tenant
 from connectors.edge.writer import Writer
 from streams.core.event import Batch
 from streams.errors import DeliveryFailed, EnvelopeError, TooManyItems
-from streams.formats import READERS
+from streams.formats import READERS, stored_body
 from streams.formats.validation import Invalid, Item
 from streams.records.raw_batch import TRACEPARENT
 from streams.settings import Settings
@@ -160,7 +160,7 @@ class Edge:
             return await _previewed(batch, body)
         del items  # many requests wait for Kafka at the same time; only their bodies are kept
         try:
-            await self.writer.write(batch, body, len(invalid))
+            await self.writer.write(batch, stored_body(batch, body), len(invalid))
         except DeliveryFailed as error:
             known = {"batch_id": batch.batch_id, "tenant": batch.tenant}
             if batch.traceparent is not None:

@@ -21,7 +21,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from connectors.rejects.stored import Replay, StoredReject, record
 from streams.core.event import Batch
 from streams.errors import ConfigurationError, DeliveryFailed, EnvelopeError, RawRecordGone
-from streams.formats import READERS
+from streams.formats import READERS, stored_body
 from streams.formats.validation import Invalid
 from streams.kafka.clients import committed_consumer, idempotent_producer
 from streams.kafka.offsets import watermarks
@@ -127,6 +127,7 @@ def _add(
             prepared.left_out.append((reject, error))
     if valid:
         body = _body(original, [reject for reject, _ in valid], [item for _, item in valid])
+        body = stored_body(batch, body)
         prepared.requests.append(NewRequest(batch, body, [reject for reject, _ in valid]))
 
 

@@ -95,11 +95,15 @@ def raw_items(body: bytes) -> list[bytes]:
 
 
 class Member(NamedTuple):
-    """One member of a JSON object as its text has it; duplicate names are kept."""
+    """One member of a JSON object as its text has it; duplicate names are kept.
+
+    ``text`` is the text of the value, and ``at`` the index of its first character in the object's text.
+    """
 
     name: str
     value: Any
     text: str
+    at: int
 
 
 _PAIRS = json.JSONDecoder(
@@ -136,7 +140,7 @@ def members(text: str) -> list[Member]:
         _, end = _PAIRS.raw_decode(text, start)
         value_start = _skip(text, _skip(text, end) + 1)
         _, value_end = _PAIRS.raw_decode(text, value_start)
-        found.append(Member(name, member, text[value_start:value_end]))
+        found.append(Member(name, member, text[value_start:value_end], value_start))
         at = _skip(text, value_end) + 1
     return found
 

@@ -21,7 +21,7 @@ from streams.core.accounting import encode_outcome, encode_reject
 from streams.core.identity import hash_after, key_of, lengthened
 from streams.core.profile import Value
 from streams.errors import EnvelopeError
-from streams.formats import READERS, fasttrack, native
+from streams.formats import READERS, fasttrack, native, stored_body
 from streams.formats.validation import Data, Invalid, errors_of
 from streams.records.raw_batch import RawRecord, Request, headers_of, join_requests, requests_of
 from streams.records.staged_chunk import encode_chunk, groups_of, unpack
@@ -460,3 +460,49 @@ def _as_the_model_has_it(model: type[Data], data: Any) -> Any:
         return model.model_validate(data)
     except ValidationError as error:
         return errors_of(error, 0, "data")
+
+
+def _json_string(draw: st.DrawFn, text: str) -> str:
+    """The text in JSON, some characters of it as escapes."""
+    if draw(st.booleans()):
+        return json.dumps(text, ensure_ascii=draw(st.booleans()))
+    units = text.encode("utf-16-be").hex()
+    return '"' + "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4)) + '"'
+
+
+@st.composite
+def _with_contact(draw: st.DrawFn) -> tuple[str, str]:
+    """A Gameball request, and the same text with null for its contact."""
+    space = st.text(" \t\n\r", max_size=2)
+    contact = st.text(min_size=1, max_size=20).filter(str.isprintable)
+    metadata = st.dictionaries(st.sampled_from(("email", "mobile", "n", "é")), contact, max_size=3)
+    values = {
+        "playerUniqueId": (given_id := _json_string(draw, draw(contact)), given_id),
+        "events": (events := json.dumps({"e": draw(metadata), "wrong": 1}), events),
+        "Email": (other := json.dumps(draw(st.one_of(st.none(), contact))), other),
+    }
+    for name in ("mobile", "email"):
+        if draw(st.booleans()):
+            values[name] = _json_string(draw, draw(contact)), "null"
+    before, after = [], []
+    for name in draw(st.permutations(list(values))):
+        begin = f"{draw(space)}{_json_string(draw, name)}{draw(space)}:{draw(space)}"
+        end = draw(space)
+        value, kept = values[name]
+        before.append(begin + value + end)
+        after.append(begin + kept + end)
+    return "{" + ",".join(before) + "}", "{" + ",".join(after) + "}"
+
+
+@given(request=_with_contact())
+def test_a_contact_that_may_not_be_kept_is_all_that_raw_batches_lacks_of_a_request(
+    request: tuple[str, str],
+) -> None:
+    posted, expected = (text.encode() for text in request)
+    batch = NATIVE._replace(source="gameball", idempotency_key="k")
+    stored = stored_body(batch, posted)
+    assert stored == expected
+    assert stored_body(batch._replace(merges_channels=True), posted) == posted
+    assert translate(RawRecord(0, 0, headers_of(batch, 1), stored), 4) == translate(
+        RawRecord(0, 0, headers_of(batch, 1), posted), 4
+    )

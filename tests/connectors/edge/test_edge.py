@@ -222,6 +222,19 @@ def test_gameball_takes_its_own_key_header_and_an_idempotency_key(edge: Edge) ->
     assert (batch.merges_channels, batch.counts) == (True, False)
 
 
+@pytest.mark.parametrize("merges", [False, True])
+def test_a_contact_is_written_only_for_a_tenant_that_merges_channels(edge: Edge, merges: bool) -> None:
+    edge.registry.switch("acme", channel_merging=merges)
+    body = GAMEBALL | {"email": "asa@example.com", "events": {"visit": {}, "order": {"total": True}}}
+    answer = edge.post(body, "/integrations/event", x_api_key=None, APIKey=edge.key)
+    assert answer.status_code == 422
+    assert b"asa@example.com" not in answer.content
+    [written] = edge.writer.written
+    assert (b"asa@example.com" in written.body) is merges
+    record = RawRecord(0, 0, list(written.headers.items()), written.body)
+    assert translate(record, 4).unexpected == 0
+
+
 def test_gameball_refuses_a_strange_idempotency_key(edge: Edge) -> None:
     answer = edge.post(
         GAMEBALL, "/integrations/event", x_api_key=None, APIKey=edge.key, idempotency_key="a b"
