@@ -17,6 +17,7 @@ import click
 
 from connectors.audit.commands import audit
 from connectors.campaigns.commands import campaign, rates
+from connectors.clickhouse.commands import grant, revoke_user
 from connectors.rejects.commands import rejects
 from streams.errors import ConfigurationError, RoundhouseError
 from streams.runtime.fail_stop import EXIT_CONFIGURATION
@@ -431,6 +432,8 @@ def _registry() -> Any:
     return Registry(Settings.load().tenants_path)
 
 
+tenant.add_command(grant)
+tenant.add_command(revoke_user)
 main.add_command(audit)
 main.add_command(campaign)
 main.add_command(rates)

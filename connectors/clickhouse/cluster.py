@@ -56,8 +56,8 @@ SETTINGS: dict[str, str | int] = {
 }
 """Settings of every connection to a cluster."""
 
-_TABLE = re.compile(r"^CREATE TABLE IF NOT EXISTS (\w+)", re.MULTILINE)
-_VIEW = re.compile(r"^CREATE OR REPLACE VIEW (\w+)", re.MULTILINE)
+TABLE = re.compile(r"^CREATE TABLE IF NOT EXISTS (\w+)", re.MULTILINE)
+VIEW = re.compile(r"^CREATE OR REPLACE VIEW (\w+)", re.MULTILINE)
 _ALTER = re.compile(r"^ALTER TABLE (\w+)", re.MULTILINE)
 _ENGINE = re.compile(r"(?<=[\n ])ENGINE = ReplacingMergeTree(?:\((\w+)\))?(?=[\n ])")
 _WINDOW = re.compile(r"^SETTINGS non_replicated_deduplication_window = (\d+)$", re.MULTILINE)
@@ -76,9 +76,9 @@ class Cluster(NamedTuple):
 
         Raises ``ValueError`` for a form of statement or a table that this module does not know.
         """
-        if found := _TABLE.search(statement):
+        if found := TABLE.search(statement):
             return self._tables(statement, found[1])
-        if found := _VIEW.search(statement):
+        if found := VIEW.search(statement):
             return [self._everywhere(statement, found)]
         if found := _ALTER.search(statement):
             return self._altered(statement, found)
@@ -116,7 +116,7 @@ class Cluster(NamedTuple):
         path = f"/clickhouse/tables/{shard}/{{database}}/{{table}}"
         engine = f"ENGINE = ReplicatedReplacingMergeTree('{path}', '{replica}'{more})"
         head = f"CREATE TABLE IF NOT EXISTS {self.database}.{table} {self._on()}"
-        return _once(_TABLE, head, _once(_ENGINE, engine, statement))
+        return _once(TABLE, head, _once(_ENGINE, engine, statement))
 
     def _altered(self, statement: str, found: re.Match[str]) -> list[str]:
         table, settings_only = found[1], "MODIFY SETTING" in statement
