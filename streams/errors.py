@@ -89,7 +89,7 @@ class NotRunning(RoundhouseError):
 
 
 class NotSettled(RoundhouseError):
-    """The accounts of the demo did not balance in time."""
+    """The line did not settle in time what was posted or written."""
 
 
 class NotReadOnly(RoundhouseError):

@@ -158,6 +158,10 @@ def _collect_request(record: RawRecord, request: Request, period: Period, facts:
         received = 1
     else:
         received, invalid = len(items), sum(isinstance(item, Invalid) for item in items)
+    known = facts.posted.get(batch.batch_id)
+    if known is not None:
+        facts.posted[batch.batch_id] = known.again(received, invalid)
+        return True
     facts.posted[batch.batch_id] = Posted(
         batch.tenant, record.partition, record.offset, received, invalid
     )

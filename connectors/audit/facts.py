@@ -64,13 +64,20 @@ class Counts(NamedTuple):
 
 
 class Posted(NamedTuple):
-    """A request in ``raw.batches``; ``rejected`` is the number of items that translate refuses."""
+    """A request in ``raw.batches``; ``rejected`` is the number of items that translate refuses.
+
+    A backfill that was interrupted may have written one twice; then the counts are of both.
+    """
 
     tenant: str
     raw_partition: int
     raw_offset: int
     received: int
     rejected: int
+
+    def again(self, received: int, rejected: int) -> "Posted":
+        """The request with the counts of one more record of it."""
+        return self._replace(received=self.received + received, rejected=self.rejected + rejected)
 
 
 @dataclass

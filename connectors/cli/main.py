@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from connectors.audit.commands import audit
+from connectors.backfill.commands import backfill
 from connectors.campaigns.commands import campaign, rates
 from connectors.clickhouse.commands import grant, revoke_user
 from connectors.rejects.commands import rejects
@@ -435,6 +436,7 @@ def _registry() -> Any:
 tenant.add_command(grant)
 tenant.add_command(revoke_user)
 main.add_command(audit)
+main.add_command(backfill)
 main.add_command(campaign)
 main.add_command(rates)
 main.add_command(rejects)

@@ -36,6 +36,7 @@ from connectors.edge.writer import Writer
 from streams.core.event import Batch
 from streams.errors import DeliveryFailed, EnvelopeError, TooManyItems
 from streams.formats import READERS, stored_body
+from streams.formats.gameball import IDEMPOTENCY_KEY
 from streams.formats.validation import Invalid, Item
 from streams.records.raw_batch import TRACEPARENT
 from streams.settings import Settings
@@ -47,7 +48,7 @@ from streams.telemetry.traces import Traces, trace_id, traceparent_of
 log = logging.getLogger(__name__)
 
 _LARGE_BODY = 16_384  # bytes: some 80 items, 0.4 ms
-_IDEMPOTENCY_KEY = re.compile(r"[!-~]{1,200}")
+_IDEMPOTENCY_KEY = re.compile(IDEMPOTENCY_KEY)
 _JSON = re.compile(r"application/(?:[\w.+-]+\+)?json\s*(?:;.*)?", re.IGNORECASE)
 
 
@@ -124,15 +125,8 @@ class Edge:
     def _batch(self, route: Route, request: Request, batch_id: str, name: str, tenant: Tenant) -> Batch:
         if not _JSON.fullmatch(request.headers.get("content-type", "")):
             raise Problem(415, "unsupported_media_type", "Send Content-Type: application/json.")
-        return Batch(
-            tenant=name,
-            source=route.source,
-            batch_id=batch_id,
-            received_at=self.now(),
-            counts=tenant.campaigns_enabled,
-            merges_channels=tenant.channel_merging,
-            idempotency_key=_idempotency_key(request) if route.source == "gameball" else None,
-        )
+        key = _idempotency_key(request) if route.source == "gameball" else None
+        return tenant.batch(name, route.source, batch_id, self.now())._replace(idempotency_key=key)
 
     async def _store(
         self, route: Route, request: Request, batch: Batch, share: Share, quota: Quota | None

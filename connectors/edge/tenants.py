@@ -14,7 +14,7 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +22,7 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
-from streams.core.event import TEST_SUFFIX, is_test
+from streams.core.event import TEST_SUFFIX, Batch, is_test
 from streams.errors import ConfigurationError
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
@@ -80,6 +80,18 @@ class Tenant(BaseModel):
     campaigns_enabled: bool = True
     limits: Limits = Limits()
     keys: dict[str, Key] = {}
+
+    def batch(self, name: str, source: str, batch_id: str, received_at: int) -> Batch:
+        """The batch of a request of this tenant, which has this name; times are in microseconds."""
+        return Batch(
+            tenant=name,
+            source=source,
+            batch_id=batch_id,
+            received_at=received_at,
+            counts=self.campaigns_enabled,
+            merges_channels=self.channel_merging,
+            idempotency_key=None,
+        )
 
 
 class _File(BaseModel):
@@ -141,23 +153,23 @@ class Registry:
     def rotate(self, name: str, grant: Grant = EVERYTHING) -> str:
         """Adds a key; older keys stay valid until they are revoked."""
         with self._changing() as tenants:
-            return _new_key(name, _existing(tenants, name), grant)
+            return _new_key(name, existing(tenants, name), grant)
 
     def revoke(self, name: str, key_id: str) -> None:
         """Revokes a key."""
         with self._changing() as tenants:
-            if _existing(tenants, name).keys.pop(key_id, None) is None:
+            if existing(tenants, name).keys.pop(key_id, None) is None:
                 raise ConfigurationError(f"tenant {name} has no live key {key_id}")
 
     def switch(self, name: str, **switches: bool) -> None:
         """Sets ``channel_merging`` or ``campaigns_enabled`` for later requests."""
         with self._changing() as tenants:
-            tenants[name] = _existing(tenants, name).model_copy(update=switches)
+            tenants[name] = existing(tenants, name).model_copy(update=switches)
 
     def limit(self, name: str, limits: dict[str, float | None]) -> None:
         """Sets fields of a tenant's :class:`Limits` for later requests."""
         with self._changing() as tenants:
-            tenant = _existing(tenants, name)
+            tenant = existing(tenants, name)
             tenant.limits = tenant.limits.model_copy(update=limits)
 
     def _reload(self) -> None:
@@ -200,7 +212,8 @@ def _load(path: Path) -> _File:
         raise ConfigurationError(f"tenants file {path}: {error}") from None
 
 
-def _existing(tenants: dict[str, Tenant], name: str) -> Tenant:
+def existing(tenants: Mapping[str, Tenant], name: str) -> Tenant:
+    """The tenant of a name. Raises ``ConfigurationError`` if there is none."""
     if name not in tenants:
         raise ConfigurationError(f"there is no tenant {name}; `roundhouse tenant list` shows all")
     return tenants[name]

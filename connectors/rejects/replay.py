@@ -23,17 +23,18 @@ from streams.core.event import Batch
 from streams.errors import ConfigurationError, DeliveryFailed, EnvelopeError, RawRecordGone
 from streams.formats import READERS, stored_body
 from streams.formats.validation import Invalid
-from streams.kafka.clients import committed_consumer, idempotent_producer
+from streams.kafka.clients import committed_consumer
 from streams.kafka.offsets import watermarks
-from streams.records.raw_batch import RawRecord, Request, batch_of, headers_of, requests_of
+from streams.kafka.request_writer import NewRequest, RequestWriter
+from streams.records.raw_batch import RawRecord, Request, batch_of, requests_of
 from streams.records.topics import RAW
 from streams.settings import Settings
 from streams.wire.json_text import members
 
-FLUSH_WITHIN_S = 30.0
+READ_WITHIN_S = 30.0
 
 
-class NewRequest(NamedTuple):
+class ReplayRequest(NamedTuple):
     """A request made of the items of one earlier request that would be accepted now."""
 
     batch: Batch
@@ -44,7 +45,7 @@ class NewRequest(NamedTuple):
 class Prepared(NamedTuple):
     """The requests that a replay writes, and the rejects that it leaves out, with the reason."""
 
-    requests: list[NewRequest]
+    requests: list[ReplayRequest]
     left_out: list[tuple[StoredReject, str]]
 
 
@@ -128,7 +129,7 @@ def _add(
     if valid:
         body = _body(original, [reject for reject, _ in valid], [item for _, item in valid])
         body = stored_body(batch, body)
-        prepared.requests.append(NewRequest(batch, body, [reject for reject, _ in valid]))
+        prepared.requests.append(ReplayRequest(batch, body, [reject for reject, _ in valid]))
 
 
 def _error_in(batch: Batch, body: bytes) -> str | None:
@@ -172,7 +173,7 @@ def _read(settings: Settings, consumer: Consumer, partition: int, offset: int) -
 
 
 def _next(consumer: Consumer, where: str) -> Message:
-    deadline = time.monotonic() + FLUSH_WITHIN_S
+    deadline = time.monotonic() + READ_WITHIN_S
     while time.monotonic() < deadline:
         message = consumer.poll(1.0)
         if message is None:
@@ -196,22 +197,16 @@ class Replaying(NamedTuple):
 
 def replay(
     settings: Settings,
-    requests: Sequence[NewRequest],
+    requests: Sequence[ReplayRequest],
     replaying: Replaying,
     mended: Mapping[str, bytes],
-) -> Iterator[NewRequest]:
+) -> Iterator[ReplayRequest]:
     """Writes requests one after another; yields each that Kafka has acknowledged.
 
     Raises ``DeliveryFailed`` if Kafka does not take one.
     """
     replay_id = str(uuid.uuid4())
-    producer = idempotent_producer(settings)
-    failed: list[KafkaError] = []
-
-    def delivered(error: KafkaError | None, message: Message) -> None:
-        if error is not None:
-            failed.append(error)
-
+    writer = RequestWriter(settings)
     for request in requests:
         batch = request.batch
         at = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(batch.received_at / 1e6))
@@ -225,18 +220,13 @@ def replay(
                 for reject in request.rejects
             ],
         )
-        producer.produce(
-            settings.topic_prefix + RAW,
-            request.body,
-            batch.batch_id,
-            headers=headers_of(batch, invalid=0),  # type: ignore[arg-type]  # as at the edge
-            on_delivery=delivered,
-        )
-        if producer.flush(FLUSH_WITHIN_S) or failed:
-            error = failed[0] if failed else "no acknowledgement in time"
+        try:
+            writer.write([NewRequest(batch, request.body)])
+            writer.flush()
+        except DeliveryFailed as error:
             raise DeliveryFailed(
                 f"batch {batch.batch_id}: {error}. Replay its items with --again; what was written "
                 "after all is recognised by its ids."
-            )
+            ) from None
         yield request
         time.sleep(len(request.rejects) / replaying.items_per_s)

@@ -79,6 +79,14 @@ def bulk_reader(kinds: Mapping[str, type[Data]], validated_only: Set[str] = froz
     return read_body
 
 
+def texts_of(body: bytes) -> list[bytes]:
+    """The text of each item of a body. Raises ``EnvelopeError`` if it holds none."""
+    _, texts = json_text.items(body)
+    if texts is None:
+        _items_of(json_text.decode(body))
+    return json_text.raw_items(body)
+
+
 def _items_of(outer: Any) -> tuple[Where, list[Any]]:
     """The items of a body and their path in it. Raises ``EnvelopeError`` if it holds none."""
     where: Where = ()

@@ -17,6 +17,9 @@ from streams.formats.validation import Invalid, Item, ItemError, check_count
 from streams.wire.json_text import Member, Pairs, members, pointer, text_of
 from streams.wire.money import to_bytes, to_units
 
+IDEMPOTENCY_KEY = r"[!-~]{1,200}"
+"""Pattern of the header ``Idempotency-Key``."""
+
 KEYS_MAX = 200
 LIST_MAX = 100
 STRING_MAX = 4096

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from connectors.backfill.journal import Progress
 from connectors.cli.main import main
 from connectors.clickhouse import sink
 from connectors.edge import writer
@@ -59,6 +60,7 @@ POINTS = {
         "edge", writer.KafkaWriter, "write", after=True
     ),
     "before an insert": Point("sink", sink.ClickHouseTables, "insert", after=False),
+    "between settlement and a backfill's journal": Point("backfill", Progress, "add", after=False),
     "between insert and offset commit": Point("sink", sink.ClickHouseTables, "insert", after=True),
 }
 

@@ -1,6 +1,7 @@
 """``roundhouse audit`` on a running stack: nothing is found in a day, and then what was planted."""
 
 import asyncio
+import json
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -62,6 +63,27 @@ def audit(stack: Stack, *arguments: str) -> Result:
 
 def codes(result: Result) -> set[str]:
     return {line.split()[0] for line in result.stdout.splitlines() if "  planted  " in line}
+
+
+def test_a_backfill_that_was_written_twice_counts_once_and_the_audit_finds_nothing(
+    stack: Stack, tmp_path: Path
+) -> None:
+    Registry(stack.settings.tenants_path).add("filled", channel_merging=False, campaigns_enabled=True)
+    path = tmp_path / "bets.ndjson"
+    path.write_text("\n".join(json.dumps(bet(f"f-{n}", round_id=f"f-{n % 9}")) for n in range(700)))
+    command = ["backfill", str(path), "--tenant", "filled", "--source", "native", "--state"]
+    for state, counts in (("one", "700 accepted, 0 dup"), ("two", "0 accepted, 700 dup")):
+        result = CliRunner().invoke(main, [*command, str(tmp_path / state)], env=stack.environment)
+        assert result.exit_code == 0, result.output
+        assert counts in result.output
+
+    def settled() -> bool:
+        found = accounts(stack.settings).get("filled", {"received": 0})
+        return found["received"] == 1400 and is_balanced(found)
+
+    wait_until(settled, "both runs in ClickHouse")
+    result = audit(stack)
+    assert "0 findings" in result.output, result.output
 
 
 def test_a_day_is_whole_and_a_planted_loss_and_double_are_found(stack: Stack, tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""``roundhouse backfill``: writes the events of files to the line, beside live traffic."""
