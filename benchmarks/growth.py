@@ -27,7 +27,8 @@ from benchmarks.worker import run
 from benchmarks.yardstick import BATCH_ITEMS, bodies
 from connectors.clickhouse.client import connect
 from connectors.clickhouse.migrate import migrate
-from connectors.clickhouse.sink import TARGETS, ClickHouseTables
+from connectors.clickhouse.sink import ClickHouseTables
+from connectors.clickhouse.targets import TARGETS
 from streams.core.event import Batch
 from streams.core.identity import CONTENT_BYTES, ID_BYTES
 from streams.kafka.admin import wait_for_broker

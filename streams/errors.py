@@ -96,6 +96,10 @@ class NotReadOnly(RoundhouseError):
     """A query is not one statement that only reads."""
 
 
+class ClickHouseUnavailable(RoundhouseError):
+    """ClickHouse did not answer a lookup in time, or has no tables yet."""
+
+
 class QueryFailed(RoundhouseError):
     """ClickHouse refused a query; the message is ClickHouse's own."""
 

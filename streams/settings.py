@@ -118,6 +118,12 @@ class Settings(BaseSettings):
         10.0, gt=0, description="A tenant may post at once what its limits allow in so long."
     )
 
+    lookup_timeout_s: float = Field(
+        5.0,
+        gt=0,
+        description="Longest time of a question about a batch or an event; then the answer is 503.",
+    )
+
     clickhouse_dsn: str | None = Field(
         None,
         description="`http(s)://user:password@host:port` or `chdb:///path`; "

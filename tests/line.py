@@ -46,6 +46,7 @@ class Line:
         self.states = [MemoryState() for _ in range(partitions)]
         self.staged: dict[int, list[PackedGroup]] = defaultdict(list)
         self.sent: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        self.datums: dict[str, list[bytes]] = defaultdict(list)
         self.offset = 0
         self.raw_offset = 0
 
@@ -94,6 +95,7 @@ class Line:
 
     def _keep(self, topic: str, datum: bytes) -> None:
         contract = CONTRACTS[topic]
+        self.datums[topic].append(datum)
         self.sent[topic].append(json.loads(to_json(contract, codec(contract).decode(datum))))
 
 

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 
 from connectors.clickhouse.client import connect
 from connectors.clickhouse.migrate import migrate
-from connectors.clickhouse.sink import TARGETS, ClickHouseTables, Sink
+from connectors.clickhouse.sink import ClickHouseTables, Sink
+from connectors.clickhouse.targets import TARGETS
 from connectors.demo.day import Post
 from streams.core.event import Kind
 from streams.kafka.clients import idempotent_producer

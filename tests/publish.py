@@ -11,7 +11,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from connectors.clickhouse.sink import TARGETS
+from connectors.clickhouse.targets import TARGETS
 from streams.wire.avro_encoder import encoder
 from streams.wire.contracts import Schema, Version, on_the_wire, published_in
 from tests.compatibility import PUBLISH, refusals, unpublished

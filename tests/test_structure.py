@@ -14,6 +14,7 @@ from click.testing import CliRunner
 
 from connectors.campaigns.definition import MEASURES, Campaign, Counts, Eligible
 from connectors.cli.main import main
+from connectors.edge.lookups import LOOKUPS
 from connectors.edge.routes import ROUTES
 from connectors.edge.schemas import Schemas
 from streams.core.event import Kind
@@ -205,8 +206,8 @@ def test_every_topic_is_documented_with_its_key() -> None:
 
 def test_every_route_and_error_code_is_documented() -> None:
     text = doc("operators")
-    for route in ROUTES:
-        assert route.path in text
+    for path in (*(route.path for route in ROUTES), *LOOKUPS):
+        assert path in text
     for code in _codes():
         assert f"`{code}`" in text, f"error code {code} is not in docs/operators.md"
 
@@ -236,7 +237,7 @@ def _codes() -> set[str]:
     """The error codes in the code: the first arguments of the calls that take one."""
     makers = {"PydanticCustomError", "EnvelopeError", "TooManyItems", "_invalid", "error", "_not_json"}
     found = {"not_json", "wrong_envelope", "duplicate_key", "required", "id_conflict"}
-    edge = [ROOT / f"connectors/edge/{name}.py" for name in ("app", "body", "fair_use")]
+    edge = sorted((ROOT / "connectors" / "edge").glob("*.py"))
     for path in [*CORE, *edge]:
         for node in ast.walk(ast.parse(path.read_text())):
             if not isinstance(node, ast.Call):

@@ -25,7 +25,7 @@ from connectors.audit.facts import (
 )
 from connectors.clickhouse.literals import moment, quoted
 from connectors.clickhouse.query import query
-from connectors.clickhouse.sink import TARGETS
+from connectors.clickhouse.targets import TARGETS
 from streams.core.event import Kind, decode, encode
 from streams.errors import BrokerUnavailable, EnvelopeError
 from streams.formats import READERS

@@ -26,8 +26,10 @@ def is_embedded(settings: Settings) -> bool:
     return settings.clickhouse_url.startswith("chdb:")
 
 
-def connect(settings: Settings) -> Client:
+def connect(settings: Settings, timeout_s: float = 120) -> Client:
     """A client of the configured ClickHouse, with the settings of a cluster if one is configured.
+
+    ``timeout_s`` is the longest silence of a server.
 
     Raises ``ClickHouseError`` if it does not answer.
     """
@@ -60,4 +62,6 @@ def connect(settings: Settings) -> Client:
         more["settings"] = CLUSTER_SETTINGS
     if settings.clickhouse_ca_file:
         more["ca_cert"] = str(settings.clickhouse_ca_file)
-    return clickhouse_connect.get_client(dsn=dsn, send_receive_timeout=120, **more)
+    return clickhouse_connect.get_client(
+        dsn=dsn, connect_timeout=min(10, timeout_s), send_receive_timeout=timeout_s, **more
+    )

@@ -1,22 +1,26 @@
 """Queries ClickHouse, directly or through the process that holds it."""
 
 import json
+import re
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from decimal import Decimal
+from typing import Any
 
 import httpx
 from clickhouse_connect.driver.client import Client
-from clickhouse_connect.driver.exceptions import ClickHouseError
+from clickhouse_connect.driver.exceptions import ClickHouseError, OperationalError
 
 from connectors.clickhouse.client import connect, is_embedded
-from connectors.clickhouse.service import add_rows, ask, token_path
+from connectors.clickhouse.questions import add_rows, ask, token_path
 from connectors.local.stack import Running
-from streams.errors import ConfigurationError, NotRunning, QueryFailed
+from streams.errors import ClickHouseUnavailable, ConfigurationError, NotRunning, QueryFailed
 from streams.settings import Settings
 
 
 def query(settings: Settings, sql: str, form: str = "table") -> str:
-    """The result in a format of :data:`connectors.clickhouse.service.FORMATS`.
+    """The result in a format of :data:`connectors.clickhouse.questions.FORMATS`.
 
     chDB is queried through the sink while a stack runs on the data directory, and opened directly
     otherwise.
@@ -29,7 +33,7 @@ def query(settings: Settings, sql: str, form: str = "table") -> str:
 
 
 def insert(settings: Settings, table: str, rows: Sequence[Mapping[str, object]]) -> None:
-    """Adds rows to one of :data:`connectors.clickhouse.service.WRITABLE`."""
+    """Adds rows to one of :data:`connectors.clickhouse.questions.WRITABLE`."""
     lines = b"\n".join(json.dumps(row).encode() for row in rows)
     port = _sink_port(settings)
     if port is not None:
@@ -37,6 +41,71 @@ def insert(settings: Settings, table: str, rows: Sequence[Mapping[str, object]])
         return
     with _opened(settings) as client:
         add_rows(client, table, lines)
+
+
+_OUTAGES = {
+    "159": "TIMEOUT_EXCEEDED",
+    "202": "TOO_MANY_SIMULTANEOUS_QUERIES",
+    "241": "MEMORY_LIMIT_EXCEEDED",
+    "60": "UNKNOWN_TABLE",  # before the sink's first start
+    "81": "UNKNOWN_DATABASE",
+}
+"""ClickHouse's errors that are no fault of the query, by code."""
+
+_CODE = re.compile(r"Code: (\d+)")
+
+
+class Reader:
+    """Reads from a process that serves others: several threads may ask, and each question ends in time.
+
+    chDB is asked through the sink's port and never opened here: the sink could not open it then. For a
+    server, each thread keeps its own connection.
+    """
+
+    def __init__(self, settings: Settings, timeout_s: float) -> None:
+        self._settings = settings
+        self._timeout_s = timeout_s
+        self._of_thread = threading.local()
+
+    def rows(self, sql: str) -> list[dict[str, Any]]:
+        """The rows of a query by column; numbers with a fraction are ``Decimal``.
+
+        Raises :class:`ClickHouseUnavailable` if ClickHouse does not answer in time.
+        """
+        try:
+            text = self._through_the_sink(sql) if is_embedded(self._settings) else self._by_thread(sql)
+        except (ConfigurationError, OperationalError, OSError) as error:
+            raise ClickHouseUnavailable(str(error)) from None
+        except QueryFailed as error:
+            code = _CODE.search(str(error))
+            if code and code[1] in _OUTAGES:
+                raise ClickHouseUnavailable(str(error)) from None
+            raise
+        rows: list[dict[str, Any]] = json.loads(text, parse_float=Decimal)["data"]
+        return rows
+
+    def _through_the_sink(self, sql: str) -> str:
+        parameters = {"format": "json", "within_s": f"{self._timeout_s:g}"}
+        port = self._settings.sql_port
+        return _post(self._settings, port, "/sql", parameters, sql.encode(), timeout_s=self._timeout_s)
+
+    def _by_thread(self, sql: str) -> str:
+        client: Client | None = getattr(self._of_thread, "client", None)
+        if client is None:
+            try:
+                client = connect(self._settings, self._timeout_s)
+            except ClickHouseError as error:
+                raise ClickHouseUnavailable(str(error)) from None
+            client.database = self._settings.clickhouse_database
+            self._of_thread.client = client
+        try:
+            return ask(client, sql, "json", self._timeout_s)
+        except ClickHouseError as error:
+            self._of_thread.client = None  # the next question connects again
+            client.close()
+            if isinstance(error, OperationalError):
+                raise
+            raise QueryFailed(str(error)) from None
 
 
 def _sink_port(settings: Settings) -> int | None:
@@ -63,14 +132,22 @@ def _opened(settings: Settings) -> Iterator[Client]:
         client.close()
 
 
-def _post(settings: Settings, port: int, path: str, parameters: dict[str, str], body: bytes) -> str:
+def _post(
+    settings: Settings,
+    port: int,
+    path: str,
+    parameters: dict[str, str],
+    body: bytes,
+    *,
+    timeout_s: float = 300,
+) -> str:
     try:
         answer = httpx.post(
             f"http://127.0.0.1:{port}{path}",
             params=parameters,
             headers={"x-token": token_path(settings).read_text()},
             content=body,
-            timeout=300.0,
+            timeout=timeout_s,
         )
     except httpx.HTTPError as error:
         raise ConfigurationError(f"the running stack's sink does not answer: {error}") from None

@@ -9,15 +9,13 @@ import gc
 import hmac
 import logging
 import os
-import re
 import secrets
 import threading
 from collections.abc import Callable
-from pathlib import Path
 
 import uvicorn
 from clickhouse_connect.driver.client import Client
-from clickhouse_connect.driver.exceptions import ClickHouseError, DatabaseError
+from clickhouse_connect.driver.exceptions import ClickHouseError
 from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -27,6 +25,7 @@ from starlette.routing import Route
 from connectors.clickhouse.client import connect, is_embedded
 from connectors.clickhouse.metrics import SinkMetrics
 from connectors.clickhouse.migrate import migrate
+from connectors.clickhouse.questions import add_rows, ask, token_path
 from connectors.clickhouse.sink import ClickHouseTables, Sink
 from connectors.clickhouse.sink_health import SinkHealth
 from connectors.local.ports import Ports
@@ -44,70 +43,14 @@ from streams.telemetry.traces import open_traces
 
 log = logging.getLogger(__name__)
 
-FORMATS = {
-    "table": "PrettyCompactMonoBlock",
-    "csv": "CSVWithNames",
-    "tsv": "TabSeparatedWithNames",
-    "json": "JSON",
-}
-
-
-_QUOTED_OR_COMMENT = re.compile(
-    r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|`(?:[^`\\]|\\.)*`|--[^\n]*|/\*.*?\*/""", re.DOTALL
-)
-_QUESTION = re.compile(r"\s*\(*\s*(?:select|with|show|describe|desc|explain|exists)\b", re.IGNORECASE)
-_WRITES = re.compile(r";|\$|\binto\s+outfile\b|\bformat\b", re.IGNORECASE)
-
-
-def ask(client: Client, query: str, form: str) -> str:
-    """The result of a query, in one of :data:`FORMATS`.
-
-    Raises ``ClickHouseError``, or :class:`NotReadOnly` for a statement that could write.
-    ``readonly`` is set in the statement because chDB would otherwise keep it for the whole process.
-    Only one thread at a time may query through a client.
-    """
-    if form not in FORMATS:
-        raise NotReadOnly(f"format must be one of {', '.join(FORMATS)}")
-    query = query.strip().rstrip(";")
-    bare = _QUOTED_OR_COMMENT.sub(" ", query)
-    if not _QUESTION.match(bare) or _WRITES.search(bare):
-        raise NotReadOnly(
-            "ask one question (SELECT, WITH, SHOW, DESCRIBE, EXPLAIN or EXISTS); the output format is "
-            "chosen outside the query"
-        )
-    try:
-        answer = client.raw_query(f"{query}\nFORMAT {FORMATS[form]} SETTINGS readonly = 1")
-    except DatabaseError:
-        # chDB 4.4 returns the partial output of a failed query before that of the client's next query
-        client.raw_query("SELECT 1 FORMAT Null")
-        raise
-    return bytes(answer).decode()
-
-
-WRITABLE = ("rates", "campaign_runs", "campaign_results", "replays")
-"""Tables that commands write, not the sink."""
-
-
-def add_rows(client: Client, table: str, lines: bytes) -> str:
-    """Inserts rows, one JSON object a line, into one of :data:`WRITABLE`; the result is empty."""
-    if table not in WRITABLE:
-        raise NotReadOnly(f"{table} is not one of {', '.join(WRITABLE)}")
-    client.raw_insert(table, insert_block=lines, fmt="JSONEachRow", settings={"async_insert": 0})
-    return ""
-
-
-def token_path(settings: Settings) -> Path:
-    """The file of the token for the loopback port."""
-    return settings.data_dir / "sql-token"
-
 
 def create_app(client: Client, token: str) -> Starlette:
-    """``POST /sql?format=…`` with the query as body, and ``POST /rows?table=…``."""
+    """``POST /sql?format=…&within_s=…`` with the query as body, and ``POST /rows?table=…``."""
     asking = threading.Lock()
 
-    def answer(query: bytes, form: str) -> str:
+    def answer(query: bytes, form: str, within_s: float | None) -> str:
         with asking:
-            return ask(client, query.decode(errors="replace"), form)
+            return ask(client, query.decode(errors="replace"), form, within_s)
 
     async def answered(request: Request, work: Callable[[bytes], str]) -> Response:
         given = request.headers.get("x-token", "")
@@ -120,7 +63,9 @@ def create_app(client: Client, token: str) -> Starlette:
 
     async def sql(request: Request) -> Response:
         form = request.query_params.get("format", "table")
-        return await answered(request, lambda query: answer(query, form))
+        given = request.query_params.get("within_s")
+        within_s = None if given is None else float(given)
+        return await answered(request, lambda query: answer(query, form, within_s))
 
     async def add(request: Request) -> Response:
         table = request.query_params.get("table", "")

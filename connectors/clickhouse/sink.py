@@ -31,10 +31,10 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from connectors.clickhouse.blocks import block, received_at
 from connectors.clickhouse.metrics import SinkMetrics
-from streams.core.event import Kind
+from connectors.clickhouse.targets import TARGETS, Target
 from streams.errors import NewerVersion, SinkMismatch
 from streams.kafka.clients import METADATA_MS, committed_consumer, reporting
-from streams.records.topics import OUTCOMES, REJECTS, ROUNDS
+from streams.records.topics import OUTCOMES
 from streams.settings import Settings
 from streams.telemetry.traces import Attributes, Traces, parents_of
 from streams.wire.avro import FRAME_BYTES, Container, SchemaOf, frame_of
@@ -46,27 +46,6 @@ PAUSE_S = 0.2, 5.0
 _POLL_S = 0.01
 _POLL_RECORDS = 5000
 _AWAY = (ClickHouseError, OSError)
-
-
-class Target(NamedTuple):
-    """A table and the contract of its rows."""
-
-    table: str
-    contract: str
-
-
-TARGETS = {
-    Kind.GAME_TRANSACTION.topic: Target("game_transactions_rows", "game-transaction"),
-    Kind.PAYMENT.topic: Target("payments_rows", "payment"),
-    Kind.PLAYER.topic: Target("player_events_rows", "player"),
-    Kind.GAME.topic: Target("game_events_rows", "game"),
-    Kind.LOGIN.topic: Target("logins_rows", "login"),
-    Kind.SPORTS_BET.topic: Target("sports_bets_rows", "sports-bet"),
-    Kind.CUSTOM_EVENT.topic: Target("custom_events_rows", "custom-event"),
-    ROUNDS: Target("rounds_rows", "round"),
-    REJECTS: Target("rejects_rows", "reject"),
-    OUTCOMES: Target("outcomes_rows", "outcome"),
-}
 
 
 class Tables(Protocol):

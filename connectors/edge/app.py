@@ -24,14 +24,17 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from connectors.clickhouse.query import Reader
 from connectors.edge.body import RETRY_AFTER_S, Room, Share, read_body
 from connectors.edge.documents import document_routes
 from connectors.edge.fair_use import FairUse, Quota
+from connectors.edge.keys import allow, caller_of
+from connectors.edge.lookups import Lookups
 from connectors.edge.metrics import NOBODY, EdgeMetrics
 from connectors.edge.problems import Problem
 from connectors.edge.routes import ROUTES, Route
 from connectors.edge.schemas import schema_routes
-from connectors.edge.tenants import Caller, Key, Registry, Tenant
+from connectors.edge.tenants import Registry, Tenant
 from connectors.edge.writer import Writer
 from streams.core.event import Batch
 from streams.errors import DeliveryFailed, EnvelopeError, TooManyItems
@@ -92,8 +95,9 @@ class Edge:
         name, code = NOBODY, ""
         quota: Quota | None = None
         try:
-            name, tenant, key = self._authenticate(route, request)
-            self._allow(key)
+            caller = caller_of(self.registry, request.headers.get(route.key_header), route.key_header)
+            name, tenant = caller.name, caller.tenant
+            allow(caller, "post", self.now())
             quota = self.fair_use.quota(name, tenant, self.now())
             if quota is not None:
                 quota.admit(self.now())
@@ -181,23 +185,6 @@ class Edge:
             await asyncio.sleep(0)
             return items
 
-    def _authenticate(self, route: Route, request: Request) -> Caller:
-        key = request.headers.get(route.key_header)
-        if not key:
-            raise Problem(401, "no_key", f"Send your API key in the header {route.key_header}.")
-        found = self.registry.authenticate(key)
-        if found is None:
-            raise Problem(403, "unknown_key", "This API key is unknown or was revoked.")
-        return found
-
-    def _allow(self, key: Key) -> None:
-        if key.expires_at is not None and self.now() >= key.expires_at.timestamp() * 1e6:
-            raise Problem(
-                403, "expired_key", f"This API key expired at {key.expires_at:%Y-%m-%dT%H:%M:%SZ}."
-            )
-        if "post" not in key.scopes:
-            raise Problem(403, "wrong_scope", "This API key may not post: it lacks the scope post.")
-
     def health(self) -> Health:
         """The readiness of the edge. Blocking: it asks Kafka, at most once a second."""
         away_s = self.writer.kafka_away_s()
@@ -269,7 +256,10 @@ def create_app(
     traces: Traces | None = None,
 ) -> Starlette:
     """The ASGI app; ``writer`` is closed with it. ``app.state.edge`` is its :class:`Edge`."""
-    edge = Edge(settings, Registry(settings.tenants_path), writer, metrics, now, traces=traces)
+    registry = Registry(settings.tenants_path)
+    edge = Edge(settings, registry, writer, metrics, now, traces=traces)
+    reader = Reader(settings, settings.lookup_timeout_s)
+    lookups = Lookups(settings, registry, reader.rows, metrics, now=now)
 
     def endpoint(route: Route) -> Callable[[Request], object]:
         async def post(request: Request) -> Response:
@@ -284,7 +274,7 @@ def create_app(
         return problem.response()
 
     async def bug(request: Request, error: Exception) -> Response:
-        problem = Problem(500, "bug", "Roundhouse failed. Post the batch again.")
+        problem = Problem(500, "bug", "Roundhouse failed. Send the request again.")
         batch_id = getattr(request.state, "batch_id", None) or str(uuid.uuid4())
         problem.headers["x-batch-id"] = problem.body["batch_id"] = batch_id
         return problem.response()
@@ -292,11 +282,13 @@ def create_app(
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         yield
+        lookups.close()
         writer.close()
 
     app = Starlette(
         routes=[
             *(routing.Route(route.path, endpoint(route), methods=["POST"]) for route in ROUTES),
+            *lookups.routes(),
             *health_routes(edge.health),
             *schema_routes(settings),
             *document_routes(settings),

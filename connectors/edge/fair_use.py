@@ -12,6 +12,7 @@ The headers follow draft-ietf-httpapi-ratelimit-headers-10 (``RateLimit``, ``Rat
 """
 
 import math
+from collections.abc import Collection
 
 from connectors.edge.problems import Problem
 from connectors.edge.tenants import Limits, Tenant
@@ -71,8 +72,8 @@ class Quota:
             raise Problem(
                 429,
                 "rate_limited",
-                f"Your limit of {' and '.join(violated)} is used up. Nothing is stored. Post the same "
-                f"batch again in {wait_s} s.",
+                f"Your limit of {' and '.join(violated)} is used up. Nothing is stored. Send the same "
+                f"request again in {wait_s} s.",
                 {"Retry-After": str(wait_s)},
                 delay_s=delay_s,
                 **{"violated-policies": violated},
@@ -95,9 +96,13 @@ class Quota:
 
 
 class FairUse:
-    """The quotas of all tenants that have a limit, in one edge process."""
+    """The quotas of all tenants that have a limit, in one edge process.
 
-    def __init__(self, settings: Settings) -> None:
+    ``limits`` are the names of those that hold.
+    """
+
+    def __init__(self, settings: Settings, limits: Collection[str] = tuple(_UNITS)) -> None:
+        self._limits = limits
         self._burst_s = settings.tenant_burst_s
         self._rates = {
             "requests": settings.tenant_requests_per_s,
@@ -122,4 +127,6 @@ class FairUse:
             "items": own.items_per_s or self._rates["items"],
             "bytes": own.bytes_per_s or self._rates["bytes"],
         }
-        return {limit: rate for limit, rate in rates.items() if rate is not None}
+        return {
+            limit: rate for limit, rate in rates.items() if rate is not None and limit in self._limits
+        }

@@ -86,6 +86,10 @@ class EdgeMetrics:
         if len(self._answers) >= _TOGETHER:
             self.count()
 
+    def looked_up(self, route: str, status: int, took_s: float) -> None:
+        """Observes an answered lookup. Lookups are few, and not among the posts."""
+        self._durations.observe_all([took_s], route, str(status))
+
     def read(self, route: str, body_bytes: int, items: int) -> None:
         """Queues a body that was read and has a valid outer form for the next :meth:`count`."""
         self._bodies.append((route, body_bytes, items))

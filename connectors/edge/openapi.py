@@ -11,6 +11,8 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from connectors.edge.body import RETRY_AFTER_S
+from connectors.edge.lookups import KEY_HEADER
+from connectors.edge.openapi_lookups import LookupProblem, lookup_answers, lookup_models, lookup_paths
 from connectors.edge.routes import ROUTES, Route
 from connectors.edge.schemas import MEDIA_TYPE, Schemas
 from streams.formats import fasttrack, gameball, native
@@ -62,14 +64,9 @@ ANSWERS: dict[int, tuple[str, tuple[str, ...]]] = {
 _WITH_RETRY_AFTER = (429, 503)
 
 
-class _Problem(BaseModel):
-    """An error (RFC 9457)."""
+class _Problem(LookupProblem):
+    """An error of a post (RFC 9457)."""
 
-    type: str
-    title: str
-    status: int
-    code: str = Field(description="Stable name of the error.")
-    detail: str = Field(description="What is wrong, and how to correct it.")
     batch_id: str = Field(description="Id of the request, as in `x-batch-id`.")
 
 
@@ -146,6 +143,7 @@ def as_json(settings: Settings) -> str:
 def document(settings: Settings) -> Node:
     """The document of an edge with these settings."""
     paths: Node = {route.path: {"post": _post(route)} for route in ROUTES}
+    paths |= lookup_paths()
     for path in ("/livez", "/readyz", "/healthz"):
         paths[path] = {"get": _health(path)}
     paths["/openapi.json"] = {
@@ -164,6 +162,7 @@ def document(settings: Settings) -> Node:
         "servers": [{"url": "/"}],
         "tags": [
             {"name": "events", "description": "Post events."},
+            {"name": "lookups", "description": "Ask what became of what was posted."},
             {"name": "health", "description": "The state of this process."},
             {"name": "documents", "description": "This description."},
             {
@@ -174,12 +173,12 @@ def document(settings: Settings) -> Node:
         "paths": paths,
         "components": {
             "schemas": _schemas(settings),
-            "responses": {str(status): _answer(status) for status in ANSWERS},
+            "responses": {str(status): _answer(status) for status in ANSWERS} | lookup_answers(),
             "parameters": _parameters(),
             "headers": _headers(),
             "securitySchemes": {
-                route.key_header: {"type": "apiKey", "in": "header", "name": route.key_header}
-                for route in ROUTES
+                header: {"type": "apiKey", "in": "header", "name": header}
+                for header in (KEY_HEADER, *(route.key_header for route in ROUTES))
             },
         },
     }
@@ -307,7 +306,7 @@ def _parameters() -> Node:
 
 def _schemas(settings: Settings) -> Node:
     found: Node = {}
-    models = (_Problem, _InvalidItems, _DryRun, _Health)
+    models: list[type[BaseModel]] = [_Problem, _InvalidItems, _DryRun, _Health, *lookup_models()]
     for model in models:
         found |= _component(model.__name__.removeprefix("_"), model)
     for source, kinds in _KINDS.items():

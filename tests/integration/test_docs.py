@@ -140,7 +140,7 @@ def on_this_stack(example: str, running: Running) -> str:
 
 
 def test_the_clients_in_python_try_a_batch_and_post_a_bet(running: Running) -> None:
-    trial, client = blocks(ROOT / "docs" / "operators.md", "python")
+    trial, _, client = blocks(ROOT / "docs" / "operators.md", "python")
     environment = os.environ | {"KEY": running.key}
 
     def output(example: str) -> str:
@@ -155,6 +155,22 @@ def test_the_clients_in_python_try_a_batch_and_post_a_bet(running: Running) -> N
     assert bet.startswith("0 game-transaction {'tenant': 'aurora', 'source': 'native'")
     assert "'id': 'gr-2'" in win
     assert "/items/2/data/timestamp" in login
+
+
+def test_the_status_in_python_prints_the_outcome_of_every_item(running: Running) -> None:
+    _, example, _ = blocks(ROOT / "docs" / "operators.md", "python")
+    result = subprocess.run(
+        [sys.executable, "-c", on_this_stack(example, running)],
+        env=os.environ | {"KEY": running.key},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=WITHIN_S,
+        check=True,
+    )
+    bet, win, login = result.stdout.splitlines()
+    assert {bet, win} <= {"0 accepted", "1 accepted", "0 duplicate", "1 duplicate"}
+    assert login.startswith("2 rejected {'code': 'required', 'pointer': '/items/2/data/timestamp'")
 
 
 def test_the_consumer_in_python_prints_rounds(running: Running) -> None:

@@ -25,7 +25,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 
 from connectors.cli.main import main
 from connectors.clickhouse.migrate import migrate
-from connectors.clickhouse.service import ask
+from connectors.clickhouse.questions import ask
 from connectors.doctor.clickhouse import (
     check_clickhouse,
     clock_finding,

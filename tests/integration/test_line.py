@@ -15,7 +15,8 @@ from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
-from connectors.clickhouse.sink import ClickHouseTables, Sink, Tables, Target
+from connectors.clickhouse.sink import ClickHouseTables, Sink, Tables
+from connectors.clickhouse.targets import Target
 from connectors.edge.writer import SMALL_BYTES, KafkaWriter
 from streams.core.identity import partition_of
 from streams.errors import InputGap, StateMismatch

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from connectors.clickhouse.sink import TARGETS
+from connectors.clickhouse.targets import TARGETS
 from connectors.demo.day import day
 from streams.settings import Settings
 from tests.next_contracts import NEW, ROOT, begin, next_version, post

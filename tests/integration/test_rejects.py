@@ -118,6 +118,34 @@ def test_a_mended_item_is_replayed_and_stands_in_clickhouse_once(stack: Stack, t
     assert second["arrived"] == 1
 
 
+def test_an_operator_asks_the_edge_what_became_of_each_item(stack: Stack) -> None:
+    operator = Operator(stack, "asking")
+    operator.post("/api/v1/events", [bet("a-1"), bet("a-2")], 2)
+    operator.settle()
+    items = [bet("a-1"), bet("a-2", amount=5), bet("a-3", currency="euro"), bet("a-4")]
+    batch_id = operator.post("/api/v1/events", items, 4)
+    found: dict[str, Any] = {}
+
+    def is_answered() -> bool:
+        answer = httpx.get(
+            f"{stack.edge_url}/api/v1/batches/{batch_id}", headers={"x-api-key": operator.key}
+        )
+        assert answer.status_code in (200, 404), answer.text
+        found.update(answer.json())
+        outcomes = {item["outcome"] for item in found.get("items", [])}
+        return bool(outcomes) and not outcomes & {"on_the_way", "counted"}
+
+    wait_until(is_answered, "the outcome of every item")
+    assert [item["outcome"] for item in found["items"]] == [
+        "duplicate", "conflict", "rejected", "accepted",
+    ]  # fmt: skip
+    rejects = operator.rejects("--batch", batch_id)
+    assert [item["reject_id"] for item in found["items"] if "reject_id" in item] == [
+        reject["reject_id"] for reject in sorted(rejects, key=lambda reject: reject["position"])
+    ]
+    operator.settle()
+
+
 def test_a_replayed_gameball_event_keeps_its_identity(stack: Stack, tmp_path: Path) -> None:
     """Without an Idempotency-Key the identity is the first batch's id and the event's name."""
     operator = Operator(stack, "gameball")

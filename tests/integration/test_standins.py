@@ -18,8 +18,9 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from connectors.clickhouse.client import connect
 from connectors.clickhouse.migrate import migrate
-from connectors.clickhouse.service import FORMATS, add_rows, ask
-from connectors.clickhouse.sink import TARGETS, ClickHouseTables, Target
+from connectors.clickhouse.questions import FORMATS, add_rows, ask
+from connectors.clickhouse.sink import ClickHouseTables
+from connectors.clickhouse.targets import TARGETS, Target
 from connectors.edge.writer import SMALL_BYTES, KafkaWriter, Writer
 from streams.core import profile as profiles
 from streams.core import round as rounds

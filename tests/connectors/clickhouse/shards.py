@@ -20,7 +20,7 @@ from connectors.campaigns import compiler
 from connectors.campaigns.definition import Period, load
 from connectors.clickhouse.cluster import SETTINGS, SHARDED_BY, Cluster
 from connectors.clickhouse.migrate import HERE, statements
-from connectors.clickhouse.sink import TARGETS
+from connectors.clickhouse.targets import TARGETS
 
 ROOT = Path(__file__).parent.parent.parent.parent
 EXAMPLES = sorted((ROOT / "connectors" / "campaigns" / "examples").glob("*.yaml"))

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from connectors.clickhouse.blocks import block
 from connectors.clickhouse.client import connect
 from connectors.clickhouse.migrate import migrate
-from connectors.clickhouse.sink import TARGETS, ClickHouseTables, Target
+from connectors.clickhouse.sink import ClickHouseTables
+from connectors.clickhouse.targets import TARGETS, Target
 from streams.errors import SinkMismatch
 from streams.settings import Settings
 from streams.wire import money

@@ -17,7 +17,7 @@ from clickhouse_connect.driver.client import Client
 from connectors.clickhouse.client import connect
 from connectors.clickhouse.cluster import SHARDED_BY, SHARED, Cluster
 from connectors.clickhouse.migrate import HERE, migrate, statements
-from connectors.clickhouse.sink import TARGETS
+from connectors.clickhouse.targets import TARGETS
 from streams.errors import ConfigurationError
 from streams.settings import Settings
 

@@ -10,7 +10,8 @@ from clickhouse_connect.driver.client import Client
 
 from connectors.clickhouse.client import connect
 from connectors.clickhouse.migrate import HERE, migrate, statements
-from connectors.clickhouse.service import ask, create_app
+from connectors.clickhouse.questions import ask
+from connectors.clickhouse.service import create_app
 from streams.errors import ConfigurationError, NotReadOnly
 from streams.settings import Settings
 

@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+from collections.abc import Iterator
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,15 @@ from schemathesis.core.parameters import ParameterLocation
 from schemathesis.specs.openapi import checks
 from starlette.routing import Route
 
+from connectors.clickhouse.client import connect
 from connectors.edge.openapi import ANSWERS, SAMPLES, as_json, document
+from connectors.edge.openapi_lookups import LOOKUP_ANSWERS
 from connectors.edge.routes import ROUTES
 from streams.settings import Settings
+from tests import clickhouse_server
 from tests.connectors.edge.test_edge import Edge
+from tests.line import NATIVE, bet
+from tests.stored_line import StoredLine
 
 ROOT = Path(__file__).parents[3]
 CHECKS = [
@@ -42,10 +48,21 @@ OPERATIONS = [(method, path) for path, item in document(Settings())["paths"].ite
 POSTS = [route.path for route in ROUTES]
 
 
+@pytest.fixture(scope="module")
+def clickhouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The DSN of a server that knows one batch of acme, ``known``."""
+    with clickhouse_server.running(tmp_path_factory.mktemp("server") / "data") as dsn:
+        stored = StoredLine(connect(Settings(clickhouse_dsn=dsn)), "roundhouse")
+        known = NATIVE._replace(batch_id="known")
+        stored.line.run([bet("a"), bet("a"), bet("a", 2), bet("b", currency="euro")], known)
+        stored.store()
+        yield dsn
+
+
 @pytest.fixture
-def edge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Edge:
+def edge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clickhouse: str) -> Edge:
     monkeypatch.setattr("connectors.edge.schemas.learned", lambda settings, within_s: {})
-    return Edge(tmp_path, body_bytes_max=1_000_000)
+    return Edge(tmp_path, body_bytes_max=1_000_000, clickhouse_dsn=clickhouse)
 
 
 def test_the_document_is_valid_openapi() -> None:
@@ -67,18 +84,29 @@ def test_every_route_of_the_edge_is_described(edge: Edge) -> None:
     assert paths - for_the_rest - described <= roots  # these answer only with an error of the registry
 
 
-def test_every_error_of_a_post_is_described_with_its_status() -> None:
+def problems(*modules: str) -> set[tuple[Any, Any]]:
+    """Status and code of the problems that modules of the edge raise."""
     raised = set()
-    for name in ("app", "body", "fair_use"):
+    for name in modules:
         for node in ast.walk(ast.parse((ROOT / f"connectors/edge/{name}.py").read_text())):
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "Problem":
                 status, code = node.args[:2]
                 if isinstance(status, ast.Constant) and isinstance(code, ast.Constant):
                     raised.add((status.value, code.value))
+    return raised
+
+
+def test_every_error_of_a_post_is_described_with_its_status() -> None:
+    raised = problems("app", "body", "fair_use", "keys")
     described = {(status, code) for status, (_, codes) in ANSWERS.items() for code in codes}
     of_the_body = {"not_json", "wrong_envelope", "duplicate_key", "required"}
     assert described - raised == {*((400, code) for code in of_the_body), (413, "too_many_items")}
     assert raised <= described
+
+
+def test_every_error_of_a_lookup_is_described_with_its_status() -> None:
+    described = {(status, code) for status, (_, codes) in LOOKUP_ANSWERS.items() for code in codes}
+    assert described == problems("lookups", "keys") | {(429, "rate_limited"), (500, "bug")}
 
 
 @pytest.mark.parametrize("path", sorted(SAMPLES.glob("*/*.json")), ids=lambda path: path.stem)
@@ -115,6 +143,16 @@ def test_requests_as_described_are_answered_as_described(edge: Edge, method: str
 @pytest.mark.parametrize("path", POSTS)
 def test_requests_other_than_described_are_refused_as_described(edge: Edge, path: str) -> None:
     _run(edge, "post", path, GenerationMode.NEGATIVE)
+
+
+def test_a_known_batch_is_answered_as_described(edge: Edge) -> None:
+    found = schemathesis.openapi.from_asgi("/openapi.json", edge.app)
+    case = found["/api/v1/batches/{batch_id}"]["get"].Case(path_parameters={"batch_id": "known"})
+    answer = case.call(headers={"x-api-key": edge.key})
+    case.validate_response(answer, checks=CHECKS)
+    assert [item["outcome"] for item in answer.json()["items"]] == [
+        "accepted", "duplicate", "conflict", "rejected",
+    ]  # fmt: skip
 
 
 def _is_refused(case: Case[Any], answer: Response) -> bool:

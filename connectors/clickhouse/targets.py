@@ -1,0 +1,27 @@
+"""The tables that the sink fills, by topic."""
+
+from typing import NamedTuple
+
+from streams.core.event import Kind
+from streams.records.topics import OUTCOMES, REJECTS, ROUNDS
+
+
+class Target(NamedTuple):
+    """A table and the contract of its rows."""
+
+    table: str
+    contract: str
+
+
+TARGETS = {
+    Kind.GAME_TRANSACTION.topic: Target("game_transactions_rows", "game-transaction"),
+    Kind.PAYMENT.topic: Target("payments_rows", "payment"),
+    Kind.PLAYER.topic: Target("player_events_rows", "player"),
+    Kind.GAME.topic: Target("game_events_rows", "game"),
+    Kind.LOGIN.topic: Target("logins_rows", "login"),
+    Kind.SPORTS_BET.topic: Target("sports_bets_rows", "sports-bet"),
+    Kind.CUSTOM_EVENT.topic: Target("custom_events_rows", "custom-event"),
+    ROUNDS: Target("rounds_rows", "round"),
+    REJECTS: Target("rejects_rows", "reject"),
+    OUTCOMES: Target("outcomes_rows", "outcome"),
+}

@@ -1,0 +1,1 @@
+"""What became of batches and events, read from ClickHouse for one tenant."""
