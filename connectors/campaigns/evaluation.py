@@ -88,11 +88,20 @@ def evaluate(settings: Settings, campaign: Campaign, as_of: datetime | None = No
             Decimal(row["prize"]),
             Decimal(row["unpaid"]),
         )
-        for row in rows(settings, compiler.standings(campaign, as_of))
+        for row in _standings(settings, campaign, as_of)
     ]
     out = rows(settings, compiler.left_out(campaign, as_of))
     left_out = {row["rule"]: int(row["entries"]) for row in out if row["rule"]}
     return Result(campaign, as_of, _unsettled(settings, campaign, as_of), standings, left_out)
+
+
+def _standings(settings: Settings, campaign: Campaign, as_of: datetime) -> list[dict[str, Any]]:
+    totals = compiler.totals(campaign, as_of)
+    if totals is not None:
+        found = rows(settings, totals)
+        if not any(row["falls"] for row in found):
+            return found
+    return rows(settings, compiler.standings(campaign, as_of))
 
 
 def backtest(

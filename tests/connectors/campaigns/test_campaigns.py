@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from connectors.campaigns import evaluation
+from connectors.campaigns import compiler, evaluation
 from connectors.campaigns.definition import Definition, load
 from connectors.campaigns.rates import import_rates
 from connectors.cli.main import main
@@ -113,6 +113,10 @@ def extra() -> list[Post]:
     casino("rollbackbet", "y-undone", 1, "1", 5)
     casino("rollbackbet", "y-undone", 50, "1", 5)  # comes before its bet
     casino("bet", "y-undone", 50, "1", 2)
+    casino("bet", "y-fallen", 0, "1", 3)
+    casino("win", "y-fallen", 0, "20", 3)
+    casino("bet", "y-fallen", 1, "1", 4)
+    casino("rollbackwin", "y-fallen", 1, "9.5", 5)  # a win that never came
     return [
         Post("aurora", NATIVE, _json(native), len(native), 0),
         Post("borealis", FASTTRACK, _json(fasttrack), len(fasttrack), 0),
@@ -224,6 +228,46 @@ def test_an_example_gives_what_plain_python_gives(path: Path, history: History) 
         assert (plain(result, timed=True) if timed else found) == due
         assert result.unsettled == 0
     assert due, "no player has a score, so the example tests nothing"
+
+
+FALLING = """
+name: falling
+tenant: borealis
+period: {from: 2026-03-14, to: 2026-03-15}
+counts: {currency: SEK}
+measure: sum_of_wins
+form: {kind: leaderboard, prizes: [{ranks: 1-3, amount: 10}]}
+"""
+
+
+def test_a_score_is_the_highest_that_was_reached(history: History, tmp_path: Path) -> None:
+    path = tmp_path / "falling.yaml"
+    path.write_text(FALLING)
+    campaign = load(path).campaign
+    as_of = history.moments[1]
+    text = compiler.totals(campaign, as_of)
+    assert text is not None
+    falling = {row["player_id"] for row in evaluation.rows(history.settings, text) if row["falls"]}
+    assert "y-fallen" in falling
+    found = plain(evaluation.evaluate(history.settings, campaign, as_of), timed=True)
+    assert found == list(
+        oracle.standings(path, oracle.books([*history.posts[0], *history.posts[1]]), rates())
+    )
+    assert ("y-fallen", 20) in [(row[1], row[2]) for row in found]
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_the_order_of_entries_is_left_out_only_where_it_cannot_matter(
+    path: Path, history: History
+) -> None:
+    campaign = load(path).campaign
+    text = compiler.totals(campaign, history.moments[1])
+    if text is None:
+        assert campaign.measure == "wins_in_a_row" or campaign.form.kind == "challenge"
+        return
+    found = evaluation.rows(history.settings, text)
+    assert not any(row.pop("falls") for row in found)
+    assert found == evaluation.rows(history.settings, compiler.standings(campaign, history.moments[1]))
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
