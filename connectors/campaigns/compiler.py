@@ -4,7 +4,7 @@ Every query is a chain of named steps::
 
     player, game        the newest facts of each, of what was received until ``as_of``
     ever, entry         what may count: rounds, deposits, logins, custom events or sports bets; then,
-                        for standings, only what lies in the period
+                        except for one player, only what lies in the period
     priced              the same, in the campaign's currency
     ruled, ranged       each with the rule that excludes it, '' for none
     progress            of those without: the score as it stood after each
@@ -86,7 +86,7 @@ def totals(campaign: Campaign, as_of: datetime) -> str | None:
 def _standings(
     campaign: Campaign, as_of: datetime, scores: Sequence[tuple[str, str]], more: str = ""
 ) -> str:
-    steps = [*_entries(campaign, as_of, in_period=True), *scores, ("ranked", _ranked(campaign))]
+    steps = [*_entries(campaign, as_of), *scores, ("ranked", _ranked(campaign))]
     columns = f"rank, player_id, score, reached_at, entries, step, prize, unpaid{more}"
     return f"{_with(steps)}\nSELECT {columns}\nFROM ranked\nORDER BY rank, player_id"
 
@@ -99,8 +99,8 @@ def explanation(campaign: Campaign, as_of: datetime, player_id: str) -> str:
 
 
 def left_out(campaign: Campaign, as_of: datetime) -> str:
-    """A query that counts the entries and players that each rule excludes; the empty rule excludes
-    none.
+    """A query that counts the entries of the period and the players that each rule excludes; the empty
+    rule excludes none.
     """
     steps = _entries(campaign, as_of)
     return (
@@ -118,20 +118,15 @@ def _indented(text: str) -> str:
     return "\n".join(f"    {line}" if line else line for line in text.strip().splitlines())
 
 
-def _entries(
-    campaign: Campaign, as_of: datetime, only: str | None = None, *, in_period: bool = False
-) -> list[tuple[str, str]]:
-    """The steps up to each entry with its rule; for one player if ``only`` names one.
-
-    ``in_period`` filters entries by the period first, before they are priced and judged.
-    """
+def _entries(campaign: Campaign, as_of: datetime, only: str | None = None) -> list[tuple[str, str]]:
+    """The steps up to each entry with its rule; of the period, or of one player at any time."""
     until = f"tenant = {quoted(campaign.tenant)} AND received_at <= {moment(as_of)}"
     mine = until if only is None else f"{until} AND player_id = {quoted(only)}"
     steps = [("player", _PLAYER.format(until=mine))]
     if campaign.source == ROUNDS:
         steps.append(("game", _GAME.format(until=until)))
     source = _SOURCES[campaign.source]
-    if in_period:
+    if only is None:
         start, end = campaign.period.utc()
         within = "{0} >= " + moment(start) + " AND {0} < " + moment(end)
         if campaign.source == ROUNDS and end - start <= _SHORT:
