@@ -26,6 +26,7 @@ class Choice(NamedTuple):
     source: str
     kind: str | None
     holds: str | None
+    mapping: Path | None
 
 
 @click.command()
@@ -36,8 +37,12 @@ class Choice(NamedTuple):
 @click.option("--source", required=True, help="Format of the items: native, fasttrack or gameball.")
 @click.option("--kind", help="Event of every item, if a line is only its data.")
 @click.option(
-    "--holds", type=click.Choice(["ndjson", "json"]),
+    "--holds", type=click.Choice(["ndjson", "json", "csv"]),
     help="What the files hold; default: as their names end.",
+)  # fmt: skip
+@click.option(
+    "--mapping", type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="YAML file that maps the columns of CSV files to fields.",
 )  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Read all files, report errors, and write nothing.")
 @click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="At most so many items/s.")
@@ -58,6 +63,7 @@ def backfill(
     kind: str | None,
     holds: str | None,
     *,
+    mapping: Path | None,
     dry_run: bool,
     rate: float | None,
     in_flight: int,
@@ -67,12 +73,13 @@ def backfill(
 ) -> None:
     """Write the events of files to the line, beside live traffic; continues if it was interrupted.
 
-    A file is NDJSON (one item on a line, .ndjson or .jsonl) or a JSON body (.json), plain or gzip.
+    A file is NDJSON (one item on a line, .ndjson or .jsonl), a JSON body (.json) or CSV with a mapping
+    (.csv), plain or gzip.
     Exit with status 1 if an item was refused.
     """
     from connectors.backfill.run import Pace
 
-    settings, choice = Settings.load(), Choice(tenant, source, kind, holds)
+    settings, choice = Settings.load(), Choice(tenant, source, kind, holds, mapping)
     pace = Pace(in_flight, rate, wait_s, examples)
     if dry_run:
         refused = _dry_run(settings, files, choice, examples)
@@ -82,15 +89,23 @@ def backfill(
 
 
 def _work(settings: Settings, files: Sequence[Path], choice: Choice) -> "list[tuple[Source, Job]]":
-    from connectors.backfill.files import digest_of, source_of
+    from connectors.backfill.files import Source, digest_of, holds_of
+    from connectors.backfill.mapping import load
     from connectors.backfill.requests import Job
 
     make = _batch_maker(settings, choice)
-    sources = [source_of(path, choice.holds, settings.body_bytes_max) for path in files]
-    return [
-        (source, Job(choice.tenant, choice.source, choice.kind, digest_of(source.path), "", make))
-        for source in sources
-    ]
+    mapped = None if choice.mapping is None else load(choice.mapping)
+    found = []
+    for path in files:
+        holds = choice.holds or holds_of(path)
+        if (holds == "csv") != (mapped is not None):
+            raise ConfigurationError(f"{path} is {holds}: --mapping is for CSV files, which need it")
+        mapping = None if mapped is None else mapped.mapping
+        source = Source(path, holds, choice.source, settings.body_bytes_max, mapping)
+        digest = "" if mapped is None else mapped.digest
+        job = Job(choice.tenant, choice.source, choice.kind, digest_of(path), digest, make)
+        found.append((source, job))
+    return found
 
 
 def _batch_maker(settings: Settings, choice: Choice) -> "Callable[[str], Batch]":
@@ -100,6 +115,8 @@ def _batch_maker(settings: Settings, choice: Choice) -> "Callable[[str], Batch]"
 
     if choice.source not in READERS:
         raise ConfigurationError(f"--source {choice.source}: use one of {', '.join(READERS)}")
+    if choice.kind is not None and choice.mapping is not None:
+        raise ConfigurationError("--kind: the mapping says it")
     if choice.kind is not None:
         kinds = {"native": native.KINDS, "fasttrack": fasttrack.KINDS}.get(choice.source)
         if kinds is None:
@@ -118,7 +135,7 @@ def _dry_run(settings: Settings, files: Sequence[Path], choice: Choice, examples
     refused = 0
     for source, job in _work(settings, files, choice):
         read = items = invalid = unreadable = 0
-        for unit in units(job, entries(source, choice.source != "gameball"), 0):
+        for unit in units(job, entries(source), 0):
             read, items = unit.end, items + unit.items
             for refusal in unit.refusals:
                 if invalid + unreadable < examples:

@@ -9,6 +9,8 @@ from typing import BinaryIO, NamedTuple, cast
 
 import msgspec
 
+from connectors.backfill.entry import Entry, Problem
+from connectors.backfill.mapping import Mapping, Rows
 from streams.errors import ConfigurationError, EnvelopeError
 from streams.formats.bulk_body import texts_of
 from streams.wire import json_text
@@ -16,38 +18,24 @@ from streams.wire import json_text
 BODY_BYTES_MAX = 128 * 1024 * 1024
 """Largest file that is one JSON body: it is read as a whole."""
 
-SUFFIXES = {".ndjson": "ndjson", ".jsonl": "ndjson", ".json": "json"}
+SUFFIXES = {".ndjson": "ndjson", ".jsonl": "ndjson", ".json": "json", ".csv": "csv"}
 """What a file holds, by the suffix of its name without ``.gz``."""
 
 _BOM = b"\xef\xbb\xbf"
 _value = msgspec.json.Decoder(msgspec.Raw).decode
 
 
-class Problem(NamedTuple):
-    """Why an item is refused; ``pointer`` is a JSON pointer into the item."""
-
-    code: str
-    pointer: str
-    message: str
-
-
-class Entry(NamedTuple):
-    """One item of a file, or the problem for which there is no text of it.
-
-    ``number`` is its line, counted from 1; in a JSON body it is its index, counted from 0.
-    """
-
-    number: int
-    text: bytes
-    problem: Problem | None = None
-
-
 class Source(NamedTuple):
-    """A file, what it holds, and the number of bytes above which an item is refused."""
+    """A file, what it holds in which format, and the number of bytes above which an item is refused.
+
+    ``mapping`` is that of a CSV file.
+    """
 
     path: Path
     holds: str
+    format: str
     item_bytes_max: int
+    mapping: Mapping | None = None
 
     @property
     def unit(self) -> str:
@@ -55,16 +43,16 @@ class Source(NamedTuple):
         return "item" if self.holds == "json" else "line"
 
 
-def source_of(path: Path, holds: str | None, item_bytes_max: int) -> Source:
-    """The source of a file. Raises ``ConfigurationError`` if its name does not say what it holds."""
+def holds_of(path: Path) -> str:
+    """What a file holds, by its name. Raises ``ConfigurationError`` if the name does not say it."""
     name = path.with_suffix("") if path.suffix == ".gz" else path
-    found = holds or SUFFIXES.get(name.suffix)
+    found = SUFFIXES.get(name.suffix)
     if found is None:
         raise ConfigurationError(
             f"{path}: its name ends in none of {', '.join(SUFFIXES)} (or one of them and .gz); say "
             "what it holds with --holds"
         )
-    return Source(path, found, item_bytes_max)
+    return found
 
 
 def digest_of(path: Path) -> str:
@@ -73,14 +61,17 @@ def digest_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def entries(source: Source, bulk: bool) -> Iterator[Entry]:
-    """The items of a file; ``bulk`` if a body of its format is a list of items.
-
-    Raises ``ConfigurationError`` if the file as a whole cannot be read.
-    """
+def entries(source: Source) -> Iterator[Entry]:
+    """The items of a file. Raises ``ConfigurationError`` if the file as a whole cannot be read."""
     with _opened(source.path) as stream:
         try:
-            yield from _body(source, stream, bulk) if source.holds == "json" else _lines(source, stream)
+            if source.mapping is not None:
+                rows = Rows(source.mapping, source.format, source.item_bytes_max)
+                yield from rows.entries(stream, str(source.path))
+            elif source.holds == "json":
+                yield from _body(source, stream)
+            else:
+                yield from _lines(source, stream)
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise ConfigurationError(
                 f"{source.path} is not whole gzip: {error}. The items before this place were read."
@@ -125,7 +116,7 @@ def problem_of(text: bytes) -> Problem | None:
     return None
 
 
-def _body(source: Source, stream: BinaryIO, bulk: bool) -> Iterator[Entry]:
+def _body(source: Source, stream: BinaryIO) -> Iterator[Entry]:
     body = stream.read(BODY_BYTES_MAX + 1)
     if len(body) > BODY_BYTES_MAX:
         raise ConfigurationError(
@@ -134,7 +125,7 @@ def _body(source: Source, stream: BinaryIO, bulk: bool) -> Iterator[Entry]:
         )
     body = body.removeprefix(_BOM)
     try:
-        texts = texts_of(body) if bulk else [body.strip()]
+        texts = [body.strip()] if source.format == "gameball" else texts_of(body)
     except EnvelopeError as error:
         raise ConfigurationError(f"{source.path}: {error.code} at {error.pointer}: {error}") from None
     for index, text in enumerate(texts):

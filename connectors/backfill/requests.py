@@ -7,7 +7,8 @@ from typing import Annotated, NamedTuple
 import msgspec
 from msgspec import Meta, field
 
-from connectors.backfill.files import Entry, Problem, problem_of
+from connectors.backfill.entry import Entry, Problem
+from connectors.backfill.files import problem_of
 from streams.core.event import Batch
 from streams.errors import EnvelopeError
 from streams.formats import READERS, stored_body
@@ -66,7 +67,7 @@ class Unit(NamedTuple):
     """Entries that become one raw record, from number ``first`` of the file to before ``end``.
 
     ``counts`` are the numbers of items in ``requests``. ``numbers`` are the first and the last of
-    :attr:`connectors.backfill.files.Entry.number`.
+    :attr:`connectors.backfill.entry.Entry.number`.
     """
 
     first: int

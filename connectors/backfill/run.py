@@ -77,7 +77,7 @@ class Backfill:
         with Outcomes(self._settings, job.lead, progress.outcomes) as outcomes:
             file = _File(self, source, progress, outcomes)
             file.save()
-            rest = islice(entries(source, job.source != "gameball"), progress.entries, None)
+            rest = islice(entries(source), progress.entries, None)
             for unit in units(job, rest, progress.entries):
                 file.write(unit)
             file.finish()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from connectors.backfill.files import BODY_BYTES_MAX, entries, source_of
+from connectors.backfill.files import BODY_BYTES_MAX, Source, entries, holds_of
 from connectors.backfill.requests import UNIT_ITEMS, Job, Unit, units
 from connectors.edge.openapi import SAMPLES
 from streams.core.event import Batch, encode
@@ -30,8 +30,7 @@ NATIVE = job()
 
 
 def units_of(path: Path, of: Job = NATIVE, longest: int = 10_000, begin: int = 0) -> list[Unit]:
-    source = source_of(path, None, longest)
-    rest = islice(entries(source, of.source != "gameball"), begin, None)
+    rest = islice(entries(Source(path, holds_of(path), of.source, longest)), begin, None)
     return list(units(of, rest, begin))
 
 
@@ -168,7 +167,7 @@ def test_a_file_whose_content_is_unknown_or_that_is_damaged_is_refused_as_a_whol
     tmp_path: Path,
 ) -> None:
     with pytest.raises(ConfigurationError, match="--holds"):
-        source_of(tmp_path / "bets.txt", None, 1)
+        holds_of(tmp_path / "bets.txt")
     path = tmp_path / "bets.json"
     path.write_text('{"events": []}')
     with pytest.raises(ConfigurationError, match="wrong_envelope at /items"):
