@@ -11,7 +11,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Message, TopicPartition
 
 from connectors.audit.facts import (
     Amount,
@@ -27,11 +27,12 @@ from connectors.clickhouse.literals import moment, quoted
 from connectors.clickhouse.query import query
 from connectors.clickhouse.targets import TARGETS
 from streams.core.event import Kind, decode, encode
-from streams.errors import BrokerUnavailable, EnvelopeError
+from streams.errors import EnvelopeError
 from streams.formats import READERS
 from streams.formats.validation import Invalid
 from streams.kafka.clients import committed_consumer
 from streams.kafka.offsets import when_elected
+from streams.kafka.reading import to_the_ends
 from streams.kafka.schemas import Schemas
 from streams.records.raw_batch import RawRecord, Request, batch_of, requests_of
 from streams.records.topics import CANONICAL, CONTRACTS, OUTCOMES, RAW, REJECTS
@@ -101,25 +102,9 @@ def _records(settings: Settings, topic: str, since: datetime) -> Iterator[Messag
         name = settings.topic_prefix + topic
         places = [TopicPartition(name, number, at) for number in range(settings.partitions)]
         found = when_elected(lambda: consumer.offsets_for_times(places, timeout=30))
-        yield from _to_the_ends(consumer, [place for place in found if place.offset >= 0])
+        yield from to_the_ends(consumer, [place for place in found if place.offset >= 0])
     finally:
         consumer.close()
-
-
-def _to_the_ends(consumer: Consumer, places: list[TopicPartition]) -> Iterator[Message]:
-    left = {place.partition for place in places}
-    consumer.assign(places)
-    while left:
-        message = consumer.poll(30.0)
-        if message is None:
-            raise BrokerUnavailable("Kafka has sent nothing for 30 s")
-        error = message.error()
-        if error is None:
-            yield message
-        elif error.code() == KafkaError._PARTITION_EOF:
-            left.discard(message.partition())
-        else:
-            raise KafkaException(error)
 
 
 def _collect_raw(settings: Settings, period: Period, facts: Facts) -> list[Slice]:

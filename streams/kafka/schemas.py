@@ -6,17 +6,17 @@ record.
 """
 
 import json
-import time
 from collections.abc import Mapping
 from typing import cast
 
-from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka import TopicPartition
 from confluent_kafka.schema_registry import SchemaRegistryClient
 from confluent_kafka.schema_registry.error import SchemaRegistryError
 
 from streams.core.event import Contents, Kind, contents_of
-from streams.errors import BrokerUnavailable, DeliveryFailed, NewerVersion
+from streams.errors import DeliveryFailed, NewerVersion
 from streams.kafka.clients import committed_consumer, idempotent_producer
+from streams.kafka.reading import SILENCE_S, to_the_ends
 from streams.kafka.schema_ids import register
 from streams.records.staged_chunk import content_frames
 from streams.records.topics import SCHEMAS
@@ -119,25 +119,17 @@ def publish(settings: Settings) -> None:
         raise DeliveryFailed(f"{SCHEMAS}: no acknowledgement in time")
 
 
-def learned(settings: Settings, within_s: float = 60.0) -> dict[int, str]:
-    """The schemas on the topic ``schemas``, by id. Raises ``BrokerUnavailable``."""
-    deadline = time.monotonic() + within_s
+def learned(settings: Settings, silence_s: float = SILENCE_S) -> dict[int, str]:
+    """The schemas on the topic ``schemas``, by id.
+
+    Raises ``BrokerUnavailable`` if Kafka sends nothing for ``silence_s``.
+    """
     consumer = committed_consumer(settings, f"{settings.topic_prefix}schemas")
-    found: dict[int, str] = {}
     try:
-        consumer.assign([TopicPartition(settings.topic_prefix + SCHEMAS, 0, 0)])
-        while True:
-            message = consumer.poll(1.0)
-            if message is None:
-                if time.monotonic() > deadline:
-                    raise BrokerUnavailable(f"{SCHEMAS} could not be read within {within_s:g} s")
-                continue
-            error = message.error()
-            if error is None:
-                found[int(message.key() or b"0")] = (message.value() or b"").decode()
-            elif error.code() == KafkaError._PARTITION_EOF:
-                return found
-            else:
-                raise KafkaException(error)
+        place = TopicPartition(settings.topic_prefix + SCHEMAS, 0, 0)
+        return {
+            int(message.key() or b"0"): (message.value() or b"").decode()
+            for message in to_the_ends(consumer, [place], silence_s)
+        }
     finally:
         consumer.close()

@@ -28,8 +28,6 @@ from typing import NamedTuple
 
 from confluent_kafka import (
     ConsumerGroupState,
-    KafkaError,
-    KafkaException,
     Message,
     Producer,
     TopicPartition,
@@ -43,6 +41,7 @@ from streams.core.profile import is_of_partition
 from streams.errors import BrokerUnavailable, ConfigurationError, NotDrained, StateDamaged
 from streams.kafka.clients import client_config, committed_consumer, transactional_producer
 from streams.kafka.offsets import watermarks, when_elected
+from streams.kafka.reading import to_the_ends
 from streams.kafka.schemas import Schemas
 from streams.records import layout
 from streams.records.topics import CONTRACTS, OUTCOMES, PROFILES, RAW, STAGED, TOPICS, WINDOW
@@ -326,20 +325,10 @@ class Repartitioning:
         """The committed records of a partition from ``start`` to its current end."""
         consumer = committed_consumer(self._settings, self._name("repartition"))
         try:
-            consumer.assign([TopicPartition(self._name(topic), partition, start)])
-            while True:
-                message = consumer.poll(1.0)
-                if message is None:
-                    continue
-                error = message.error()
-                if error is None:
-                    where = f"{topic}[{partition}] at offset {message.offset()}"
-                    layout.STATE_LAYOUT.check(where, _headers(message).items())
-                    yield message
-                elif error.code() == KafkaError._PARTITION_EOF:
-                    return
-                else:
-                    raise KafkaException(error)
+            for message in to_the_ends(consumer, [TopicPartition(self._name(topic), partition, start)]):
+                where = f"{topic}[{partition}] at offset {message.offset()}"
+                layout.STATE_LAYOUT.check(where, _headers(message).items())
+                yield message
         finally:
             consumer.close()
 
