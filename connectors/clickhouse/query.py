@@ -32,6 +32,16 @@ def query(settings: Settings, sql: str, form: str = "table") -> str:
         return ask(client, sql, form)
 
 
+def query_rows(settings: Settings, sql: str) -> list[dict[str, Any]]:
+    """The rows of a query by column; numbers with a fraction are ``Decimal``."""
+    return _rows(query(settings, sql, "json"))
+
+
+def _rows(text: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(text, parse_float=Decimal)["data"]
+    return found
+
+
 def insert(settings: Settings, table: str, rows: Sequence[Mapping[str, object]]) -> None:
     """Adds rows to one of :data:`connectors.clickhouse.questions.WRITABLE`."""
     lines = b"\n".join(json.dumps(row).encode() for row in rows)
@@ -81,8 +91,7 @@ class Reader:
             if code and code[1] in _OUTAGES:
                 raise ClickHouseUnavailable(str(error)) from None
             raise
-        rows: list[dict[str, Any]] = json.loads(text, parse_float=Decimal)["data"]
-        return rows
+        return _rows(text)
 
     def _through_the_sink(self, sql: str) -> str:
         parameters = {"format": "json", "within_s": f"{self._timeout_s:g}"}

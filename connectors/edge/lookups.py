@@ -24,8 +24,11 @@ from connectors.edge.keys import allow, caller_of
 from connectors.edge.metrics import EdgeMetrics
 from connectors.edge.problems import Problem
 from connectors.edge.tenants import Registry
-from connectors.status.batches import ITEMS_MAX, OUTCOMES, Page, Rows, status
+from connectors.status.batches import ITEMS_MAX, OUTCOMES, Page, status
+from connectors.status.canonical import Rows
+from connectors.status.events import history
 from streams.errors import ClickHouseUnavailable
+from streams.formats import KINDS
 from streams.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -66,7 +69,10 @@ class Lookups:
 
     def routes(self) -> list[Route]:
         """The routes of all questions."""
-        return [Route(path, self._endpoint(path, work)) for path, work in LOOKUPS.items()]
+        return [
+            Route(path.replace("{event_id}", "{event_id:path}"), self._endpoint(path, work))
+            for path, work in LOOKUPS.items()
+        ]
 
     def close(self) -> None:
         """Waits for no question."""
@@ -142,8 +148,29 @@ def _batch(rows: Rows, tenant: str, request: Request) -> Answer:
     return found
 
 
-LOOKUPS: dict[str, Work] = {"/api/v1/batches/{batch_id}": _batch}
-"""The questions, by path."""
+def _event(rows: Rows, tenant: str, request: Request) -> Answer:
+    source, kind, event_id = (request.path_params[name] for name in ("source", "kind", "event_id"))
+    if kind not in KINDS.get(source, ()):
+        known = "; ".join(f"{name}: {', '.join(kinds)}" for name, kinds in KINDS.items())
+        raise Problem(400, "unknown_kind", f"No format {source} has a kind {kind}. Known are {known}.")
+    subject = request.query_params.get("subject")
+    found = history(rows, tenant, source, kind, event_id, subject=subject)
+    if not found["accepted"] and not found["refused"]:
+        raise Problem(
+            404,
+            "unknown_event_id",
+            "No event of yours with this id is known. One that was stored a moment ago becomes known "
+            "after some seconds: ask again.",
+            {"Retry-After": str(RETRY_AFTER_S)},
+        )
+    return found
+
+
+LOOKUPS: dict[str, Work] = {
+    "/api/v1/batches/{batch_id}": _batch,
+    "/api/v1/events/{source}/{kind}/{event_id}": _event,
+}
+"""The questions, by path. The id of an event may contain slashes."""
 
 
 def _page(request: Request) -> Page:

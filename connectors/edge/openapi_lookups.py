@@ -6,19 +6,22 @@ from pydantic import BaseModel, Field
 
 from connectors.edge.lookups import KEY_HEADER, RETRY_AFTER_S
 from connectors.status.batches import ITEMS_MAX, OUTCOMES, ItemOutcome
+from connectors.status.events import SHOWN_MAX
+from streams.formats import KINDS
 
 Node = dict[str, Any]
 
 LOOKUP_ANSWERS: dict[int, tuple[str, tuple[str, ...]]] = {
-    400: ("A parameter is wrong.", ("bad_page", "bad_outcome")),
+    400: ("A parameter is wrong.", ("bad_page", "bad_outcome", "unknown_kind")),
     401: ("The header with the API key is missing.", ("no_key",)),
     403: (
         "No tenant has this key, or it was revoked, has expired, or may not read.",
         ("unknown_key", "expired_key", "wrong_scope"),
     ),
     404: (
-        "Your tenant has no such batch, or it is not known yet: ask again after Retry-After seconds.",
-        ("unknown_batch",),
+        "Your tenant has no such batch or event, or it is not known yet: ask again after Retry-After "
+        "seconds.",
+        ("unknown_batch", "unknown_event_id"),
     ),
     429: ("The tenant asks more than its limit of requests.", ("rate_limited",)),
     500: ("A defect of Roundhouse.", ("bug",)),
@@ -50,15 +53,38 @@ class _ItemError(BaseModel):
     message: str
 
 
-class _Item(BaseModel):
+class _Place(BaseModel):
+    """Where an item was posted."""
+
+    received_at: str = Field(description="When the edge received the request, ISO 8601, UTC.")
+    batch_id: str
+    index: int = Field(description="Index of the item in the body.")
+
+
+class _Difference(BaseModel):
+    """A field in which two items with the same id differ."""
+
+    field: str = Field(description="Path of names in the canonical event, with slashes.")
+    accepted: Any = Field(description="Its value in the accepted item; null if it has none.")
+    refused: Any = Field(description="Its value in the refused item; null if it has none.")
+
+
+class _Refused(BaseModel):
+    """The reject of an item. One with the code `id_conflict` has the accepted item and what differs."""
+
+    reject_id: str = Field(default="", description="Id of the reject.")
+    errors: list[_ItemError] = []
+    accepted: _Place | None = Field(default=None, description="The accepted item with the same id.")
+    differences: list[_Difference] = []
+
+
+class _Item(_Refused):
     """What became of one item. A conflict and a rejected item have a reject and its errors."""
 
     index: int = Field(
         ge=-1, description="Index of the item in the body; -1 stands for a body refused as a whole."
     )
     outcome: ItemOutcome
-    reject_id: str = Field(default="", description="Id of the reject.")
-    errors: list[_ItemError] = []
 
 
 class _BatchStatus(BaseModel):
@@ -78,44 +104,71 @@ class _BatchStatus(BaseModel):
     next_offset: int | None = Field(description="`offset` of the next page; null at the end.")
 
 
+class _AcceptedItem(_Place):
+    """An item that was accepted."""
+
+    contract: str = Field(description="Contract of the events.")
+    events: list[dict[str, Any]] = Field(description="Canonical; money as decimal text.")
+
+
+class _RefusedItem(_Refused, _Place):
+    """An item that was refused."""
+
+    outcome: ItemOutcome
+
+
+class _EventHistory(BaseModel):
+    """The newest items with an id, accepted and refused."""
+
+    source: str = Field(description="The format.")
+    kind: str = Field(description="The format's name of the kind.")
+    id: str
+    accepted: list[_AcceptedItem] = Field(max_length=SHOWN_MAX)
+    refused: list[_RefusedItem] = Field(max_length=SHOWN_MAX)
+
+
 def lookup_models() -> tuple[type[BaseModel], ...]:
     """The models of answers. Their names in the document have no leading underscore."""
-    return LookupProblem, _BatchStatus
+    return LookupProblem, _BatchStatus, _EventHistory
 
 
 def lookup_paths() -> Node:
     """The questions, by path."""
+    text = {"type": "string"}
+    offset = {"type": "integer", "minimum": 0, "maximum": 999_999_999, "default": 0}
+    limit = {"type": "integer", "minimum": 1, "maximum": ITEMS_MAX, "default": ITEMS_MAX}
+    kinds = sorted(name for kinds in KINDS.values() for name in kinds)
+    batch = [
+        _parameter("batch_id", "path", "The `x-batch-id` of the answer to the post.", text),
+        _parameter("offset", "query", "The number of items to skip.", offset),
+        _parameter("limit", "query", "The most items of the answer.", limit),
+        _parameter("outcome", "query", "Only items with this outcome.", {"enum": list(OUTCOMES)}),
+    ]
+    event = [
+        _parameter("source", "path", "The format.", {"enum": list(KINDS)}),
+        _parameter("kind", "path", "The format's name of the kind.", {"enum": kinds}),
+        _parameter("event_id", "path", "The id, as a dry run shows it in `idempotency_key`.", text),
+        _parameter(
+            "subject",
+            "query",
+            "The player, or the game of a game: finds the event faster.",
+            text,
+        ),
+    ]
     return {
         "/api/v1/batches/{batch_id}": {
             "get": _operation(
-                "batch_status",
-                "What became of a batch, item by item.",
-                "BatchStatus",
-                [
-                    _parameter(
-                        "batch_id",
-                        "path",
-                        "The `x-batch-id` of the answer to the post.",
-                        {"type": "string"},
-                    ),
-                    _parameter(
-                        "offset",
-                        "query",
-                        "The number of items to skip.",
-                        {"type": "integer", "minimum": 0, "maximum": 999_999_999, "default": 0},
-                    ),
-                    _parameter(
-                        "limit",
-                        "query",
-                        "The most items of the answer.",
-                        {"type": "integer", "minimum": 1, "maximum": ITEMS_MAX, "default": ITEMS_MAX},
-                    ),
-                    _parameter(
-                        "outcome", "query", "Only items with this outcome.", {"enum": list(OUTCOMES)}
-                    ),
-                ],
+                "batch_status", "What became of a batch, item by item.", "BatchStatus", batch
             )
-        }
+        },
+        "/api/v1/events/{source}/{kind}/{event_id}": {
+            "get": _operation(
+                "event_history",
+                "When an event was accepted, from which batch, and the refusals of its id.",
+                "EventHistory",
+                event,
+            )
+        },
     }
 
 

@@ -1,5 +1,6 @@
 """``roundhouse rejects``."""
 
+import json
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -61,9 +62,10 @@ def list_rejects(limit: int, as_json: bool, **values: Any) -> None:
 @click.option("--tenant", help="Only needed if two tenants have a reject of this id.")
 def show(reject_id: str, tenant: str | None) -> None:
     """Show a refused item: where it came from, every error, and its bytes."""
-    from connectors.rejects.stored import Filter, find
+    from connectors.rejects.stored import Filter, compared, find
 
-    found = find(Settings.load(), Filter(tenant=tenant, reject_ids=(reject_id,)), 2)
+    settings = Settings.load()
+    found = find(settings, Filter(tenant=tenant, reject_ids=(reject_id,)), 2)
     if not found:
         raise ConfigurationError(
             f"no reject has the id {reject_id}; `roundhouse rejects list` lists them"
@@ -76,7 +78,19 @@ def show(reject_id: str, tenant: str | None) -> None:
         click.echo(f"outcome   {reject.outcome} by {reject.stage}")
         for error in reject.errors:
             click.echo(f"error     {error['code']}  {error['pointer']}  {error['message']}")
+        _show_differences(compared(settings, reject))
         click.echo(reject.payload.decode(errors="replace"))
+
+
+def _show_differences(found: Any) -> None:
+    """Prints the lines of a :class:`connectors.status.differences.Compared`, if there is one."""
+    if found is None:
+        return
+    accepted = found.accepted
+    click.echo(f"accepted  {accepted.received_at}, batch {accepted.batch_id}, item {accepted.position}")
+    for field in found.fields:
+        values = (json.dumps(field[side], ensure_ascii=False) for side in ("accepted", "refused"))
+        click.echo(f"differs   {field['field']}: accepted {next(values)}, refused {next(values)}")
 
 
 class _Mended(msgspec.Struct):

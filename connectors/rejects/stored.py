@@ -5,10 +5,12 @@ import getpass
 import json
 from collections.abc import Iterable
 from datetime import datetime
+from functools import partial
 from typing import NamedTuple, Self
 
 from connectors.clickhouse.literals import moment, quoted
-from connectors.clickhouse.query import insert, query
+from connectors.clickhouse.query import insert, query, query_rows
+from connectors.status.differences import CODE, Compared, Conflict, with_accepted
 from streams.errors import ConfigurationError
 from streams.settings import Settings
 
@@ -95,6 +97,14 @@ def count(settings: Settings, chosen: Filter) -> dict[tuple[str, str], int]:
     )
     rows = json.loads(query(settings, sql, "json"))["data"]
     return {(row["tenant"], row["code"]): int(row["items"]) for row in rows}
+
+
+def compared(settings: Settings, reject: StoredReject) -> Compared | None:
+    """A conflict and the accepted item with its id; None for other rejects, or if it is not found."""
+    if reject.code != CODE:
+        return None
+    conflict = Conflict(reject.reject_id, reject.source, reject.payload.decode())
+    return with_accepted(partial(query_rows, settings), reject.tenant, [conflict]).get(reject.reject_id)
 
 
 class Replay(NamedTuple):

@@ -8,18 +8,12 @@ that a later event has replaced may still be there.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal, NamedTuple, get_args
 
 from connectors.clickhouse.literals import quoted
-from connectors.clickhouse.targets import TARGETS
-from streams.core.event import Kind
-
-Rows = Callable[[str], list[dict[str, Any]]]
-"""Asks ClickHouse: see :meth:`connectors.clickhouse.query.Reader.rows`."""
-
-TABLES = {kind: TARGETS[kind.topic].table for kind in Kind}
-"""The tables of canonical events, by kind."""
+from connectors.status.canonical import TABLES, Rows, iso
+from connectors.status.differences import CODE, Conflict, shown_differences, with_accepted
 
 ItemOutcome = Literal["accepted", "duplicate", "conflict", "rejected", "counted", "on_the_way"]
 """What can have become of an item. ``counted``: it is in the batch's counts, and the tables do not show
@@ -31,6 +25,9 @@ OUTCOMES: tuple[ItemOutcome, ...] = get_args(ItemOutcome)
 
 ITEMS_MAX = 1000
 """Most items of one page."""
+
+DIFFERENCES_MAX = 100
+"""Most conflicts of one page that are compared with the accepted items."""
 
 _COUNTS = ("received", "accepted", "duplicate", "conflict", "rejected")
 
@@ -63,7 +60,7 @@ def status(rows: Rows, tenant: str, batch_id: str, page: Page) -> dict[str, Any]
     outcomes = list(_outcomes(batch.counts, accepted, refused))
     chosen = [entry for entry in outcomes if page.outcome in (None, entry[1])]
     shown = chosen[page.offset : page.offset + page.limit]
-    errors = _errors(rows, batch, [index for index, _ in shown if index in refused])
+    errors = _errors(rows, tenant, batch, [index for index, _ in shown if index in refused])
     end = page.offset + len(shown)
     on_the_way = batch.counts["received"] - sum(batch.counts[name] for name in _COUNTS[1:])
     return {
@@ -91,7 +88,7 @@ def _find(rows: Rows, tenant: str, batch_id: str) -> _Batch | None:
     [row] = found
     of_its_record = " OR ".join(f"startsWith(reject_id, {quoted(lead)})" for lead in row["records"])
     return _Batch(
-        {"batch_id": batch_id, "received_at": _iso(row["at"]), "source": row["posted_as"]},
+        {"batch_id": batch_id, "received_at": iso(row["at"]), "source": row["posted_as"]},
         {name: int(row[name]) for name in _COUNTS},
         f"received_at = toDateTime64({quoted(row['at'])}, 6, 'UTC') AND {own}",
         f"{own} AND ({of_its_record})",
@@ -133,17 +130,22 @@ def _is_settled(counts: dict[str, int]) -> bool:
     return counts["received"] == sum(counts[name] for name in _COUNTS[1:])
 
 
-def _errors(rows: Rows, batch: _Batch, positions: Sequence[int]) -> dict[int, dict[str, Any]]:
-    """Id and errors of refused items, by position."""
+def _errors(
+    rows: Rows, tenant: str, batch: _Batch, positions: Sequence[int]
+) -> dict[int, dict[str, Any]]:
+    """Id and errors of refused items, and how a conflict differs from the accepted one, by position."""
     if not positions:
         return {}
     found = rows(
-        "SELECT position, reject_id, errors FROM rejects "
-        f"WHERE {batch.of_rejects} AND position IN ({', '.join(map(str, positions))})"
+        f"SELECT position, reject_id, errors, code, if(code = {quoted(CODE)}, payload, '') AS item "
+        f"FROM rejects WHERE {batch.of_rejects} AND position IN ({', '.join(map(str, positions))}) "
+        "ORDER BY position"
     )
-    return {row["position"]: {"reject_id": row["reject_id"], "errors": row["errors"]} for row in found}
-
-
-def _iso(text: str) -> str:
-    """ClickHouse's text of a time in UTC, as ISO 8601."""
-    return f"{text.replace(' ', 'T')}Z"
+    source = batch.head["source"]
+    conflicts = [Conflict(row["reject_id"], source, row["item"]) for row in found if row["item"]]
+    compared = with_accepted(rows, tenant, conflicts[:DIFFERENCES_MAX])
+    return {
+        row["position"]: {"reject_id": row["reject_id"], "errors": row["errors"]}
+        | shown_differences(compared.get(row["reject_id"]))
+        for row in found
+    }

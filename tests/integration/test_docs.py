@@ -140,7 +140,7 @@ def on_this_stack(example: str, running: Running) -> str:
 
 
 def test_the_clients_in_python_try_a_batch_and_post_a_bet(running: Running) -> None:
-    trial, _, client = blocks(ROOT / "docs" / "operators.md", "python")
+    trial, _, _, client = blocks(ROOT / "docs" / "operators.md", "python")
     environment = os.environ | {"KEY": running.key}
 
     def output(example: str) -> str:
@@ -157,18 +157,24 @@ def test_the_clients_in_python_try_a_batch_and_post_a_bet(running: Running) -> N
     assert "/items/2/data/timestamp" in login
 
 
-def test_the_status_in_python_prints_the_outcome_of_every_item(running: Running) -> None:
-    _, example, _ = blocks(ROOT / "docs" / "operators.md", "python")
-    result = subprocess.run(
-        [sys.executable, "-c", on_this_stack(example, running)],
-        env=os.environ | {"KEY": running.key},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=WITHIN_S,
-        check=True,
-    )
-    bet, win, login = result.stdout.splitlines()
+def test_the_questions_in_python_print_the_outcome_of_every_item_and_the_event(
+    running: Running,
+) -> None:
+    _, batch, event, _ = blocks(ROOT / "docs" / "operators.md", "python")
+
+    def output(example: str) -> str:
+        return subprocess.run(
+            [sys.executable, "-c", on_this_stack(example, running)],
+            env=os.environ | {"KEY": running.key},
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=WITHIN_S,
+            check=True,
+        ).stdout
+
+    bet, win, login = output(batch).splitlines()
+    assert output(event).count("\n") == 1
     assert {bet, win} <= {"0 accepted", "1 accepted", "0 duplicate", "1 duplicate"}
     assert login.startswith("2 rejected {'code': 'required', 'pointer': '/items/2/data/timestamp'")
 

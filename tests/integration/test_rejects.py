@@ -176,6 +176,11 @@ def test_items_that_are_still_invalid_and_conflicts_are_left_out_with_the_reason
     assert result.exit_code == 0, result.output
     assert "0 items written" in result.output
     assert "/0/data/currency" in result.output
+    [conflict] = operator.rejects("--code", "id_conflict")
+    assert (
+        'differs   amount: accepted "1", refused "5"'
+        in operator.run("show", conflict["reject_id"]).output
+    )
     assert "contradicts an accepted item" in result.output
     assert operator.rows("SELECT 1 FROM replays WHERE tenant = 'left-out'") == []
 

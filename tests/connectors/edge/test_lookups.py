@@ -28,7 +28,7 @@ class Server:
         self.dsn = dsn
         self._control = control
         stored = StoredLine(connect(Settings(clickhouse_dsn=dsn)), "roundhouse")
-        stored.line.run([bet("a")], NATIVE._replace(batch_id="known"))
+        stored.line.run([bet("a/b")], NATIVE._replace(batch_id="known"))
         stored.store()
 
     def obey(self, **orders: Any) -> None:
@@ -96,6 +96,24 @@ def test_a_question_needs_a_key_that_may_read(edge: Edge) -> None:
 )
 def test_wrong_parameters_are_refused(edge: Edge, query: str, expected: tuple[int, str]) -> None:
     assert problem(ask(edge, f"{PATH}?{query}")) == expected
+
+
+@pytest.mark.parametrize("kind", ["native/spin", "fasttrack/gameround", "custom/event"])
+def test_an_unknown_kind_is_refused_with_those_that_are_known(edge: Edge, kind: str) -> None:
+    answer = ask(edge, f"/api/v1/events/{kind}/a")
+    assert problem(answer) == (400, "unknown_kind")
+    assert "realtime-casino" in answer.json()["detail"]
+
+
+def test_an_event_is_found_by_an_id_with_slashes_and_only_by_its_tenant(
+    edge: Edge, server: Server
+) -> None:
+    path = "/api/v1/events/native/gameround/a%2Fb"
+    assert ask(edge, path).json()["accepted"][0]["batch_id"] == "known"
+    assert ask(edge, f"{path}?subject=p-1").status_code == 200
+    assert problem(ask(edge, f"{path}?subject=p-2")) == (404, "unknown_event_id")
+    other = edge.registry.add("other", channel_merging=False, campaigns_enabled=True)
+    assert problem(ask(edge, path, key=other)) == (404, "unknown_event_id")
 
 
 def test_questions_have_a_bucket_of_their_own(edge: Edge) -> None:
