@@ -120,13 +120,14 @@ class Cluster(NamedTuple):
 
     def _altered(self, statement: str, found: re.Match[str]) -> list[str]:
         table, settings_only = found[1], "MODIFY SETTING" in statement
+        local_only = settings_only or "ADD INDEX" in statement  # a distributed table has no such thing
         if table in SHARED:
             # the replicas take a change of columns from one another, but not one of settings
             return [self._everywhere(statement, found)] if settings_only else [statement]
         if table not in SHARDED_BY:
             return [self._everywhere(statement, found)]  # a view
         local = self._everywhere(statement, found, "_local")
-        return [local] if settings_only else [local, self._everywhere(statement, found)]
+        return [local] if local_only else [local, self._everywhere(statement, found)]
 
     def _everywhere(self, statement: str, found: re.Match[str], suffix: str = "") -> str:
         words = found[0].removesuffix(found[1])

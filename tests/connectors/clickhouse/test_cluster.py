@@ -121,6 +121,9 @@ def test_an_altered_table_is_altered_on_its_shards_before_the_distributed_table(
         f"ALTER TABLE roundhouse.logins_rows ON CLUSTER all_nodes {comment}",
     ]
     assert CLUSTER.rendered(f"ALTER TABLE logins_rows {setting}") == [f"{local} {setting}"]
+    index = "ADD INDEX IF NOT EXISTS by_batch batch_id TYPE bloom_filter(0.01) GRANULARITY 1"
+    assert CLUSTER.rendered(f"ALTER TABLE logins_rows {index}") == [f"{local} {index}"]
+    assert CLUSTER.rendered(f"ALTER TABLE rates {index}") == [f"ALTER TABLE rates {index}"]
     assert CLUSTER.rendered(f"ALTER TABLE rates {comment}") == [f"ALTER TABLE rates {comment}"]
 
 

@@ -8,6 +8,7 @@ from clickhouse_connect.driver.client import Client
 
 from connectors.clickhouse.client import connect
 from connectors.status.batches import Page, status
+from connectors.status.canonical import TABLES
 from streams.core.event import Batch, Kind
 from streams.records.topics import OUTCOMES, REJECTS
 from streams.settings import Settings
@@ -148,6 +149,15 @@ def test_large_batches_are_read_in_pages_of_all_items_or_of_one_outcome(stored: 
     assert [item["index"] for item in found["items"]] == [3, 6]
     assert found["next_offset"] == 3
     assert all(item["errors"] for item in found["items"])
+
+
+def test_lookups_use_the_indexes_of_every_table(stored: Stored) -> None:
+    for table in TABLES.values():
+        stored.client.command(f"INSERT INTO {table} (tenant) VALUES ('acme')")
+        for name in ("batch", "event"):
+            explained = f"EXPLAIN indexes = 1 SELECT position FROM {table} WHERE {name}_id = 'x'"
+            plan = "\n".join(row["explain"] for row in stored.rows(explained))
+            assert f"Name: by_{name}" in plan, f"{table}: {plan}"
 
 
 def test_a_body_that_was_refused_as_a_whole_has_one_item_without_an_index(stored: Stored) -> None:
