@@ -19,6 +19,7 @@ from connectors.audit.commands import audit
 from connectors.backfill.commands import backfill
 from connectors.campaigns.commands import campaign, rates
 from connectors.clickhouse.commands import grant, revoke_user
+from connectors.export.commands import dbt_sources, export
 from connectors.rejects.commands import rejects
 from streams.errors import ConfigurationError, RoundhouseError
 from streams.runtime.fail_stop import EXIT_CONFIGURATION
@@ -437,6 +438,8 @@ tenant.add_command(grant)
 tenant.add_command(revoke_user)
 main.add_command(audit)
 main.add_command(backfill)
+main.add_command(dbt_sources)
+main.add_command(export)
 main.add_command(campaign)
 main.add_command(rates)
 main.add_command(rejects)

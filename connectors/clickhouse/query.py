@@ -20,11 +20,17 @@ from streams.settings import Settings
 
 
 def query(settings: Settings, sql: str, form: str = "table") -> str:
-    """The result in a format of :data:`connectors.clickhouse.questions.FORMATS`.
+    """The result in a text format of :data:`connectors.clickhouse.questions.FORMATS`.
 
     chDB is queried through the sink while a stack runs on the data directory, and opened directly
     otherwise.
     """
+    return query_bytes(settings, sql, form).decode()
+
+
+def query_bytes(settings: Settings, sql: str, form: str) -> bytes:
+    """The result in any format of :data:`connectors.clickhouse.questions.FORMATS`, asked as by
+    :func:`query`."""
     port = _sink_port(settings)
     if port is not None:
         return _post(settings, port, "/sql", {"format": form}, sql.encode())
@@ -34,10 +40,10 @@ def query(settings: Settings, sql: str, form: str = "table") -> str:
 
 def query_rows(settings: Settings, sql: str) -> list[dict[str, Any]]:
     """The rows of a query by column; numbers with a fraction are ``Decimal``."""
-    return _rows(query(settings, sql, "json"))
+    return _rows(query_bytes(settings, sql, "json"))
 
 
-def _rows(text: str) -> list[dict[str, Any]]:
+def _rows(text: bytes) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = json.loads(text, parse_float=Decimal)["data"]
     return found
 
@@ -93,12 +99,12 @@ class Reader:
             raise
         return _rows(text)
 
-    def _through_the_sink(self, sql: str) -> str:
+    def _through_the_sink(self, sql: str) -> bytes:
         parameters = {"format": "json", "within_s": f"{self._timeout_s:g}"}
         port = self._settings.sql_port
         return _post(self._settings, port, "/sql", parameters, sql.encode(), timeout_s=self._timeout_s)
 
-    def _by_thread(self, sql: str) -> str:
+    def _by_thread(self, sql: str) -> bytes:
         client: Client | None = getattr(self._of_thread, "client", None)
         if client is None:
             try:
@@ -149,7 +155,7 @@ def _post(
     body: bytes,
     *,
     timeout_s: float = 300,
-) -> str:
+) -> bytes:
     try:
         answer = httpx.post(
             f"http://127.0.0.1:{port}{path}",
@@ -162,4 +168,4 @@ def _post(
         raise ConfigurationError(f"the running stack's sink does not answer: {error}") from None
     if answer.status_code != 200:
         raise QueryFailed(answer.text.strip())
-    return answer.text
+    return answer.content

@@ -14,6 +14,7 @@ FORMATS = {
     "csv": "CSVWithNames",
     "tsv": "TabSeparatedWithNames",
     "json": "JSON",
+    "arrow": "ArrowStream",
 }
 
 
@@ -24,7 +25,7 @@ _QUESTION = re.compile(r"\s*\(*\s*(?:select|with|show|describe|desc|explain|exis
 _WRITES = re.compile(r";|\$|\binto\s+outfile\b|\bformat\b", re.IGNORECASE)
 
 
-def ask(client: Client, query: str, form: str, within_s: float | None = None) -> str:
+def ask(client: Client, query: str, form: str, within_s: float | None = None) -> bytes:
     """The result of a query, in one of :data:`FORMATS`; ClickHouse ends it after ``within_s``.
 
     Raises ``ClickHouseError``, or :class:`NotReadOnly` for a statement that could write.
@@ -47,19 +48,19 @@ def ask(client: Client, query: str, form: str, within_s: float | None = None) ->
         # chDB 4.4 returns the partial output of a failed query before that of the client's next query
         client.raw_query("SELECT 1 FORMAT Null")
         raise
-    return bytes(answer).decode()
+    return bytes(answer)
 
 
 WRITABLE = ("rates", "campaign_runs", "campaign_results", "replays")
 """Tables that commands write, not the sink."""
 
 
-def add_rows(client: Client, table: str, lines: bytes) -> str:
+def add_rows(client: Client, table: str, lines: bytes) -> bytes:
     """Inserts rows, one JSON object a line, into one of :data:`WRITABLE`; the result is empty."""
     if table not in WRITABLE:
         raise NotReadOnly(f"{table} is not one of {', '.join(WRITABLE)}")
     client.raw_insert(table, insert_block=lines, fmt="JSONEachRow", settings={"async_insert": 0})
-    return ""
+    return b""
 
 
 def token_path(settings: Settings) -> Path:

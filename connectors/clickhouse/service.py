@@ -48,11 +48,11 @@ def create_app(client: Client, token: str) -> Starlette:
     """``POST /sql?format=…&within_s=…`` with the query as body, and ``POST /rows?table=…``."""
     asking = threading.Lock()
 
-    def answer(query: bytes, form: str, within_s: float | None) -> str:
+    def answer(query: bytes, form: str, within_s: float | None) -> bytes:
         with asking:
             return ask(client, query.decode(errors="replace"), form, within_s)
 
-    async def answered(request: Request, work: Callable[[bytes], str]) -> Response:
+    async def answered(request: Request, work: Callable[[bytes], bytes]) -> Response:
         given = request.headers.get("x-token", "")
         if not hmac.compare_digest(given.encode(), token.encode()):
             return PlainTextResponse("wrong token\n", 403)

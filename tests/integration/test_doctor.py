@@ -241,7 +241,7 @@ def test_migrations_that_are_missing_changed_or_newer_are_found(tmp_path: Path) 
 
 def test_a_clickhouse_without_its_schema_or_without_an_answer_is_an_error(chdb: Client) -> None:
     def answer(sql: str) -> str:
-        return ask(chdb, sql, "json")
+        return ask(chdb, sql, "json").decode()
 
     migrate(chdb, "doctor")
     assert faults(check_clickhouse("doctor", answer)) == []

@@ -348,8 +348,8 @@ def test_an_insert_into_no_table_and_a_wrong_query_raise(
 
 
 def test_questions_are_answered_in_each_format(clickhouse_server: Client) -> None:
-    assert ask(clickhouse_server, "SELECT 1 AS a, 'x' AS b", "csv") == '"a","b"\n1,"x"\n'
-    assert ask(clickhouse_server, "SELECT 1 AS a", "tsv") == "a\n1\n"
+    assert ask(clickhouse_server, "SELECT 1 AS a, 'x' AS b", "csv") == b'"a","b"\n1,"x"\n'
+    assert ask(clickhouse_server, "SELECT 1 AS a", "tsv") == b"a\n1\n"
     assert json.loads(ask(clickhouse_server, "SELECT 1 AS a", "json"))["data"] == [{"a": 1}]
 
 
@@ -362,7 +362,7 @@ def test_nothing_of_a_question_that_fails_is_in_the_answer_to_the_next(
 ) -> None:
     with pytest.raises(ClickHouseError):
         ask(clickhouse_server, query, form)
-    assert ask(clickhouse_server, "SELECT 1 AS x", "tsv") == "x\n1\n"
+    assert ask(clickhouse_server, "SELECT 1 AS x", "tsv") == b"x\n1\n"
 
 
 def test_rows_of_a_command_come_back_with_their_exact_numbers_and_text(

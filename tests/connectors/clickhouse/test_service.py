@@ -37,7 +37,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     ],
 )
 def test_questions_are_answered(client: Client, query: str, answer: str) -> None:
-    assert ask(client, query, "csv").replace('"', "") == answer
+    assert ask(client, query, "csv").decode().replace('"', "") == answer
 
 
 @pytest.mark.parametrize(

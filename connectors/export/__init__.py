@@ -1,0 +1,1 @@
+"""Hands stored events over: Parquet files, and a description of the views for dbt."""
