@@ -14,6 +14,7 @@ from streams.errors import ConfigurationError, DefinitionError
 from streams.settings import Settings
 
 if TYPE_CHECKING:
+    from polars import DataFrame
     from rich.console import Console
 
     from connectors.campaigns.evaluation import Result
@@ -22,7 +23,17 @@ FILE = click.Path(path_type=Path, dir_okay=False)
 _AS_OF = click.option(
     "--as-of", metavar="TIME", help="Look at what was received until then (UTC); default: now."
 )
-_TOP = click.option("--top", default=10, show_default=True, help="How many ranks to show.")
+_TOP = click.option(
+    "--top", type=click.IntRange(min=1), help="How many ranks; default: 10 in a table, else all."
+)
+_FORMAT = click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "json", "csv", "parquet"]),
+    default="table",
+    show_default=True,
+    help="Amounts have all their digits in each.",
+)
 
 
 @click.group()
@@ -66,7 +77,8 @@ def schema() -> None:
 @click.option("--sql", is_flag=True, help="Print the query instead.")
 @_AS_OF
 @_TOP
-def evaluate(file: Path, sql: bool, as_of: str | None, top: int) -> None:
+@_FORMAT
+def evaluate(file: Path, sql: bool, as_of: str | None, top: int | None, form: str) -> None:
     """Evaluate a campaign, store the result and show it."""
     from connectors.campaigns import compiler
     from connectors.campaigns.definition import load
@@ -79,26 +91,29 @@ def evaluate(file: Path, sql: bool, as_of: str | None, top: int) -> None:
         return
     settings = Settings.load()
     result = run(settings, definition.campaign, _moment(as_of))
-    _show(result, top)
-    click.echo(f"stored as run {store(settings, definition, result)}")
+    _show(result, top, form)
+    click.echo(f"stored as run {store(settings, definition, result)}", err=form != "table")
 
 
 @campaign.command()
 @click.argument("file", type=FILE)
 @click.option("--watch", is_flag=True, help="Show it again every two seconds, until Ctrl-C.")
 @_TOP
-def leaderboard(file: Path, watch: bool, top: int) -> None:
+@_FORMAT
+def leaderboard(file: Path, watch: bool, top: int | None, form: str) -> None:
     """Show the current standings; nothing is stored."""
     from connectors.campaigns.definition import load
     from connectors.campaigns.evaluation import evaluate as run
 
+    if watch and form != "table":
+        raise click.UsageError("--watch shows a table, so it cannot be combined with --format")
     definition = load(file)
     settings = Settings.load()
     while True:
         result = run(settings, definition.campaign)
         if watch:
             click.clear()
-        _show(result, top)
+        _show(result, top, form)
         if not watch:
             return
         time.sleep(2)
@@ -112,7 +127,10 @@ def leaderboard(file: Path, watch: bool, top: int) -> None:
 @click.option("--to", "end", metavar="LOCAL", help="Another end.")
 @_AS_OF
 @_TOP
-def backtest(file: Path, start: str | None, end: str | None, as_of: str | None, top: int) -> None:
+@_FORMAT
+def backtest(
+    file: Path, start: str | None, end: str | None, as_of: str | None, top: int | None, *, form: str
+) -> None:
     """Evaluate a campaign over history, in its own period or another; nothing is stored."""
     from pydantic import ValidationError
 
@@ -131,19 +149,25 @@ def backtest(file: Path, start: str | None, end: str | None, as_of: str | None, 
         )
     except ValidationError as error:
         raise ConfigurationError(f"--from and --to: {error.errors()[0]['msg']}") from None
-    _show(run(Settings.load(), definition.campaign, period, _moment(as_of)), top)
+    _show(run(Settings.load(), definition.campaign, period, _moment(as_of)), top, form)
 
 
 @campaign.command()
 @click.argument("before", type=FILE)
 @click.argument("after", type=FILE)
 @_AS_OF
-def compare(before: Path, after: Path, as_of: str | None) -> None:
+@_FORMAT
+def compare(before: Path, after: Path, as_of: str | None, form: str) -> None:
     """Evaluate two definitions over the same data: cost, winners gained and lost, distribution."""
     from connectors.campaigns.definition import load
     from connectors.campaigns.evaluation import compare as run
 
     found = run(Settings.load(), load(before).campaign, load(after).campaign, _moment(as_of))
+    if form != "table":
+        from connectors.campaigns import frames
+
+        _write(frames.comparison(found), form)
+        return
     for path, result in ((before, found.before), (after, found.after)):
         prizes = sorted(
             (standing.prize for standing in result.standings if standing.prize), reverse=True
@@ -162,12 +186,18 @@ def compare(before: Path, after: Path, as_of: str | None) -> None:
 @click.argument("file", type=FILE)
 @click.argument("player")
 @_AS_OF
-def explain(file: Path, player: str, as_of: str | None) -> None:
+@_FORMAT
+def explain(file: Path, player: str, as_of: str | None, form: str) -> None:
     """List which entries of a player counted and which did not, with the rule that excluded each."""
     from connectors.campaigns.definition import load
     from connectors.campaigns.evaluation import explain as run
 
     entries = run(Settings.load(), load(file).campaign, player, _moment(as_of))
+    if form != "table":
+        from connectors.campaigns import frames
+
+        _write(frames.entries(entries), form)
+        return
     for entry in entries:
         rate = "" if entry.rate == 1 else f" at {_plain(entry.rate)} from {entry.currency}"
         click.echo(
@@ -203,10 +233,22 @@ def _moment(text: str | None) -> datetime:
     return at if at.tzinfo else at.replace(tzinfo=UTC)
 
 
-def _show(result: "Result", top: int) -> None:
-    from rich.console import Console
+def _show(result: "Result", top: int | None, form: str) -> None:
+    if form == "table":
+        from rich.console import Console
 
-    show_standings(Console(width=110), result, top)
+        show_standings(Console(width=110), result, top or 10)
+        return
+    from connectors.campaigns import frames
+
+    found = frames.standings(result)
+    _write(found if top is None else found.filter(found["rank"] <= top), form)
+
+
+def _write(frame: "DataFrame", form: str) -> None:
+    from connectors.campaigns import frames
+
+    click.get_binary_stream("stdout").write(frames.written(frame, form))
 
 
 def show_standings(console: "Console", result: "Result", top: int) -> None:

@@ -153,6 +153,7 @@ def store(settings: Settings, definition: Definition, result: Result) -> str:
     run = {
         "run_id": run_id,
         "campaign": result.campaign.name,
+        "title": result.campaign.title,
         "tenant": result.campaign.tenant,
         "definition_sha256": result.campaign.sha256,
         "definition": definition.text,

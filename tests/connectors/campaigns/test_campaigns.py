@@ -1,6 +1,7 @@
 """Compares every example campaign, live and over history, with results computed in plain Python."""
 
 import asyncio
+import csv
 import json
 from collections import defaultdict
 from collections.abc import Iterator
@@ -10,10 +11,11 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import polars
 import pytest
 from click.testing import CliRunner
 
-from connectors.campaigns import compiler, evaluation
+from connectors.campaigns import compiler, evaluation, frames
 from connectors.campaigns.definition import Definition, load
 from connectors.campaigns.rates import import_rates
 from connectors.cli.main import main
@@ -312,6 +314,14 @@ def test_a_result_is_stored_with_what_reproduces_it(history: History) -> None:
     assert [
         (int(r["rank"]), r["player_id"], Decimal(r["score"]), Decimal(r["prize"])) for r in rows
     ] == [(s.rank, s.player_id, s.score, s.prize) for s in result.standings]
+    named = evaluation.rows(
+        history.settings,
+        f"SELECT campaign, title, count() AS n FROM campaign_standings WHERE run_id = '{run_id}' "
+        "GROUP BY campaign, title",
+    )
+    assert [(row["campaign"], row["title"], int(row["n"])) for row in named] == [
+        ("turnover-race", definition.campaign.title, len(result.standings))
+    ]
     [run] = evaluation.rows(history.settings, f"SELECT * FROM campaign_runs WHERE run_id = '{run_id}'")
     assert run["definition_sha256"] == definition.campaign.sha256
     assert run["definition"] == path.read_text()
@@ -355,6 +365,42 @@ def test_compare_says_who_wins_and_loses_by_a_change(history: History, tmp_path:
         before & after,
     )
     assert found.lost
+
+
+def test_results_have_every_digit_in_every_format(history: History) -> None:
+    path = str(next(path for path in EXAMPLES if path.stem == "turnover-race"))
+    result = evaluation.evaluate(history.settings, load(Path(path)).campaign, history.moments[1])
+    environment = Stack(history.settings).environment
+    at = ("--as-of", f"{history.moments[1]:%Y-%m-%dT%H:%M:%S.%f}")
+
+    def run(*arguments: str) -> bytes:
+        found = CliRunner().invoke(main, ["campaign", *arguments, *at], env=environment)
+        assert found.exit_code == 0, found.output
+        return found.stdout_bytes
+
+    frame = frames.standings(result)
+    assert [(row["player_id"], row["score"], row["reached_at"]) for row in frame.to_dicts()] == [
+        (standing.player_id, standing.score, standing.reached_at) for standing in result.standings
+    ]
+    assert any(standing.score != round(standing.score, 17) for standing in result.standings)
+    leaderboard = run("backtest", path, "--format", "parquet")
+    assert polars.read_parquet(leaderboard).equals(frame)
+    rows = list(csv.DictReader(run("backtest", path, "--format", "csv").decode().splitlines()))
+    assert [(row["player_id"], Decimal(row["score"])) for row in rows] == [
+        (standing.player_id, standing.score) for standing in result.standings
+    ]
+    top = json.loads(run("backtest", path, "--format", "json", "--top", "3"))
+    assert [(row["rank"], Decimal(row["prize"])) for row in top] == [
+        (standing.rank, standing.prize) for standing in result.standings[:3]
+    ]
+    found = evaluation.explain(history.settings, load(Path(path)).campaign, "x-edge")
+    entries = json.loads(run("explain", path, "x-edge", "--format", "json"))
+    assert [(row["id"], row["verdict"]) for row in entries] == [(e.id, e.verdict) for e in found]
+    both = json.loads(run("compare", path, path, "--format", "json"))
+    assert {row["player_id"]: row["prize_after"] for row in both} == {
+        row["player_id"]: row["prize_before"] for row in both
+    }
+    assert len(both) == len(result.standings)
 
 
 def test_the_commands_say_the_same(history: History, tmp_path: Path) -> None:

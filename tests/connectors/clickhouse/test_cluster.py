@@ -70,7 +70,10 @@ def test_every_statement_for_a_cluster_is_one_that_clickhouse_parses(client: Cli
     recorder = Recorder({"system.clusters": [(1,)]})
     for statement in sent(recorder, "all_nodes"):
         formatted = client.query("SELECT formatQuery({text:String})", {"text": statement})
-        assert "ON CLUSTER all_nodes" in formatted.result_rows[0][0]
+        # the replicas of a shared table take a change of columns from one another
+        altered = re.match(r"ALTER TABLE (\w+)\n", statement)
+        everywhere = altered is None or altered[1] not in SHARED
+        assert ("ON CLUSTER all_nodes" in formatted.result_rows[0][0]) == everywhere
 
 
 def test_every_table_is_replicated_under_its_own_path_and_every_view_stays_as_it_is() -> None:
@@ -185,6 +188,7 @@ def test_two_shards_answer_as_one_node_and_a_block_with_a_known_token_is_skipped
     assert found["differ"] == []
     assert set(found["empty"]) <= {
         "long-shots.yaml",
-        "wheel.yaml",
-    }  # campaigns of other kinds of events
+        "wheel.yaml",  # campaigns of other kinds of events
+        "campaign_standings",  # no evaluation is stored
+    }
     assert found["kept"] == 20
