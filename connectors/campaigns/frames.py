@@ -68,7 +68,7 @@ def comparison(found: Comparison) -> polars.DataFrame:
 
 
 def written(frame: polars.DataFrame, form: str) -> bytes:
-    """A frame as ``json``, ``csv`` or ``parquet``. Amounts in JSON are text and keep all their digits."""
+    """A frame as ``json``, ``csv`` or ``parquet``. Amounts in JSON are text, with all digits."""
     if form == "json":
         return frame.write_json().encode() + b"\n"
     if form == "csv":

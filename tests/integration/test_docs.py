@@ -130,7 +130,9 @@ def test_the_campaign_in_python_prints_standings(running: Running) -> None:
         timeout=WITHIN_S,
         check=True,
     )
-    assert [line.split()[0] for line in result.stdout.splitlines()] == ["1", "2", "3"]
+    ranks, frame = result.stdout.splitlines()[:3], result.stdout.splitlines()[3:]
+    assert [line.split()[0] for line in ranks] == ["1", "2", "3"]
+    assert any("prize" in line and "len" in line for line in frame)
 
 
 def on_this_stack(example: str, running: Running) -> str:
