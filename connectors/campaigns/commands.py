@@ -184,6 +184,41 @@ def compare(before: Path, after: Path, as_of: str | None, form: str) -> None:
 
 @campaign.command()
 @click.argument("file", type=FILE)
+@click.option(
+    "--vary",
+    multiple=True,
+    required=True,
+    metavar="FIELD=V1,V2,…",
+    help="Values of a field, e.g. counts.minimum_bet=0.2,0.5; repeat it for every combination.",
+)
+@click.option("--chart", type=FILE, help="Write a chart of cost against winners, an SVG.")
+@_AS_OF
+@_FORMAT
+def grid(file: Path, vary: tuple[str, ...], chart: Path | None, as_of: str | None, form: str) -> None:
+    """Evaluate variants of a definition over the same data: what each costs and whom it reaches."""
+    from connectors.campaigns import grid as variants
+
+    axes = {}
+    for text in vary:
+        name, equals, values = text.partition("=")
+        if not equals or name in axes:
+            raise click.UsageError(f"--vary {text!r}: name each field once, like budget=100,200")
+        axes[name] = values.split(",")
+    points = variants.evaluated(Settings.load(), variants.variants(file, axes), _moment(as_of))
+    if form != "table":
+        _write(variants.frame(points), form)
+    else:
+        for point in points:
+            click.echo(
+                f"{variants.named(point.variant.changes)}: {point.players} players with a score, "
+                f"{point.winners} prizes, cost {_plain(point.cost)}"
+            )
+    if chart is not None:
+        chart.write_text(variants.chart(points))
+
+
+@campaign.command()
+@click.argument("file", type=FILE)
 @click.argument("player")
 @_AS_OF
 @_FORMAT

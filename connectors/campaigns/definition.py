@@ -8,7 +8,7 @@ an offset as text in the campaign's own time zone. Every mistake is reported wit
 import hashlib
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -334,31 +334,57 @@ class Definition(NamedTuple):
         return _line_of(yaml.compose(self.text, _Loader), where)
 
 
-def load(path: Path) -> Definition:
-    """The campaign in a file. Raises :class:`DefinitionError` with every mistake and its line."""
+def load(path: Path, changes: Mapping[str, str] | None = None) -> Definition:
+    """The campaign in a file. Raises :class:`DefinitionError` with every mistake and its line.
+
+    ``changes`` gives other values, in YAML, to fields that are named like ``form.prizes.0.amount``.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise DefinitionError(f"{path}: cannot be read: {error}") from None
-    try:
-        root = yaml.compose(text, _Loader)
-        document = yaml.load(text, _Loader)  # noqa: S506  # derived from the safe loader
-    except _Twice as twice:
-        raise DefinitionError(f"{path}:{twice.line}: {twice} stands twice") from None
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise DefinitionError(f"{path}:{line}: not YAML: {error.problem}") from None
-    except (yaml.YAMLError, ArithmeticError) as error:
-        raise DefinitionError(f"{path}: not YAML: {error}") from None
+    document = _parsed(str(path), text)
+    for name, value in (changes or {}).items():
+        _change(document, name, _parsed(f"{name}={value}", value))
     try:
         campaign = Campaign.model_validate(document)
     except ValidationError as error:
+        root = yaml.compose(text, _Loader)
         lines = [
             f"{path}:{_line_of(root, entry['loc'])}: {_name(entry['loc'])}{_message(entry)}"
             for entry in error.errors()
         ]
         raise DefinitionError("\n".join(dict.fromkeys(lines))) from None
     return Definition(campaign, path, text)
+
+
+def _parsed(source: str, text: str) -> Any:
+    try:
+        return yaml.load(text, _Loader)  # noqa: S506  # derived from the safe loader
+    except _Twice as twice:
+        raise DefinitionError(f"{source}:{twice.line}: {twice} stands twice") from None
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise DefinitionError(f"{source}:{line}: not YAML: {error.problem}") from None
+    except (yaml.YAMLError, ArithmeticError) as error:
+        raise DefinitionError(f"{source}: not YAML: {error}") from None
+
+
+def _change(document: Any, name: str, value: Any) -> None:
+    *way, last = name.split(".")
+    node = document
+    try:
+        for part in way:
+            node = node.setdefault(part, {}) if isinstance(node, dict) else node[int(part)]
+        if isinstance(node, list):
+            node[int(last)] = value
+        else:
+            node[last] = value
+    except (AttributeError, IndexError, TypeError, ValueError):
+        raise DefinitionError(
+            f"there is no field {name} to change: name a field like counts.minimum_bet, and an element "
+            "of a list by its number from 0, like form.prizes.0.amount"
+        ) from None
 
 
 def _name(loc: tuple[str | int, ...]) -> str:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import polars
 import pytest
@@ -25,6 +26,7 @@ from connectors.demo.feed import feed
 from connectors.demo.run import accounts, demo_keys, is_balanced
 from connectors.edge.tenants import Registry
 from connectors.local.stack import Stack, on_any_ports
+from streams.errors import DefinitionError
 from streams.settings import Settings
 from tests.connectors.campaigns import oracle
 from tests.waiting import wait_until
@@ -365,6 +367,44 @@ def test_compare_says_who_wins_and_loses_by_a_change(history: History, tmp_path:
         before & after,
     )
     assert found.lost
+
+
+def test_a_grid_evaluates_every_combination_of_values(history: History, tmp_path: Path) -> None:
+    path = next(path for path in EXAMPLES if path.stem == "turnover-race")
+    chart = tmp_path / "grid.svg"
+    arguments = [
+        "campaign", "grid", str(path), "--vary", "counts.minimum_bet=0.20,1000",
+        "--vary", "form.prizes.0.amount=500,900", "--chart", str(chart), "--format", "json",
+    ]  # fmt: skip
+    found = CliRunner().invoke(main, arguments, env=Stack(history.settings).environment)
+    assert found.exit_code == 0, found.output
+    rows = json.loads(found.stdout)
+    as_given = evaluation.evaluate(history.settings, load(path).campaign)
+    assert [(row["counts.minimum_bet"], row["form.prizes.0.amount"]) for row in rows] == [
+        ("0.20", "500"), ("0.20", "900"), ("1000", "500"), ("1000", "900"),
+    ]  # fmt: skip
+    assert (rows[0]["players"], Decimal(rows[0]["cost"])) == (
+        len(as_given.standings), as_given.cost,
+    )  # fmt: skip
+    assert Decimal(rows[1]["cost"]) - Decimal(rows[0]["cost"]) == 400
+    assert rows[2]["players"] < rows[0]["players"]
+    points = [node for node in ElementTree.parse(chart).iter() if node.tag.endswith("circle")]
+    assert len(points) == 4
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"counts.minimum_bet": "much"}, "minimum_bet"),
+        ({"form.prizes.9.amount": "1"}, "form.prizes.9.amount"),
+        ({"counts.games.x": "1"}, "counts.games"),
+        ({"budget": "["}, "not YAML"),
+    ],
+)
+def test_a_change_that_is_none_is_named(changes: dict[str, str], message: str) -> None:
+    path = next(path for path in EXAMPLES if path.stem == "turnover-race")
+    with pytest.raises(DefinitionError, match=message):
+        load(path, changes)
 
 
 def test_results_have_every_digit_in_every_format(history: History) -> None:
