@@ -83,16 +83,15 @@ def named(changes: Mapping[str, str]) -> str:
 
 
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM = 860, 460, 90, 50
-_ABOUT = 250  # for the label of the rightmost point
 
 
 def chart(points: Sequence[Point]) -> str:
-    """The cost against the number of winners as an SVG, a labelled point for each variant."""
+    """The cost against the number of winners as an SVG: a point for each variant, with its values."""
     most_winners = max(1, *(point.winners for point in points))
     most_cost = max(1.0, *(float(point.cost) for point in points))
 
     def x(winners: float) -> float:
-        return round(_LEFT + (_WIDTH - _LEFT - _ABOUT) * winners / most_winners, 1)
+        return round(_LEFT + (_WIDTH - _LEFT - 40) * winners / most_winners, 1)
 
     def y(cost: float) -> float:
         return round(_HEIGHT - _BOTTOM - (_HEIGHT - _BOTTOM - 30) * cost / most_cost, 1)
@@ -105,6 +104,8 @@ def chart(points: Sequence[Point]) -> str:
         f'<path d="M{_LEFT} 20V{floor}H{right + 20}" fill="none" stroke="gray"/>',
         f'<text x="{right}" y="{floor + 36}" text-anchor="end">players with a prize</text>',
         f'<text x="{_LEFT}" y="14">cost</text>',
+        f'<text x="{_WIDTH - 20}" y="{floor - 12}" text-anchor="end" fill="steelblue">'
+        f"{escape(' / '.join(points[0].variant.changes))}</text>",
     ]
     for share in (0.0, 0.5, 1.0):
         parts += [
@@ -115,8 +116,10 @@ def chart(points: Sequence[Point]) -> str:
         ]
     for point in points:
         at_x, at_y = x(point.winners), y(float(point.cost))
+        side, anchor = (9, "start") if at_x < _WIDTH / 2 else (-9, "end")
         parts += [
             f'<circle cx="{at_x}" cy="{at_y}" r="5" fill="steelblue"/>',
-            f'<text x="{at_x + 9}" y="{at_y + 4}">{escape(named(point.variant.changes))}</text>',
+            f'<text x="{at_x + side}" y="{at_y + 4}" text-anchor="{anchor}">'
+            f"{escape(' / '.join(point.variant.changes.values()))}</text>",
         ]
     return "\n".join([*parts, "</svg>", ""])
