@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
 
-.PHONY: help demo test check publish lint-only asyncapi openapi faults soak bench bench-quick bench-compare bench-chart bench-long lint up clean
+.PHONY: help demo test check publish lint-only asyncapi openapi screenshots faults soak bench bench-quick bench-compare bench-chart bench-long lint up clean
 
 SEED ?= 1
 ROUNDS ?= 2
@@ -46,6 +46,9 @@ asyncapi: $(VENV)/ready ## Make docs/asyncapi.yaml anew, from the contracts and 
 
 openapi: $(VENV)/ready ## Make docs/openapi.json anew, from the formats and the routes of the edge.
 	$(BIN)/roundhouse openapi > docs/openapi.json
+
+screenshots: $(VENV)/ready ## Make the pictures in docs/screenshots anew; needs Chromium.
+	$(BIN)/python -m tests.screenshots
 
 faults: $(VENV)/ready ## Harm the line and count what is lost. SEED= ROUNDS= (0: no end) MINUTES= REQUESTS=
 	$(BIN)/python -m tests.faults.run --seed $(SEED) --rounds $(ROUNDS) --minutes $(MINUTES) \

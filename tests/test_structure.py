@@ -17,6 +17,7 @@ from connectors.cli.main import main
 from connectors.edge.lookups import LOOKUPS
 from connectors.edge.routes import ROUTES
 from connectors.edge.schemas import Schemas
+from connectors.status.mending import MENDING
 from streams.core.event import Kind
 from streams.records.topics import TOPICS
 from streams.settings import Settings
@@ -210,6 +211,12 @@ def test_every_route_and_error_code_is_documented() -> None:
         assert path in text
     for code in _codes():
         assert f"`{code}`" in text, f"error code {code} is not in docs/operators.md"
+
+
+def test_every_way_to_mend_an_error_is_documented_in_the_same_words() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| [^|]+ \| ([^|]+) \|$", doc("operators"), re.MULTILINE)
+    assert dict(rows).items() >= MENDING.items()
+    assert len(rows) == len(MENDING)
 
 
 def test_every_route_of_schemas_is_documented() -> None:

@@ -197,14 +197,17 @@ def sink() -> None:
     type=click.Path(path_type=Path, file_okay=False, exists=True),
     help="Folder of definitions; default: the worked examples.",
 )
-def console(campaigns: Path | None) -> None:
-    """Serve a page with live leaderboards, KPIs and the state of the line."""
+@click.option(
+    "--operators-only", is_flag=True, help="Serve the page for operators alone; the others need no key."
+)
+def console(campaigns: Path | None, operators_only: bool) -> None:
+    """Serve a page with live leaderboards, KPIs and the state of the line, and one for operators."""
     import connectors.campaigns
     from connectors.console.app import serve
 
     settings = Settings.load()
     folder = campaigns or Path(connectors.campaigns.__file__).parent / "examples"
-    serve(settings, folder, click.echo)
+    serve(settings, folder, click.echo, operators_only)
 
 
 @main.command("memory-broker", hidden=True)

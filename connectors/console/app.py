@@ -1,4 +1,4 @@
-"""``roundhouse console``: one page and the JSON behind it. Reads only."""
+"""``roundhouse console``: two pages and the JSON behind them. Reads only."""
 
 import asyncio
 from collections.abc import Callable
@@ -14,6 +14,7 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from connectors.console import data
+from connectors.console.operator import operator_routes
 from connectors.local.ports import Ports
 from streams.errors import RoundhouseError
 from streams.runtime.fail_stop import end_with_status_0_on_signals
@@ -26,8 +27,11 @@ PAGE = Path(__file__).parent / "page.html"
 TOP_MAX = 1000
 
 
-def create_app(settings: Settings, folder: Path) -> Starlette:
-    """The page at ``/``; ``folder`` holds the definitions of campaigns."""
+def create_app(settings: Settings, folder: Path, operators_only: bool = False) -> Starlette:
+    """The page at ``/`` and the one for operators; ``folder`` holds the definitions of campaigns.
+
+    ``operators_only``: the page for operators alone, which needs a key.
+    """
 
     async def answer(work: Callable[[], Any]) -> Response:
         try:
@@ -71,22 +75,23 @@ def create_app(settings: Settings, folder: Path) -> Starlette:
     async def line(request: Request) -> Response:
         return await answer(partial(data.line, settings))
 
-    return Starlette(
-        routes=[
-            Route("/", page),
-            Route("/api/overview", overview),
-            Route("/api/standings/{name}", standings),
-            Route("/api/kpis/{tenant}", kpis),
-            Route("/api/line", line),
-        ]
-    )
+    open_to_all = [
+        Route("/", page),
+        Route("/api/overview", overview),
+        Route("/api/standings/{name}", standings),
+        Route("/api/kpis/{tenant}", kpis),
+        Route("/api/line", line),
+    ]
+    return Starlette(routes=[*operator_routes(settings), *([] if operators_only else open_to_all)])
 
 
 def _json(value: Any, status: int = 200) -> Response:
     return Response(msgspec.json.encode(value), status, media_type="application/json")
 
 
-def serve(settings: Settings, folder: Path, say: Callable[[str], None]) -> None:
+def serve(
+    settings: Settings, folder: Path, say: Callable[[str], None], operators_only: bool = False
+) -> None:
     """Serves until told to stop; ``say`` receives the page's address first."""
     host = settings.console_host
     with Ports() as ports:
@@ -95,7 +100,7 @@ def serve(settings: Settings, folder: Path, say: Callable[[str], None]) -> None:
         with serving(settings, "console", process_registry(settings.data_dir), lambda: judged({})):
             end_with_status_0_on_signals()
             uvicorn.run(
-                create_app(settings, folder),
+                create_app(settings, folder, operators_only),
                 host=host,
                 port=port,
                 log_config=None,

@@ -27,9 +27,10 @@ from starlette.responses import Response
 from connectors.clickhouse.query import Reader
 from connectors.edge.body import RETRY_AFTER_S, Room, Share, read_body
 from connectors.edge.documents import document_routes
+from connectors.edge.dry_run import dry_run
 from connectors.edge.fair_use import FairUse, Quota
 from connectors.edge.keys import allow, caller_of
-from connectors.edge.lookups import Lookups
+from connectors.edge.lookups import LOOKUPS, Lookups
 from connectors.edge.metrics import NOBODY, EdgeMetrics
 from connectors.edge.problems import Problem
 from connectors.edge.routes import ROUTES, Route
@@ -43,7 +44,6 @@ from streams.formats.gameball import IDEMPOTENCY_KEY
 from streams.formats.validation import Invalid, Item
 from streams.records.raw_batch import TRACEPARENT
 from streams.settings import Settings
-from streams.stages.preview import preview
 from streams.telemetry.health import Health, judged
 from streams.telemetry.status_server import health_routes
 from streams.telemetry.traces import Traces, trace_id, traceparent_of
@@ -136,7 +136,7 @@ class Edge:
         self, route: Route, request: Request, batch: Batch, share: Share, quota: Quota | None
     ) -> Response:
         settings = self.settings
-        dry_run = _dry_run(request)
+        is_dry_run = _is_dry_run(request)
         try:
             body = await read_body(request, settings.body_bytes_max, share, settings.request_timeout_s)
         except ClientDisconnect:
@@ -154,8 +154,9 @@ class Edge:
             quota.take("items", received)
         self.metrics.read(route.path, len(body), received)
         invalid = [(i, item) for i, item in enumerate(items) if isinstance(item, Invalid)]
-        if dry_run:
-            return await _previewed(batch, body)
+        if is_dry_run:
+            tried = await asyncio.to_thread(dry_run, batch, body)
+            return Response(msgspec.json.encode(tried), media_type="application/json")
         del items  # many requests wait for Kafka at the same time; only their bodies are kept
         try:
             await self.writer.write(batch, stored_body(batch, body), len(invalid))
@@ -207,7 +208,7 @@ def _idempotency_key(request: Request) -> str | None:
     return key
 
 
-def _dry_run(request: Request) -> bool:
+def _is_dry_run(request: Request) -> bool:
     """Whether nothing may be written. An unclear value is refused: else a trial could be stored."""
     given = request.query_params.getlist("dry_run")
     if any(value not in ("true", "false") for value in given) or len(given) > 1:
@@ -215,19 +216,6 @@ def _dry_run(request: Request) -> bool:
             400, "bad_dry_run", "Send dry_run=true or dry_run=false, once. Nothing is stored."
         )
     return given == ["true"]
-
-
-async def _previewed(batch: Batch, body: bytes) -> Response:
-    items = await asyncio.to_thread(preview, batch, body)
-    invalid = sum(1 for item in items if item.errors)
-    answer = {
-        "batch_id": batch.batch_id,
-        "received": len(items),
-        "valid": len(items) - invalid,
-        "invalid": invalid,
-        "items": items,
-    }
-    return Response(msgspec.json.encode(answer), media_type="application/json")
 
 
 def _some_invalid(received: int, invalid: list[tuple[int, Invalid]]) -> Problem:
@@ -259,7 +247,7 @@ def create_app(
     registry = Registry(settings.tenants_path)
     edge = Edge(settings, registry, writer, metrics, now, traces=traces)
     reader = Reader(settings, settings.lookup_timeout_s)
-    lookups = Lookups(settings, registry, reader.rows, metrics, now=now)
+    lookups = Lookups(settings, registry, reader.rows, now=now, observe=metrics.looked_up)
 
     def endpoint(route: Route) -> Callable[[Request], object]:
         async def post(request: Request) -> Response:
@@ -288,7 +276,7 @@ def create_app(
     app = Starlette(
         routes=[
             *(routing.Route(route.path, endpoint(route), methods=["POST"]) for route in ROUTES),
-            *lookups.routes(),
+            *(lookups.route(path, work) for path, work in LOOKUPS.items()),
             *health_routes(edge.health),
             *schema_routes(settings),
             *document_routes(settings),

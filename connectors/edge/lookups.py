@@ -12,18 +12,18 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from connectors.edge.body import Room, Share, read_body
 from connectors.edge.fair_use import FairUse, Quota
 from connectors.edge.keys import allow, caller_of
-from connectors.edge.metrics import EdgeMetrics
 from connectors.edge.problems import Problem
-from connectors.edge.tenants import Registry
+from connectors.edge.tenants import Caller, Registry
 from connectors.status.batches import ITEMS_MAX, OUTCOMES, Page, status
 from connectors.status.canonical import Rows
 from connectors.status.events import history
@@ -41,38 +41,50 @@ RETRY_AFTER_S = 2
 """When to ask again: after an outage, and about a batch that was stored a moment ago."""
 
 Answer = dict[str, Any]
-Work = Callable[[Rows, str, Request], Answer]
-"""Answers a question of a tenant. Raises :class:`Problem`."""
+
+
+class Question(NamedTuple):
+    """A request of a tenant; ``body`` is that of a POST."""
+
+    caller: Caller
+    request: Request
+    body: bytes = b""
+
+
+Work = Callable[[Rows, Question], Answer]
+"""Answers a question. Raises :class:`Problem`."""
 
 
 class Lookups:
-    """Answers questions. ``now`` returns microseconds since the epoch."""
+    """Answers questions. ``now`` returns microseconds since the epoch; ``observe`` is called with the
+    path, the status and the seconds of each answer.
+    """
 
     def __init__(
         self,
         settings: Settings,
         registry: Registry,
         rows: Rows,
-        metrics: EdgeMetrics,
         *,
         now: Callable[[], int],
+        observe: Callable[[str, int, float], None],
     ) -> None:
+        self._settings = settings
         self._registry = registry
         self._rows = rows
-        self._metrics = metrics
         self._now = now
-        self._timeout_s = settings.lookup_timeout_s
+        self._observe = observe
         self._fair_use = FairUse(settings, ("requests",))
+        self._room = Room(settings.held_bytes_max)
         self._threads = ThreadPoolExecutor(AT_ONCE, "lookup")
         self._free = asyncio.Semaphore(AT_ONCE)
         self._free_of = defaultdict[str, asyncio.Semaphore](lambda: asyncio.Semaphore(OF_A_TENANT))
 
-    def routes(self) -> list[Route]:
-        """The routes of all questions."""
-        return [
-            Route(path.replace("{event_id}", "{event_id:path}"), self._endpoint(path, work))
-            for path, work in LOOKUPS.items()
-        ]
+    def route(self, path: str, work: Work, method: str = "GET") -> Route:
+        """The route of a question."""
+        # the id of an event may contain slashes
+        matched = path.replace("{event_id}", "{event_id:path}")
+        return Route(matched, self._endpoint(path, work), methods=[method])
 
     def close(self) -> None:
         """Waits for no question."""
@@ -88,23 +100,32 @@ class Lookups:
                 quota = self._fair_use.quota(caller.name, caller.tenant, self._now())
                 if quota is not None:
                     quota.admit(self._now())
-                found = await self._answered(
-                    caller.name, partial(work, self._rows, caller.name, request)
-                )
+                with self._room.share() as share:
+                    question = Question(caller, request, await self._body(request, share))
+                    found = await self._answered(caller.name, partial(work, self._rows, question))
                 response = Response(msgspec.json.encode(found), media_type="application/json")
             except Problem as problem:
                 response = problem.response()
                 await asyncio.sleep(problem.delay_s)
             if quota is not None:
                 response.headers.update(quota.headers(self._now()))
-            self._metrics.looked_up(path, response.status_code, time.monotonic() - began)
+            self._observe(path, response.status_code, time.monotonic() - began)
             return response
 
         return answer
 
+    async def _body(self, request: Request, share: Share) -> bytes:
+        if request.method != "POST":
+            return b""
+        limits = self._settings.body_bytes_max, share, self._settings.request_timeout_s
+        try:
+            return await read_body(request, *limits)
+        except ClientDisconnect:
+            raise Problem(400, "incomplete_body", "The connection ended before the body.") from None
+
     async def _answered(self, tenant: str, work: Callable[[], Answer]) -> Answer:
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with asyncio.timeout(self._settings.lookup_timeout_s):
                 return await self._in_a_thread(tenant, work)
         except (TimeoutError, ClickHouseUnavailable) as error:
             log.warning("a lookup of %s was not answered: %s", tenant, error or "time-out")
@@ -134,9 +155,9 @@ class Lookups:
         return await asyncio.shield(running)
 
 
-def _batch(rows: Rows, tenant: str, request: Request) -> Answer:
-    batch_id = request.path_params["batch_id"]
-    found = status(rows, tenant, batch_id, _page(request))
+def _batch(rows: Rows, question: Question) -> Answer:
+    request = question.request
+    found = status(rows, question.caller.name, request.path_params["batch_id"], _page(request))
     if found is None:
         raise Problem(
             404,
@@ -148,13 +169,14 @@ def _batch(rows: Rows, tenant: str, request: Request) -> Answer:
     return found
 
 
-def _event(rows: Rows, tenant: str, request: Request) -> Answer:
+def _event(rows: Rows, question: Question) -> Answer:
+    request = question.request
     source, kind, event_id = (request.path_params[name] for name in ("source", "kind", "event_id"))
     if kind not in KINDS.get(source, ()):
         known = "; ".join(f"{name}: {', '.join(kinds)}" for name, kinds in KINDS.items())
         raise Problem(400, "unknown_kind", f"No format {source} has a kind {kind}. Known are {known}.")
     subject = request.query_params.get("subject")
-    found = history(rows, tenant, source, kind, event_id, subject=subject)
+    found = history(rows, question.caller.name, source, kind, event_id, subject=subject)
     if not found["accepted"] and not found["refused"]:
         raise Problem(
             404,
@@ -170,7 +192,7 @@ LOOKUPS: dict[str, Work] = {
     "/api/v1/batches/{batch_id}": _batch,
     "/api/v1/events/{source}/{kind}/{event_id}": _event,
 }
-"""The questions, by path. The id of an event may contain slashes."""
+"""The questions, by path."""
 
 
 def _page(request: Request) -> Page:

@@ -1,0 +1,126 @@
+"""A headless Chromium that a test drives through the DevTools protocol.
+
+Keys are typed as a keyboard would: a test reaches what it uses with Tab and Enter.
+"""
+
+import base64
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+from websockets.sync.client import ClientConnection, connect
+
+from tests.waiting import WITHIN_S, wait_until
+
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+_KEYS = {
+    "Tab": {"code": "Tab", "windowsVirtualKeyCode": 9},
+    "Enter": {"code": "Enter", "windowsVirtualKeyCode": 13, "text": "\r"},
+}
+
+
+class Page:
+    """One page; ``requested`` has the URL of every request that it made."""
+
+    def __init__(self, socket: ClientConnection) -> None:
+        self._socket = socket
+        self._number = 0
+        self.requested: list[str] = []
+        self.errors: list[str] = []
+        for domain in ("Page", "Runtime", "Network", "Log"):
+            self.command(f"{domain}.enable")
+
+    def command(self, method: str, **parameters: Any) -> dict[str, Any]:
+        """The result of a command of the protocol."""
+        self._number += 1
+        self._socket.send(json.dumps({"id": self._number, "method": method, "params": parameters}))
+        while True:
+            message = json.loads(self._socket.recv(timeout=WITHIN_S))
+            if message.get("id") == self._number:
+                assert "error" not in message, message
+                result: dict[str, Any] = message["result"]
+                return result
+            self._note(message)
+
+    def _note(self, event: dict[str, Any]) -> None:
+        parameters = event.get("params", {})
+        if event["method"] == "Network.requestWillBeSent":
+            self.requested.append(parameters["request"]["url"])
+        elif event["method"] == "Runtime.exceptionThrown":
+            self.errors.append(json.dumps(parameters["exceptionDetails"]))
+
+    def value(self, expression: str) -> Any:
+        """The value of an expression in JavaScript."""
+        found = self.command("Runtime.evaluate", expression=expression, returnByValue=True)
+        assert "exceptionDetails" not in found, found
+        return found["result"].get("value")
+
+    def text(self, element_id: str) -> str:
+        """What an element shows."""
+        found: str = self.value(f"document.getElementById({element_id!r})?.innerText ?? ''")
+        return found
+
+    def wait_for(self, element_id: str, part: str) -> None:
+        """Waits until an element shows a text."""
+        wait_until(lambda: part in self.text(element_id), f"{part!r} in {element_id}")
+
+    def open(self, url: str) -> None:
+        self.command("Page.navigate", url=url)
+        wait_until(lambda: self.value("document.readyState") == "complete", url)
+
+    def press(self, key: str) -> None:
+        for kind in ("keyDown", "keyUp"):
+            self.command("Input.dispatchKeyEvent", type=kind, key=key, **_KEYS[key])
+
+    def type(self, text: str) -> None:
+        self.command("Input.insertText", text=text)
+
+    def tab_to(self, element_id: str) -> None:
+        """Presses Tab until an element has the focus."""
+        for _ in range(60):
+            if self.value("document.activeElement.id") == element_id:
+                return
+            self.press("Tab")
+        raise AssertionError(f"{element_id} is not reached with Tab")
+
+    def appear(self, width: int, height: int, scheme: str) -> None:
+        """Sets the size of the window and the colour scheme, ``light`` or ``dark``."""
+        self.command(
+            "Emulation.setDeviceMetricsOverride",
+            width=width, height=height, deviceScaleFactor=1, mobile=False,
+        )  # fmt: skip
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        self.command("Emulation.setEmulatedMedia", features=features)
+
+    def screenshot(self, path: Path) -> None:
+        """Writes the whole page as a PNG file."""
+        found = self.command("Page.captureScreenshot", format="png", captureBeyondViewport=True)
+        path.write_bytes(base64.b64decode(found["data"]))
+
+
+@contextmanager
+def browsing(profile: Path) -> Iterator[Page]:
+    """Runs a browser with an empty profile and one page until the block ends."""
+    assert BROWSER
+    command = [
+        BROWSER, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
+        "--disable-background-networking", "--no-first-run", "--disable-lcd-text",
+        f"--user-data-dir={profile}", "--remote-debugging-port=0", "about:blank",
+    ]  # fmt: skip
+    port = profile / "DevToolsActivePort"
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        try:
+            wait_until(lambda: port.exists() and port.read_text().count("\n") > 0, "the browser")
+            address = f"http://127.0.0.1:{port.read_text().splitlines()[0]}"
+            [target] = [each for each in httpx.get(f"{address}/json").json() if each["type"] == "page"]
+            with connect(target["webSocketDebuggerUrl"], max_size=None) as socket:
+                yield Page(socket)
+        finally:
+            process.terminate()
+            process.wait(WITHIN_S)
