@@ -21,7 +21,7 @@ import msgspec
 from starlette import routing
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 
 from connectors.clickhouse.query import Reader
@@ -137,10 +137,7 @@ class Edge:
     ) -> Response:
         settings = self.settings
         is_dry_run = _is_dry_run(request)
-        try:
-            body = await read_body(request, settings.body_bytes_max, share, settings.request_timeout_s)
-        except ClientDisconnect:
-            raise Problem(400, "incomplete_body", "The connection ended before the body.") from None
+        body = await read_body(request, settings.body_bytes_max, share, settings.request_timeout_s)
         if quota is not None:
             quota.take("bytes", len(body))
         try:

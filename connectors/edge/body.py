@@ -4,7 +4,7 @@ import asyncio
 import zlib
 from collections.abc import AsyncIterable
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from connectors.edge.problems import Problem
 
@@ -64,6 +64,8 @@ async def read_body(request: Request, bytes_max: int, share: Share, timeout_s: f
         raise Problem(
             408, "too_slow", f"The body did not come within {timeout_s:g} s. Nothing is stored."
         ) from None
+    except ClientDisconnect:
+        raise Problem(400, "incomplete_body", "The connection ended before the body.") from None
 
 
 async def _read(request: Request, bytes_max: int, share: Share) -> bytes:

@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import msgspec
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -117,11 +117,8 @@ class Lookups:
     async def _body(self, request: Request, share: Share) -> bytes:
         if request.method != "POST":
             return b""
-        limits = self._settings.body_bytes_max, share, self._settings.request_timeout_s
-        try:
-            return await read_body(request, *limits)
-        except ClientDisconnect:
-            raise Problem(400, "incomplete_body", "The connection ended before the body.") from None
+        settings = self._settings
+        return await read_body(request, settings.body_bytes_max, share, settings.request_timeout_s)
 
     async def _answered(self, tenant: str, work: Callable[[], Answer]) -> Answer:
         try:

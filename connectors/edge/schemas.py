@@ -23,7 +23,7 @@ from typing import Any
 
 import msgspec
 from confluent_kafka import KafkaException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -193,8 +193,6 @@ class Schemas:
                 body = await read_body(request, LOOKUP_BYTES_MAX, share, self._timeout_s)
         except Problem as problem:
             return _error(problem.status, problem.status, str(problem))
-        except ClientDisconnect:
-            return _error(400, 400, "The connection ended before the body.")
         try:
             wanted = json.loads(json.loads(body)["schema"])
         except (ValueError, KeyError, TypeError, RecursionError):
