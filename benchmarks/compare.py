@@ -18,7 +18,7 @@ from math import exp, log
 from pathlib import Path
 from typing import Any
 
-from scipy.stats import ttest_1samp  # type: ignore[import-untyped]
+from scipy.stats import ttest_1samp
 
 from benchmarks.broker import Node, kafka
 from benchmarks.contenders import Contender

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from connectors.campaigns.effect_commands import FILE, effect, plan
 from streams.errors import ConfigurationError, DefinitionError
 from streams.settings import Settings
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
     from connectors.campaigns.evaluation import Result
 
-FILE = click.Path(path_type=Path, dir_okay=False)
 _AS_OF = click.option(
     "--as-of", metavar="TIME", help="Look at what was received until then (UTC); default: now."
 )
@@ -39,6 +39,10 @@ _FORMAT = click.option(
 @click.group()
 def campaign() -> None:
     """Evaluate campaigns that are defined in YAML files."""
+
+
+campaign.add_command(effect)
+campaign.add_command(plan)
 
 
 @campaign.command()

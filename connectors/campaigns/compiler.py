@@ -31,6 +31,7 @@ from connectors.campaigns.definition import (
     Campaign,
     Challenge,
     DepositBonus,
+    Holdout,
     Leaderboard,
 )
 from connectors.clickhouse.literals import moment, quoted
@@ -88,14 +89,14 @@ def _standings(
 ) -> str:
     steps = [*_entries(campaign, as_of), *scores, ("ranked", _ranked(campaign))]
     columns = f"rank, player_id, score, reached_at, entries, step, prize, unpaid{more}"
-    return f"{_with(steps)}\nSELECT {columns}\nFROM ranked\nORDER BY rank, player_id"
+    return f"{chained(steps)}\nSELECT {columns}\nFROM ranked\nORDER BY rank, player_id"
 
 
 def explanation(campaign: Campaign, as_of: datetime, player_id: str) -> str:
     """A query with one row for each entry of a player, and the rule that excludes it."""
     steps = _entries(campaign, as_of, only=player_id)
     columns = "id, at, currency, amount, payout, rate, if(rule = '', 'counts', rule) AS verdict"
-    return f"{_with(steps)}\nSELECT {columns}\nFROM ranged\nORDER BY at, id"
+    return f"{chained(steps)}\nSELECT {columns}\nFROM ranged\nORDER BY at, id"
 
 
 def left_out(campaign: Campaign, as_of: datetime) -> str:
@@ -104,12 +105,13 @@ def left_out(campaign: Campaign, as_of: datetime) -> str:
     """
     steps = _entries(campaign, as_of)
     return (
-        f"{_with(steps)}\nSELECT rule, count() AS entries, uniqExact(player_id) AS players\n"
+        f"{chained(steps)}\nSELECT rule, count() AS entries, uniqExact(player_id) AS players\n"
         "FROM ranged\nGROUP BY rule\nORDER BY rule"
     )
 
 
-def _with(steps: Sequence[tuple[str, str]]) -> str:
+def chained(steps: Sequence[tuple[str, str]]) -> str:
+    """The named steps as the beginning of a query."""
     parts = [f"{name} AS\n(\n{_indented(text)}\n)" for name, text in steps]
     return "WITH\n" + ",\n".join(parts)
 
@@ -122,7 +124,7 @@ def _entries(campaign: Campaign, as_of: datetime, only: str | None = None) -> li
     """The steps up to each entry with its rule; of the period, or of one player at any time."""
     until = f"tenant = {quoted(campaign.tenant)} AND received_at <= {moment(as_of)}"
     mine = until if only is None else f"{until} AND player_id = {quoted(only)}"
-    steps = [("player", _PLAYER.format(until=mine))]
+    steps = [("player", PLAYER.format(until=mine))]
     if campaign.source == ROUNDS:
         steps.append(("game", _GAME.format(until=until)))
     source = _SOURCES[campaign.source]
@@ -138,7 +140,7 @@ def _entries(campaign: Campaign, as_of: datetime, only: str | None = None) -> li
     if campaign.counts.currency:
         steps.append(("dated", "SELECT *, currency AS base, toDate(at) AS day\nFROM entry"))
         steps.append(
-            ("price", _RATES.format(quote=quoted(campaign.counts.currency), as_of=moment(as_of)))
+            ("price", RATES.format(quote=quoted(campaign.counts.currency), as_of=moment(as_of)))
         )
     steps.append(("priced", _priced(campaign)))
     steps.append(("ruled", _ruled(campaign)))
@@ -168,7 +170,7 @@ def _newest(column: str, when: str | None = None) -> str:
     return f"argMaxIf({column}, {_NEWEST}, {when or f'isNotNull({column})'}) AS newest_{column}"
 
 
-_PLAYER = (
+PLAYER = (
     "SELECT\n    player_id,\n"
     + ",\n".join(
         f"    {_newest(column, when)}"
@@ -196,7 +198,7 @@ _GAME = (
     )
     + "\nFROM game_events_rows FINAL\nWHERE {until}\nGROUP BY game_id"
 )
-_RATES = """SELECT base, day, argMax(rate, imported_at) AS day_rate, true AS known
+RATES = """SELECT base, day, argMax(rate, imported_at) AS day_rate, true AS known
 FROM rates FINAL
 WHERE quote = {quote} AND imported_at <= {as_of}
 GROUP BY base, day"""
@@ -230,7 +232,8 @@ GROUP BY player_id, round_id
 SETTINGS optimize_aggregation_in_order = 1"""
 
 
-def _deposits(campaign: Campaign, until: str) -> str:
+def deposits(campaign: Campaign, until: str) -> str:
+    """A query with one row for each successful deposit, of the events that fulfil ``until``."""
     return f"""
 SELECT
     player_id,
@@ -287,7 +290,7 @@ GROUP BY player_id, activity_id"""
 
 _SOURCES: dict[str, Callable[[Campaign, str], str]] = {
     ROUNDS: _rounds,
-    DEPOSITS: _deposits,
+    DEPOSITS: deposits,
     LOGINS: _logins,
     CUSTOM: _custom_events,
     SPORTS: _sports_bets,
@@ -322,7 +325,7 @@ ASOF LEFT JOIN price USING (base, day)"""
 
 
 def _ruled(campaign: Campaign) -> str:
-    rules = [*_player_rules(campaign), *_entry_rules(campaign)]
+    rules = [*player_rules(campaign), *_entry_rules(campaign)]
     cases = ",\n        ".join(f"{rule.excludes}, {quoted(rule.name)}" for rule in rules)
     joins = ["LEFT JOIN player USING (player_id)"]
     if campaign.source == ROUNDS:
@@ -339,9 +342,18 @@ FROM priced
 {text}"""
 
 
-def _player_rules(campaign: Campaign) -> list[Rule]:
+def held_back(holdout: Holdout) -> str:
+    """A condition for the players who are held back."""
+    digits = f"substring(lower(hex(SHA256(concat({quoted(holdout.salt)}, player_id)))), 1, 8)"
+    return f"{digits} < {quoted(holdout.threshold)}"
+
+
+def player_rules(campaign: Campaign) -> list[Rule]:
+    """The rules that exclude a player, over the columns of the step ``player``."""
     wanted, zone = campaign.eligible, ZoneInfo(campaign.period.time_zone)
     rules = [Rule("ifNull(newest_is_blocked, false)", "player: blocked")]
+    if campaign.holdout:
+        rules.append(Rule(held_back(campaign.holdout), "player: held back"))
     if not wanted.promo_banned:
         rules.append(Rule("ifNull(newest_is_promo_banned, false)", "player: banned from promotions"))
     country = "ifNull(newest_country, '')"

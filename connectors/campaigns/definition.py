@@ -231,6 +231,26 @@ class DepositBonus(_Part):
     cap: Money = Field(gt=0)
 
 
+class Holdout(_Part):
+    """The players who are held back from the campaign, so that its effect can be measured.
+
+    A player is held back if the first 8 hexadecimal digits of the SHA-256 of ``salt`` followed by the
+    player id are below :attr:`threshold`.
+    """
+
+    share: Decimal = Field(gt=0, le=Decimal("0.9"), description="Share of the players, e.g. 0.1.")
+    salt: str = Field(
+        min_length=1,
+        max_length=256,
+        description="Text of this campaign alone; with equal salts the same players are held back.",
+    )
+
+    @property
+    def threshold(self) -> str:
+        """The first hash that is not held back: 8 hexadecimal digits."""
+        return f"{int(self.share * 2**32):08x}"
+
+
 class Campaign(_Part):
     """A campaign. ``measure`` defines the score, ``form`` the prizes for it."""
 
@@ -242,6 +262,9 @@ class Campaign(_Part):
     counts: Counts = Counts()
     measure: str
     form: Annotated[Leaderboard | Challenge | DepositBonus, Field(discriminator="kind")]
+    holdout: Holdout | None = Field(
+        None, description="Players who never take part, to measure the effect on the others."
+    )
     budget: Money | None = Field(
         None, description="Sum of all prizes at most; a prize that would exceed it is not paid."
     )
@@ -284,7 +307,10 @@ class Campaign(_Part):
     @property
     def sha256(self) -> str:
         """A hash of the definition that does not depend on the layout of the file."""
-        text = json.dumps(self.model_dump(mode="json", by_alias=True), sort_keys=True)
+        document = self.model_dump(mode="json", by_alias=True)
+        if self.holdout is None:
+            del document["holdout"]  # as releases without hold-outs hash it
+        text = json.dumps(document, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -1,6 +1,7 @@
 """Computes the expected results of a campaign from posted JSON and its YAML, in the simplest way; has
 no code in common with ``connectors/campaigns`` or ``streams``."""
 
+import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Iterable
@@ -238,6 +239,10 @@ class _Campaign:
         registered = known.get("registered")
         since = datetime.fromisoformat(registered) if registered else None
         tags = set(known.get("tags", ()))
+        holdout = self.rules.get("holdout", {"share": "0", "salt": ""})
+        digest = hashlib.sha256((holdout["salt"] + player).encode()).digest()
+        if int.from_bytes(digest[:4], "big") < int(Decimal(holdout["share"]) * 2**32):
+            return False
         return (
             not known.get("is_blocked")
             and not known.get("promo_banned")

@@ -1,0 +1,309 @@
+"""The effect of a campaign on a simulated past in ClickHouse, with and without a planted effect."""
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from connectors.campaigns.definition import Campaign, load
+from connectors.campaigns.effect import AFTER, BEFORE, DURING, Effect, measure
+from connectors.campaigns.population import Windows, query_of, read
+from connectors.cli.main import main
+from connectors.clickhouse.client import connect
+from connectors.clickhouse.migrate import migrate
+from connectors.clickhouse.query import query_rows
+from streams.errors import ConfigurationError
+from streams.settings import Settings
+
+START, DAYS, PLAYERS = datetime(2026, 3, 1, tzinfo=UTC), (-28, 21), 1500
+GIFT = 20.0
+"""What the planted campaign adds to a stake of a player who may take part, while it runs."""
+AS_OF = datetime(2026, 5, 1, tzinfo=UTC)
+DEFINITION = """
+name: planted
+tenant: {tenant}
+period: {{from: 2026-03-01, to: 2026-03-08, time_zone: UTC}}
+holdout: {{share: 0.3, salt: "pepper "}}
+counts: {{currency: EUR}}
+measure: turnover
+form: {{kind: leaderboard, prizes: [{{ranks: 1-10, amount: 100}}]}}
+"""
+
+
+class Play(NamedTuple):
+    """A bet and its win."""
+
+    player: str
+    at: datetime
+    stake: float
+    payout: float
+    bonus: float
+
+
+def held_back(player: str) -> bool:
+    """As docs/campaigns.md describes it."""
+    return hashlib.sha256(f"pepper {player}".encode()).hexdigest()[:8] < f"{int(0.3 * 2**32):08x}"
+
+
+def plays(seed: int, gift: float) -> list[Play]:
+    random = np.random.default_rng(seed)
+    habit = random.gamma(2.0, 0.15, PLAYERS)
+    stake = random.gamma(3.0, 10.0, PLAYERS)
+    found = []
+    for day in range(*DAYS):
+        for number in np.flatnonzero(random.random(PLAYERS) < habit):
+            at = START + timedelta(days=day, hours=float(random.integers(0, 24)), minutes=7)
+            player, amount = f"p{number}", float(stake[number])
+            if 0 <= day < 7 and not held_back(player):
+                amount += gift
+            amount = round(amount, 2)
+            paid = round(amount * float(random.beta(8, 2)), 2)
+            found.append(Play(player, at, amount, paid, amount / 4 if number % 7 == 0 else 0.0))
+    return found
+
+
+def _text(at: datetime) -> str:
+    return f"{at:%Y-%m-%d %H:%M:%S.%f}"
+
+
+class Past(NamedTuple):
+    """A database with the tenants ``planted`` and ``nothing``, and what was played in each."""
+
+    settings: Settings
+    plays: dict[str, list[Play]]
+    directory: Path
+
+    def file(self, tenant: str, change: Callable[[str], str] = str) -> Path:
+        path = self.directory / f"{tenant}.yaml"
+        path.write_text(change(DEFINITION.format(tenant=tenant)))
+        return path
+
+    def campaign(self, tenant: str) -> Campaign:
+        return load(self.file(tenant)).campaign
+
+
+@pytest.fixture(scope="module")
+def past(tmp_path_factory: pytest.TempPathFactory) -> Past:
+    settings = Settings(data_dir=tmp_path_factory.mktemp("effect"))
+    client = connect(settings)
+    migrate(client, settings.clickhouse_database)
+
+    def add(table: str, rows: list[dict[str, Any]]) -> None:
+        lines = b"\n".join(json.dumps(row).encode() for row in rows)
+        client.raw_insert(table, insert_block=lines, fmt="JSONEachRow", settings={"async_insert": 0})
+
+    played = {"planted": plays(1, GIFT), "nothing": plays(2, 0.0)}
+    for tenant, found in played.items():
+        common = {"tenant": tenant, "counts": True, "source": "native", "source_event": "gameround"}
+        transactions = []
+        for index, play in enumerate(found):
+            shared = common | {
+                "received_at": _text(play.at), "occurred_at": _text(play.at), "player_id": play.player,
+                "round_id": str(index), "currency": "EUR",
+            }  # fmt: skip
+            bet = {
+                "event_id": f"{index}b",
+                "type": "bet",
+                "amount": str(play.stake),
+                "bonus_amount": str(play.bonus),
+            }
+            win = {
+                "event_id": f"{index}w",
+                "type": "win",
+                "amount": str(play.payout),
+                "bonus_amount": "0",
+            }
+            transactions += [shared | bet, shared | win]
+        add("game_transactions_rows", transactions)
+        deposits = [
+            common | {
+                "received_at": _text(play.at), "occurred_at": _text(play.at), "player_id": play.player,
+                "event_id": f"d{index}", "payment_id": f"d{index}", "currency": "EUR",
+                "direction": "deposit", "successful": True, "amount": "12.5",
+            }
+            for index, play in enumerate(found) if index % 5 == 0
+        ]  # fmt: skip
+        add("payments_rows", deposits)
+        about = {"p1": (-1, "is_blocked"), "p2": (3, "is_blocked"), "p3": (4, "is_promo_banned")}
+        add("player_events_rows", [
+            common | {
+                "player_id": player, "event_id": player, field: True,
+                "received_at": _text(START), "occurred_at": _text(START + timedelta(days=day)),
+            }
+            for player, (day, field) in about.items()
+        ])  # fmt: skip
+    foreign = [
+        common | {
+            "tenant": "mixed", "type": "bet", "amount": "100", "currency": currency,
+            "received_at": _text(START), "occurred_at": _text(START - timedelta(days=1)),
+            "player_id": player, "event_id": player,
+        }
+        for player, currency in (("s", "SEK"), ("g", "GBP"), ("e", "EUR"))
+    ]  # fmt: skip
+    add("game_transactions_rows", foreign)
+    rate = {"base": "SEK", "quote": "EUR", "day": "2026-01-01", "rate": "0.09"}
+    add("rates", [rate | {"imported_at": _text(START)}])
+    client.close()
+    return Past(settings, played, tmp_path_factory.mktemp("definitions"))
+
+
+def windows(campaign: Campaign) -> Windows:
+    return Windows.around(campaign, timedelta(days=28), timedelta(days=14))
+
+
+def effect(past: Past, tenant: str) -> Effect:
+    campaign = past.campaign(tenant)
+    population = read(past.settings, campaign, windows(campaign), AS_OF, set())
+    return measure(population.players, 0.3, Decimal(0), 0.95)
+
+
+def test_a_population_is_what_plain_python_adds_up(past: Past) -> None:
+    campaign = past.campaign("planted")
+    due: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
+    days: dict[tuple[str, str], set[Any]] = defaultdict(set)
+    for index, play in enumerate(past.plays["planted"]):
+        window = BEFORE if play.at < START else DURING if play.at < START + timedelta(days=7) else AFTER
+        of = due[play.player]
+        of[f"ggr_{window}"] += play.stake - play.payout
+        of[f"ngr_{window}"] += play.stake - play.bonus - play.payout
+        of[f"deposits_{window}"] += 12.5 if index % 5 == 0 else 0
+        days[play.player, f"active_days_{window}"].add(play.at.date())
+        if play.at.hour < 6:
+            days[play.player, f"nights_{window}"].add(play.at.date())
+    found = query_rows(past.settings, query_of(campaign, windows(campaign), AS_OF))
+    before = {play.player for play in past.plays["planted"] if play.at < START}
+    assert [row["player_id"] for row in found] == sorted(before - {"p1"}), "p1 was blocked before"
+    for row in found:
+        player = row["player_id"]
+        assert row["held_back"] == held_back(player)
+        assert row["stopped"] == (player in ("p2", "p3"))
+        for window in (BEFORE, DURING, AFTER):
+            for name in ("ggr", "ngr", "deposits"):
+                column = f"{name}_{window}"
+                assert float(row[column]) == pytest.approx(due[player][column], abs=1e-6)
+            for name in ("active_days", "nights"):
+                column = f"{name}_{window}"
+                assert int(row[column]) == len(days[player, column]), (player, column)
+
+
+def test_amounts_are_converted_and_one_without_a_rate_is_left_out_and_counted(past: Past) -> None:
+    campaign = past.campaign("mixed")
+    found = read(past.settings, campaign, windows(campaign), AS_OF, {"s"})
+    assert found.unconverted == 1
+    assert found.players.values["ggr", BEFORE].tolist() == [100, 0, pytest.approx(9)]
+    assert found.players.took_part.tolist() == [False, False, True]
+    counts = campaign.counts.model_copy(update={"currency": None})
+    with pytest.raises(ConfigurationError, match="players use EUR, GBP, SEK"):
+        read(
+            past.settings,
+            campaign.model_copy(update={"counts": counts}),
+            windows(campaign),
+            AS_OF,
+            set(),
+        )
+
+
+def test_a_planted_effect_is_found_and_only_there(past: Past) -> None:
+    found = effect(past, "planted")
+    by_name = {(each.name, each.window): each for each in found.estimates}
+    ggr = by_name["ggr", DURING]
+    bets = [play for play in past.plays["planted"] if START <= play.at < START + timedelta(days=7)]
+    true = GIFT * 0.2 * len(bets) / PLAYERS  # a fifth of what is staked is kept
+    assert ggr.best.low < true < ggr.best.high
+    assert ggr.best.low > 0
+    assert found.returned.incremental_ngr
+    assert found.returned.incremental_ngr.low > 0
+    for name, window in (("ggr", AFTER), ("active_days", DURING), ("retained", AFTER)):
+        none = by_name[name, window].best
+        assert none.low < 0 < none.high, name
+    assert found.sample_ratio_p is not None
+    assert found.sample_ratio_p > 0.001
+
+
+def test_no_effect_is_found_where_none_was_planted(past: Past) -> None:
+    for each in effect(past, "nothing").estimates:
+        assert each.best.p > 0.01, each.name
+
+
+def test_players_who_were_blocked_while_it_ran_are_no_success(past: Past) -> None:
+    campaign = past.campaign("planted")
+    players = read(past.settings, campaign, windows(campaign), AS_OF, set()).players
+    assert players.stopped.sum() == 2
+    rich = {key: np.where(players.stopped, 1e9, value) for key, value in players.values.items()}
+    rich = {key: players.values[key] if key[1] == BEFORE else value for key, value in rich.items()}
+    found = measure(players._replace(values=rich), 0.3, Decimal(0), 0.95)
+    assert found.estimates == effect(past, "planted").estimates
+    guarded = {each.name: each for each in found.guardrails}
+    stopped = guarded["blocked or banned"]
+    assert stopped.treated + stopped.control > 0
+    assert max(guarded["nights"].treated, guarded["nights"].control) > 1e5, "they count in guardrails"
+
+
+def run(past: Past, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> str:
+    monkeypatch.setenv("ROUNDHOUSE_DATA_DIR", str(past.settings.data_dir))
+    command = ["campaign", *arguments, "--as-of", "2026-05-01"]
+    result = CliRunner().invoke(main, command)
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result.output
+
+
+def test_the_command_shows_the_effect_and_what_it_cost(
+    past: Past, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    document = json.loads(
+        run(past, monkeypatch, "effect", str(past.file("planted")), "--format", "json")
+    )
+    assert document["design"] == "hold-out"
+    assert Decimal(document["returned"]["prizes"]) == 1000
+    assert document["returned"]["incremental_ngr"]["low"] > 0
+    shown = run(past, monkeypatch, "effect", str(past.file("planted")))
+    assert "in the control group (hold-out)" in shown
+    assert "incremental NGR for each 1 of prize +" in shown
+
+
+def test_without_a_hold_out_the_command_says_what_matched_controls_cannot_show(
+    past: Past, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = past.file("planted", lambda text: "\n".join(
+        line for line in text.splitlines() if "holdout" not in line))  # fmt: skip
+    document = json.loads(run(past, monkeypatch, "effect", str(path), "--format", "json"))
+    assert document["design"] == "matched controls"
+    assert document["sample_ratio_p"] is None
+    assert "not its effect" in document["warnings"][0]
+    assert document["returned"]["incremental_ngr"] is None
+    assert {each["window"] for each in document["estimates"]} == {"after"}
+    assert document["treated"] + document["control"] == 1451 - 2, "without the two who were stopped"
+    differing = [name for name, difference in document["alike"].items() if abs(difference) > 0.1]
+    assert "active_days" in differing, "who plays more takes part: no match is as active"
+    for name in differing:
+        assert f"the groups differed before in {name}" in str(document["warnings"])
+    shown = run(past, monkeypatch, "effect", str(path))
+    assert "incremental" not in shown
+
+
+def test_a_campaign_that_compares_nobody_says_why(past: Past, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = past.file("planted", lambda text: text.replace("tenant: planted", "tenant: nobody"))
+    assert "too few to compare" in run(past, monkeypatch, "effect", str(path))
+    assert "no past to plan by" in run(past, monkeypatch, "plan", str(path))
+
+
+def test_a_plan_finds_the_effect_that_was_planted_with_its_players(
+    past: Past, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = past.file("nothing", lambda text: text.replace("2026-03-08", "2026-03-04"))
+    options = ("--effect", "5", "--before-days", "14", "--after-days", "7")
+    document = json.loads(run(past, monkeypatch, "plan", str(path), *options, "--format", "json"))
+    assert 1000 < document["players"] <= PLAYERS
+    assert 0.05 < document["explained"] < 0.9
+    assert document["needed_cuped"] < document["needed"]
+    again = document["smallest"] * (document["players"] / document["needed"]) ** 0.5
+    assert again == pytest.approx(5, rel=0.01)
+    assert "with CUPED" in run(past, monkeypatch, "plan", str(path), *options)
