@@ -98,14 +98,15 @@ def _phase(
             flooding.join()
     if flooding and flooding.exitcode:
         raise RuntimeError(f"the flooding client ended with {flooding.exitcode}")
-    _wait_until_drained(stack)
+    wait_until_drained(stack)
     return {
-        "answer_ms": _quantiles([answer.at - answer.began for answer in answered.values()]),
-        "in_clickhouse_ms": _quantiles(waits),
+        "answer_ms": quantiles([answer.at - answer.began for answer in answered.values()]),
+        "in_clickhouse_ms": quantiles(waits),
     }
 
 
-def _wait_until_drained(stack: Stack) -> None:
+def wait_until_drained(stack: Stack) -> None:
+    """Returns when no stage is behind. Raises ``RuntimeError`` if that takes too long."""
     deadline = time.monotonic() + DRAINED_WITHIN_S
     while any(records_behind(stack.settings).values()):
         stack.supervisor.check()
@@ -114,7 +115,7 @@ def _wait_until_drained(stack: Stack) -> None:
         time.sleep(POLL_S)
 
 
-def _quantiles(seconds: list[float]) -> dict[str, float]:
+def quantiles(seconds: list[float]) -> dict[str, float]:
     """p50, p99 and the worst in milliseconds."""
     shares = statistics.quantiles(seconds, n=100, method="inclusive")
     return {

@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -50,6 +51,10 @@ class Choice(NamedTuple):
     "--in-flight", default=1000, show_default=True, type=click.IntRange(min=1),
     help="Items that are written and not settled. Live traffic may wait for these.",
 )  # fmt: skip
+@click.option(
+    "--sink-lag", "sink_lag_s", default=2.0, show_default=True, type=click.FloatRange(min=0),
+    help="Wait while the sink is more seconds behind; 0: do not ask.",
+)  # fmt: skip
 @click.option("--state", type=click.Path(path_type=Path, dir_okay=False), help="File of the progress.")
 @click.option(
     "--wait", "wait_s", default=300.0, show_default=True,
@@ -67,6 +72,7 @@ def backfill(
     dry_run: bool,
     rate: float | None,
     in_flight: int,
+    sink_lag_s: float,
     state: Path | None,
     wait_s: float,
     examples: int,
@@ -80,7 +86,7 @@ def backfill(
     from connectors.backfill.run import Pace
 
     settings, choice = Settings.load(), Choice(tenant, source, kind, holds, mapping)
-    pace = Pace(in_flight, rate, wait_s, examples)
+    pace = Pace(in_flight, rate, sink_lag_s or None, wait_s, examples)
     if dry_run:
         refused = _dry_run(settings, files, choice, examples)
     else:
@@ -163,8 +169,8 @@ def _run(
     line = f"{wait_for_broker(settings)} {settings.topic_prefix}"
     path = state or settings.data_dir / "backfill.json"
     refused = 0
-    with Journal(path, line) as journal:
-        filling = Backfill(settings, journal, pace, partial(click.echo, err=True))
+    say = partial(click.echo, err=True)
+    with Journal(path, line) as journal, closing(Backfill(settings, journal, pace, say)) as filling:
         for source, job in work:
             done = filling.run(job, source)
             for example in done.examples:

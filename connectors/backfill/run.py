@@ -23,21 +23,25 @@ from connectors.backfill.journal import Journal, Progress
 from connectors.backfill.outcomes import Outcomes
 from connectors.backfill.requests import Job, Refusal, Unit, units
 from streams.errors import NotSettled
+from streams.kafka.lag import SINK, LagMeter
 from streams.kafka.request_writer import RawPosition, RequestWriter
 from streams.settings import Settings
 
 SAVE_EVERY_S = 1.0
+MEASURE_EVERY_S = 1.0
 REPORT_EVERY_S = 5.0
 _STEP_S = 0.05
 
 
 class Pace(NamedTuple):
-    """Limits: items in flight, items a second (None: as fast as the line settles them), seconds
-    without any progress after which a backfill gives up, and examples of refused items.
+    """Limits: items in flight, items a second (None: as fast as the line settles them), seconds by
+    which the sink may be behind (None: any), seconds without any progress after which a backfill gives
+    up, and examples of refused items.
     """
 
     in_flight: int
     items_per_s: float | None
+    sink_lag_max_s: float | None
     wait_s: float
     examples: int
 
@@ -65,6 +69,12 @@ class Backfill:
         self._pace = pace
         self._say = say
         self._writer = RequestWriter(settings)
+        self._sink = None if pace.sink_lag_max_s is None else LagMeter(settings, SINK)
+
+    def close(self) -> None:
+        """Closes the connections."""
+        if self._sink is not None:
+            self._sink.close()
 
     def run(self, job: Job, source: Source) -> Progress:
         """Writes a file, or the rest of it, and returns when the line has settled all of it.
@@ -94,18 +104,22 @@ class _File:
         self._writer = backfill._writer
         self._pace = backfill._pace
         self._say = backfill._say
+        self._sink = backfill._sink
         self._source = source
         self._progress = progress
         self._outcomes = outcomes
         self._pending: deque[_Written] = deque()
         self._in_flight = 0
-        self._due = self._moved = self._saved = self._said = time.monotonic()
+        self._is_held = False
+        self._due = self._moved = self._saved = self._said = self._measured = time.monotonic()
         self._begun, self._before = self._due, progress.received
 
     def write(self, unit: Unit) -> None:
         """Writes a unit when there is room for it and the rate allows it."""
         pace = self._pace
         while self._in_flight and self._in_flight + unit.items > pace.in_flight:
+            self._step(_STEP_S)
+        while self._is_sink_behind():
             self._step(_STEP_S)
         if pace.items_per_s is not None:
             while (left := self._due - time.monotonic()) > 0:
@@ -127,6 +141,19 @@ class _File:
         self._progress.complete = True
         self.save()
 
+    def _is_sink_behind(self) -> bool:
+        """Whether the sink is too far behind; measured every second, and steadily while it is."""
+        most = self._pace.sink_lag_max_s
+        if self._sink is None or most is None or time.monotonic() - self._measured < MEASURE_EVERY_S:
+            return False
+        behind_s = max((lag.seconds or 0.0 for lag in self._sink.measure()), default=0.0)
+        was_held, self._is_held = self._is_held, behind_s > most
+        if not self._is_held:
+            self._measured = time.monotonic()
+            if was_held:
+                self._moved = self._measured
+        return self._is_held
+
     def _step(self, timeout_s: float) -> None:
         """Takes delivery reports and outcomes, and counts the units that are settled, in order."""
         self._writer.poll()
@@ -141,12 +168,12 @@ class _File:
         if now - self._said > REPORT_EVERY_S:
             self._said = now
             self._say(self._so_far(now))
-        if self._pending and now - self._moved > self._pace.wait_s:
+        if (self._pending or self._is_held) and now - self._moved > self._pace.wait_s:
             self.save()
             raise NotSettled(
-                f"the line has settled nothing for {self._pace.wait_s:.0f} s; {self._in_flight} items "
-                f"of {self._source.path} are written and not settled. Run the same command again when "
-                "the workers run: it continues."
+                f"no progress for {self._pace.wait_s:.0f} s; {self._in_flight} items of "
+                f"{self._source.path} are written and not settled. Run the same command again when the "
+                "workers and the sink run: it continues."
             )
 
     def _is_settled(self, written: _Written) -> bool:
