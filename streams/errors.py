@@ -80,6 +80,10 @@ class GaveUp(ConfigurationError):
     """A supervised process ended because of a wrong setting, so it is not started again."""
 
 
+class ConflictStands(RoundhouseError):
+    """The line has refused a correction."""
+
+
 class RawRecordGone(RoundhouseError):
     """The retention of ``raw.batches`` has deleted the record of a request that is read again."""
 

@@ -22,11 +22,12 @@ from connectors.audit.facts import (
     Place,
     Posted,
     add_event,
+    identity_of,
 )
 from connectors.clickhouse.literals import moment, quoted
 from connectors.clickhouse.query import query
 from connectors.clickhouse.targets import TARGETS
-from streams.core.event import Kind, decode, encode
+from streams.core.event import Kind, decode, encode, is_correction
 from streams.errors import EnvelopeError
 from streams.formats import READERS
 from streams.formats.validation import Invalid
@@ -163,6 +164,9 @@ def _collect_topics(settings: Settings, schemas: Schemas, period: Period, facts:
         read = _reader(schemas, kind.contract)
         for message in _records(settings, topic.name, period.start):
             record = read(message.value() or b"")
+            if is_correction(record["batch_id"]):
+                place = Place(record["batch_id"], record["position"])
+                facts.corrected[identity_of(kind, record)] = place
             if period.holds(record["received_at"]):
                 add_event(facts.topics, kind, record)
     read = _reader(schemas, CONTRACTS[REJECTS])

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import NamedTuple
 
-from streams.core.event import Kind
+from streams.core.event import Kind, is_correction
 from streams.wire.avro import Record
 from streams.wire.money import from_bytes, to_decimal
 
@@ -85,7 +85,8 @@ class Facts:
     """What a period holds in each place.
 
     ``refused`` are the items that process refused, and ``earlier`` the identities of items of the
-    period that were accepted before it.
+    period that were accepted before it. ``corrected`` has the place of the last correction of an
+    identity, also one that was received after the period.
     """
 
     posted: dict[str, Posted] = field(default_factory=dict)
@@ -96,6 +97,13 @@ class Facts:
     stored: Events = field(default_factory=dict)
     refused: set[Place] = field(default_factory=set)
     earlier: set[Identity] = field(default_factory=set)
+    corrected: dict[Identity, Place] = field(default_factory=dict)
+
+    def counting(self, identity: Identity) -> dict[Place, Amount]:
+        """The events of an identity on the topics, without those that a correction has replaced."""
+        found = self.topics.get(identity, {})
+        last = self.corrected.get(identity)
+        return found if last is None else {place: at for place, at in found.items() if place == last}
 
 
 class Finding(NamedTuple):
@@ -107,14 +115,17 @@ class Finding(NamedTuple):
     message: str
 
 
+def identity_of(kind: Kind, record: Record) -> Identity:
+    """The identity of the item of a canonical record."""
+    names = "tenant", "source", "source_event", "event_id", kind.subject_field
+    return Identity(kind, *(record[name] for name in names))
+
+
 def add_event(events: Events, kind: Kind, record: Record) -> None:
     """Adds a canonical record. Players that were derived from custom events are not items."""
     if kind is Kind.PLAYER and record["source_event"] == "event":
         return
-    subject = record[kind.subject_field]
-    identity = Identity(
-        kind, record["tenant"], record["source"], record["source_event"], record["event_id"], subject
-    )
+    identity = identity_of(kind, record)
     place = Place(record["batch_id"], record["position"])
     total = to_decimal(from_bytes(record["amount"])) if "amount" in record else Decimal(0)
     places = events.setdefault(identity, {})
@@ -130,7 +141,9 @@ def compare(facts: Facts) -> Iterator[Finding]:
 
 def _requests(facts: Facts) -> Iterator[Finding]:
     accepted = Counter(
-        place.batch_id for place in {place for places in facts.topics.values() for place in places}
+        place.batch_id
+        for place in {place for places in facts.topics.values() for place in places}
+        if not is_correction(place.batch_id)  # both of its items are duplicates
     )
     for batch_id, posted in facts.posted.items():
         where = f"batch {batch_id}, raw partition {posted.raw_partition} offset {posted.raw_offset}"
@@ -168,7 +181,8 @@ def _items(facts: Facts) -> Iterator[Finding]:
         found = facts.topics.get(identity, {})
         if not found and identity not in facts.earlier and not places.keys() <= facts.refused:
             yield _finding("missing", identity, places, "was posted, and is on no topic")
-    for identity, found in facts.topics.items():
+    for identity in facts.topics:
+        found = facts.counting(identity)
         if len(found) > 1:
             yield _finding("twice", identity, found, f"counts {len(found)} times")
         posted = facts.items.get(identity, {})
@@ -183,7 +197,7 @@ def _items(facts: Facts) -> Iterator[Finding]:
 
 def _stored(facts: Facts) -> Iterator[Finding]:
     for identity in facts.topics.keys() | facts.stored.keys():
-        found, stored = facts.topics.get(identity, {}), facts.stored.get(identity, {})
+        found, stored = facts.counting(identity), facts.stored.get(identity, {})
         for place in found.keys() | stored.keys():
             if place not in stored:
                 yield _finding("not_stored", identity, {place}, "is on a topic, and not in ClickHouse")

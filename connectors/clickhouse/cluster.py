@@ -41,7 +41,9 @@ SHARDED_BY = {
 """The columns that determine the shard of a row. A table of events never changes them: the rows that
 stand in it would be on other shards than their later revisions."""
 
-SHARED = frozenset(("schema_migrations", "rates", "campaign_runs", "campaign_results", "replays"))
+SHARED = frozenset(
+    ("schema_migrations", "rates", "campaign_runs", "campaign_results", "replays", "corrections")
+)
 """Tables with all rows on every node."""
 
 SETTINGS: dict[str, str | int] = {

@@ -4,6 +4,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import click
 import msgspec
 
 from connectors.cli.options import UtcTime
-from streams.errors import ConfigurationError
+from streams.errors import ConfigurationError, ConflictStands
 from streams.settings import Settings
 
 
@@ -174,6 +175,40 @@ def replay_rejects(
             f"batch {request.batch.batch_id} of {request.batch.tenant}: {len(request.rejects)} items"
         )
     click.echo(f"{written} items written")
+
+
+@rejects.command("accept")
+@click.argument("reject_id")
+@click.option("--tenant", help="Only needed if two tenants have a reject of this id.")
+@click.option("--reason", required=True, help="Why; stored with the correction.")
+@click.option("--by", help="Who accepts; default: the login.")
+@click.option("--dry-run", is_flag=True, help="Show what would be replaced, and write nothing.")
+@click.option("--wait", "wait_s", default=60.0, show_default=True, help="Seconds for the outcome.")
+def accept_reject(
+    reject_id: str, tenant: str | None, *, reason: str, by: str | None, dry_run: bool, wait_s: float
+) -> None:
+    """Accept an id_conflict as a correction: it replaces the accepted item with its id.
+
+    Exit with status 1 if the line refuses it. The same command again changes nothing.
+    """
+    from connectors.rejects import corrections, stored
+
+    settings = Settings.load()
+    prepared = corrections.prepare(settings, reject_id, tenant, datetime.now(UTC))
+    if prepared is None:
+        click.echo(f"{reject_id} is what counts already; nothing is written")
+        return
+    _show_differences(prepared.compared)
+    batch_id = prepared.request.batch.batch_id
+    if dry_run:
+        click.echo(f"would be batch {batch_id}; nothing is written")
+        return
+    if not corrections.apply(settings, prepared, by or stored.login(), reason, wait_s):
+        raise ConflictStands(
+            f"the line has refused batch {batch_id}; `roundhouse rejects list --batch {batch_id}` "
+            "shows why"
+        )
+    click.echo(f"batch {batch_id} has corrected {reject_id}")
 
 
 def _report(matching: dict[tuple[str, str], int], prepared: Any) -> None:

@@ -69,12 +69,12 @@ def prepare(
         for (partition, offset), found in groupby(replayable, _raw_position):
             of_record = list(found)
             try:
-                raw = _read(settings, consumer, partition, offset)
+                raw = read_raw(settings, consumer, partition, offset)
             except RawRecordGone as error:
                 prepared.left_out.extend((reject, str(error)) for reject in of_record)
                 continue
             for batch_id, of_batch in groupby(of_record, lambda reject: reject.batch_id):
-                original = _request(raw, batch_id)
+                original = request_of(raw, batch_id)
                 _add(prepared, original, list(of_batch), mended, now)
     finally:
         consumer.close()
@@ -83,7 +83,9 @@ def prepare(
 
 def _why_not(reject: StoredReject) -> str | None:
     if reject.outcome == "conflict":
-        return "it contradicts an accepted item and would again"
+        return (
+            "it contradicts an accepted item and would again; `roundhouse rejects accept` corrects that"
+        )
     if reject.payload_format != "item":
         return "the record was not written by an edge and has no items"
     return None
@@ -93,7 +95,8 @@ def _raw_position(reject: StoredReject) -> tuple[int, int]:
     return reject.raw_partition, reject.raw_offset
 
 
-def _request(raw: RawRecord, batch_id: str) -> Request:
+def request_of(raw: RawRecord, batch_id: str) -> Request:
+    """The request of a batch in its raw record. Raises ``ConfigurationError`` if it is not there."""
     for request in requests_of(raw):
         if request.headers.get("batch-id") == batch_id.encode():
             return request
@@ -158,7 +161,7 @@ def _body(original: Request, rejects: Sequence[StoredReject], items: Sequence[by
     return b"{%b}" % ",".join(f"{json.dumps(name)}:{text}" for name, text in top.items()).encode()
 
 
-def _read(settings: Settings, consumer: Consumer, partition: int, offset: int) -> RawRecord:
+def read_raw(settings: Settings, consumer: Consumer, partition: int, offset: int) -> RawRecord:
     """The raw record at an offset. Raises ``RawRecordGone`` if it was deleted."""
     topic = settings.topic_prefix + RAW
     low, _ = watermarks(consumer, TopicPartition(topic, partition))

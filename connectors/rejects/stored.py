@@ -125,6 +125,27 @@ def record(settings: Settings, replays: Iterable[Replay]) -> None:
     insert(settings, "replays", [replay._asdict() for replay in replays])
 
 
+class Correction(NamedTuple):
+    """A row of ``corrections``: a conflict that was accepted in the place of an accepted item."""
+
+    corrected_at: str
+    corrected_by: str
+    reason: str
+    tenant: str
+    reject_id: str
+    batch_id: str
+    source: str
+    source_event: str
+    event_id: str
+    replaced: str
+    replacement: str
+
+
+def record_correction(settings: Settings, correction: Correction) -> None:
+    """Stores who corrects what, before it is written."""
+    insert(settings, "corrections", [correction._asdict()])
+
+
 def login() -> str:
     """The name of the user who runs the command. Raises ``ConfigurationError`` if it has none."""
     try:

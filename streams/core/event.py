@@ -26,6 +26,15 @@ def is_test(tenant: str) -> bool:
     return tenant.endswith(TEST_SUFFIX)
 
 
+CORRECTION_PREFIX = "correction-"
+"""The beginning of the batch id of a correction. No other batch id has it: they are UUIDs."""
+
+
+def is_correction(batch_id: str) -> bool:
+    """Whether a batch replaces an accepted item: see :mod:`streams.stages.process`."""
+    return batch_id.startswith(CORRECTION_PREFIX)
+
+
 class Kind(IntEnum):
     """A canonical kind. The value is its byte in ``staged``: append, never renumber."""
 

@@ -10,12 +10,13 @@ from typing import Annotated
 
 import msgspec
 from msgspec import Meta
+from msgspec.structs import replace
 
 from streams.core.event import Batch, Kind, Translated
 from streams.core.profile import Profile, value_of
 from streams.wire.avro import Codec, field_index
 from streams.wire.contracts import schema
-from streams.wire.money import LIMIT, ZERO, add, from_bytes
+from streams.wire.money import LIMIT, ZERO, add, from_bytes, to_bytes
 
 Amount = Annotated[bytes, Meta(min_length=1, max_length=16)]
 """An Avro decimal(38, 18)."""
@@ -194,6 +195,75 @@ def fold(state: Round, batch: Batch, event: Transaction) -> None:
         state.rollback_win_bonus_amount = add(state.rollback_win_bonus_amount, bonus)
     else:
         state.loss_count += 1
+
+
+def correction_refusal(
+    state: Round | None, before: Sequence[Transaction], after: Sequence[Transaction]
+) -> tuple[str, str] | None:
+    """Why :func:`correct` cannot replace events of a round, as (code, message), or None.
+
+    Sums can be subtracted; first and last times, the game and the round's identity cannot, so events
+    may differ in their amounts alone. ``state`` is None if the round is not known any more.
+    """
+    if [replace(event, amount=ZERO, bonus_amount=ZERO) for event in before] != [
+        replace(event, amount=ZERO, bonus_amount=ZERO) for event in after
+    ]:
+        return ("not_correctable", "only the amounts of a bet, win or rollback can be corrected")
+    if state is None or _is_underflow(state, before):
+        return ("not_correctable", "the round is not remembered with what is to be corrected")
+    if _largest_win_after(state, before, after) is None:
+        return (
+            "largest_win_unknown",
+            "the round's largest win would be lowered, and its other wins are not remembered singly",
+        )
+    if _is_overflow(state, after):
+        return ("round_overflow", "the round's amounts together have more than 20 digits")
+    return None
+
+
+def correct(
+    state: Round, batch: Batch, before: Sequence[Transaction], after: Sequence[Transaction]
+) -> None:
+    """Replaces events of ``state``, which :func:`correction_refusal` has allowed."""
+    state.largest_win_amount = _largest_win_after(state, before, after) or ZERO
+    for old, new in zip(before, after, strict=True):
+        if old.type == "loss":
+            continue
+        for field in ("amount", "bonus_amount"):
+            name = f"{old.type}_{field}"
+            sums = map(from_bytes, (getattr(state, name), getattr(new, field), getattr(old, field)))
+            present, added, removed = sums
+            setattr(state, name, to_bytes(present + added - removed))
+    state.last_received_at = max(state.last_received_at, batch.received_at)
+    state.counts = state.counts and batch.counts
+
+
+def _is_underflow(state: Round, events: Sequence[Transaction]) -> bool:
+    """Whether ``state`` cannot contain the events."""
+    return any(
+        getattr(state, f"{event.type}_count") < 1
+        or (
+            event.type != "loss"
+            and from_bytes(getattr(state, f"{event.type}_amount")) < from_bytes(event.amount)
+        )
+        for event in events
+    )
+
+
+def _largest_win_after(
+    state: Round, before: Sequence[Transaction], after: Sequence[Transaction]
+) -> bytes | None:
+    """The largest win once ``after`` has replaced ``before``; None if it is not known."""
+    removed = [event.amount for event in before if event.type == "win"]
+    if not removed:
+        return state.largest_win_amount
+    added = max((event.amount for event in after if event.type == "win"), key=from_bytes)
+    if state.win_count == len(removed):
+        return added
+    largest = from_bytes(state.largest_win_amount)
+    if from_bytes(added) >= largest:
+        return added
+    return state.largest_win_amount if max(map(from_bytes, removed)) < largest else None
 
 
 def encode_state(state: Round) -> bytes:

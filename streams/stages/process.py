@@ -2,6 +2,10 @@
 
 Pure: state comes in through a :class:`Lookup`, and the effects are returned as a value. The shell
 (:mod:`streams.state.owned_partition`) writes the effects in one transaction.
+
+A correction is a request with two items of one id: the accepted one, and what replaces it. It compares
+and swaps: the second takes effect if the state has the hash of the first. It is then no new item, so
+both count as duplicates, and a correction that arrives again changes nothing.
 """
 
 from collections import Counter, defaultdict
@@ -26,6 +30,7 @@ from streams.core.event import (
     datums,
     encode_batch,
     encode_content,
+    is_correction,
     player_body,
     to_json,
 )
@@ -107,6 +112,7 @@ class _Group:
         self.batch = staged.batch
         self._heads: dict[Kind, bytes] = {}
         self.hash_lead = lengthened("", staged.batch.tenant)
+        self.corrects = is_correction(staged.batch.batch_id)
         self.tally = {"accepted": 0, "duplicate": 0, "conflict": 0}
 
     def datums(self, item: StagedItem) -> list[bytes]:
@@ -160,16 +166,24 @@ class _Processing:
         ]
         self._look_up_ids(items)
         fresh = [item for item in items if item.staged.lookup_only or self.ids[item.id_key] is None]
-        self._look_up_rounds(fresh)
+        corrections = self._corrections(items)
+        self._look_up_rounds([*fresh, *corrections] if corrections else fresh)
         self._look_up_profiles(fresh)
         for item in items:
-            if item.staged.lookup_only:
+            if corrections and item.group.corrects:
+                self._correct(item)
+            elif item.staged.lookup_only:
                 self._learn(item)
             else:
                 self._decide(item)
         self._emit_rounds()
         self._emit_outcomes()
         return self.effects
+
+    def _corrections(self, items: list[_Item]) -> list[_Item]:
+        if not any(group.corrects for group in self.groups):
+            return []
+        return [item for item in items if item.group.corrects]
 
     # Looking up ------------------------------------------------------------------------------
 
@@ -226,15 +240,48 @@ class _Processing:
                 rounds.fold(opened.state, batch, transaction)
         return refused
 
-    def _accept(self, item: _Item) -> None:
+    def _accept(self, item: _Item, counted_as: str = "accepted") -> None:
         group, staged = item.group, item.staged
-        group.tally["accepted"] += 1
+        group.tally[counted_as] += 1
         self.ids[item.id_key] = self.effects.window[item.id_key] = staged.content_hash
         canonical = self.canonical[staged.kind]
         for value in group.datums(staged):
             canonical.append((staged.key, value))
         if staged.kind in PROFILE_KINDS:
             self._learn(item)
+
+    def _correct(self, item: _Item) -> None:
+        """Decides an item of a correction."""
+        if item.staged.lookup_only:
+            return
+        known = self.ids[item.id_key]
+        pair = _pair(item.group.staged.items)
+        if pair is None:
+            self._refuse(item, "not_correctable", "a correction is two items of one id and subject")
+            return
+        before, after = pair
+        if known is not None and same_content(known, after.content_hash):
+            item.group.tally["duplicate"] += 1
+        elif known is None or not same_content(known, before.content_hash):
+            message = "what this corrects is not, or no longer, what was accepted under the id"
+            self._refuse(item, "correction_outdated", message)
+        elif item.staged is before:
+            item.group.tally["duplicate"] += 1
+        elif after.transactions and (refusal := self._refold(item, before)) is not None:
+            self._refuse(item, *refusal)
+        else:
+            self._accept(item, counted_as="duplicate")
+
+    def _refold(self, item: _Item, before: StagedItem) -> tuple[str, str] | None:
+        """Replaces transactions in their round by the item's, or returns the refusal."""
+        opened, after = self.open_rounds.get(item.round_key), item.staged
+        state = None if opened is None else opened.state
+        refused = rounds.correction_refusal(state, before.transactions, after.transactions)
+        if refused is None:
+            assert opened is not None
+            self.touched[item.round_key] = opened
+            rounds.correct(opened.state, item.group.batch, before.transactions, after.transactions)
+        return refused
 
     def _refuse(self, item: _Item, code: str, message: str) -> None:
         group, staged = item.group, item.staged
@@ -323,6 +370,18 @@ class _Processing:
         return CountedAt(
             group.raw_partition, group.raw_offset, "process", self.at.partition, group.part
         )
+
+
+def _pair(items: Sequence[StagedItem]) -> tuple[StagedItem, StagedItem] | None:
+    """The items of a correction: the accepted one, and what replaces it. None if they are not that.
+
+    An item that updates a profile cannot be taken back: a later one has the last word.
+    """
+    if len(items) != 2:
+        return None
+    before, after = items
+    same = (before.id_hash, before.key, before.kind) == (after.id_hash, after.key, after.kind)
+    return (before, after) if same and before.kind not in PROFILE_KINDS else None
 
 
 def _profile_key(item: _Item) -> str:

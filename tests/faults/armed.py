@@ -19,6 +19,7 @@ from connectors.backfill.journal import Progress
 from connectors.cli.main import main
 from connectors.clickhouse import sink
 from connectors.edge import writer
+from streams.kafka.request_writer import RequestWriter
 from streams.runtime import stages_on_kafka as stages
 from streams.state import owned_partition, table
 from streams.state.owned_partition import OwnedPartition
@@ -61,6 +62,12 @@ POINTS = {
     ),
     "before an insert": Point("sink", sink.ClickHouseTables, "insert", after=False),
     "between settlement and a backfill's journal": Point("backfill", Progress, "add", after=False),
+    "between a correction's record and its write": Point(
+        "rejects", RequestWriter, "write", after=False
+    ),
+    "between a correction's write and its outcome": Point(
+        "rejects", RequestWriter, "flush", after=True
+    ),
     "between insert and offset commit": Point("sink", sink.ClickHouseTables, "insert", after=True),
 }
 

@@ -86,6 +86,21 @@ def test_a_backfill_that_was_written_twice_counts_once_and_the_audit_finds_nothi
     assert "0 findings" in result.output, result.output
 
 
+def test_a_corrected_bet_counts_once_and_the_audit_finds_nothing(stack: Stack) -> None:
+    operator = Operator(stack, "corrected")
+    for amount in (10, 12):
+        operator.post("/api/v1/events", [bet("c-1", amount)], 1)
+        operator.settle()
+    [found] = operator.rejects()
+    done = operator.run("accept", found["reject_id"], "--reason", "typed wrong")
+    assert done.exit_code == 0, done.output
+    operator.settle(more=2)
+    sql = "SELECT toString(sum(bet_amount)) AS bets FROM rounds WHERE tenant = 'corrected'"
+    assert operator.rows(sql) == [{"bets": "12"}]
+    result = audit(stack)
+    assert "0 findings" in result.output, result.output
+
+
 def test_a_day_is_whole_and_a_planted_loss_and_double_are_found(stack: Stack, tmp_path: Path) -> None:
     report = tmp_path / "report.jsonl"
     result = audit(stack, "--report", str(report))

@@ -3,6 +3,9 @@ once.
 """
 
 import json
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,8 +20,9 @@ from connectors.demo.run import accounts, is_balanced
 from connectors.edge.tenants import Registry
 from connectors.local.stack import Stack, on_any_ports
 from streams.settings import Settings
+from tests.faults.armed import arm_file
 from tests.line import bet
-from tests.waiting import wait_until
+from tests.waiting import WITHIN_S, wait_until
 
 GAMEBALL = {
     "playerUniqueId": "p-7",
@@ -193,3 +197,62 @@ def test_a_replay_needs_a_choice_and_stays_within_its_cap(stack: Stack) -> None:
     assert capped.exit_code == 78
     assert "2 rejects match, more than --max 1" in capped.output
     assert operator.run("replay").exit_code == 78
+
+
+def test_an_accepted_conflict_replaces_the_item_once_whenever_the_command_is_killed(
+    stack: Stack,
+) -> None:
+    operator = Operator(stack, "correcting")
+    first = operator.post("/api/v1/events", [bet("k-0", 3), bet("k-1", 10)], 2)
+    operator.settle()
+    operator.post("/api/v1/events", [bet("k-1", 12)], 1)
+    operator.settle()
+    [found] = operator.rejects()
+    tried = operator.run("accept", found["reject_id"], "--reason", "typed wrong", "--dry-run")
+    assert 'amount: accepted "10", refused "12"' in tried.output, tried.output
+    assert operator.rows("SELECT 1 FROM corrections") == []
+    accepting = ["accept", found["reject_id"], "--reason", "typed wrong", "--by", "ann"]
+    for point in ("record and its write", "write and its outcome"):
+        arm_file(stack.settings.data_dir, "rejects").write_text(f"between a correction's {point}")
+        killed = subprocess.run(
+            [sys.executable, "-m", "tests.faults.armed", "rejects", *accepting],
+            env=stack.environment, capture_output=True, timeout=WITHIN_S, check=False,
+        )  # fmt: skip
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
+    operator.settle(more=2)
+    done = operator.run(*accepting)
+    assert "is what counts already; nothing is written" in done.output
+    account = operator.settle()
+    assert (account["accepted"], account["duplicate"], account["conflict"]) == (2, 2, 1)
+    sql = "SELECT event_id, toString(amount) AS amount, batch_id FROM game_transactions "
+    rows = operator.rows(f"{sql} WHERE tenant = 'correcting' ORDER BY event_id")
+    assert [(row["event_id"], row["amount"]) for row in rows] == [("k-0", "3"), ("k-1", "12")]
+    assert rows[0]["batch_id"] == first
+    sql = "SELECT toString(bet_amount) AS bets, bet_count FROM rounds WHERE tenant = 'correcting'"
+    assert operator.rows(sql) == [{"bets": "15", "bet_count": 2}]
+    recorded = operator.rows(
+        "SELECT corrected_by, reason, event_id, batch_id, "
+        "JSONExtractString(replaced, 1, 'amount') AS before, "
+        "toDecimal64(JSONExtractString(replacement, 1, 'amount'), 2) AS after FROM corrections"
+    )
+    assert len(recorded) == 2
+    assert recorded[0] == {
+        "corrected_by": "ann", "reason": "typed wrong", "event_id": "k-1",
+        "batch_id": rows[1]["batch_id"], "before": "10", "after": 12,
+    }  # fmt: skip
+    operator.post("/api/v1/events", [bet("k-1", 12)], 1)
+    assert operator.settle()["duplicate"] == 3
+
+
+def test_what_cannot_be_corrected_is_refused_with_the_way_out(stack: Stack) -> None:
+    operator = Operator(stack, "not-correcting")
+    operator.post("/api/v1/events", [bet("n-1"), bet("n-2", currency="euro")], 2)
+    operator.settle()
+    operator.post("/api/v1/events", [bet("n-1", game_id="g-2")], 1)
+    operator.settle()
+    for found in operator.rejects():
+        refused = operator.run("accept", found["reject_id"], "--reason", "why not")
+        assert refused.exit_code == 78
+        message = "Send a rollback" if found["outcome"] == "conflict" else "is no id_conflict"
+        assert message in refused.output
+    assert "no reject has" in operator.run("accept", "nothing", "--reason", "x").output

@@ -126,3 +126,22 @@ def test_totals_are_the_accounts_of_the_period() -> None:
     assert totals(whole())["acme"] == {
         "received": 4, "accepted": 2, "duplicate": 1, "conflict": 0, "rejected": 1,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("received_in_period", [True, False])
+def test_what_a_correction_has_replaced_is_no_finding(received_in_period: bool) -> None:
+    facts = whole()
+    place = Place("correction-1", 1)
+    more = Amount(1, Decimal("1.60"))
+    facts.corrected[identity("a")] = place
+    del facts.stored[identity("a")]
+    if received_in_period:
+        facts.posted["correction-1"] = Posted("acme", 0, 9, 2, 0)
+        facts.items[identity("a")] |= {place._replace(position=0): EURO, place: more}
+        facts.outcomes["correction-1"] = facts.stored_outcomes["correction-1"] = Counts(2, 0, 2, 0, 0)
+        facts.topics[identity("a")][place] = more
+        facts.stored[identity("a")] = {place: more}
+    assert list(compare(facts)) == []
+    if received_in_period:
+        facts.stored[identity("a")] = {A: EURO}
+        assert {found.code for found in compare(facts)} == {"not_stored", "only_stored"}

@@ -51,7 +51,8 @@ def client(directory: Path) -> Iterator[Client]:
     for tenant, run in RUNS.items():
         opened.command(f"INSERT INTO campaign_runs (run_id, tenant) SELECT '{run}', '{tenant}'")
         opened.command(f"INSERT INTO campaign_results (run_id, player_id) SELECT '{run}', '{tenant}'")
-        opened.command(f"INSERT INTO replays (tenant, reject_id) SELECT '{tenant}', 'x'")
+        for table in ("replays", "corrections"):
+            opened.command(f"INSERT INTO {table} (tenant, reject_id) SELECT '{tenant}', 'x'")
     opened.command("INSERT INTO rates (base, quote, day, rate) SELECT 'USD', 'EUR', '2026-03-01', 0.9")
     yield opened
     opened.close()
