@@ -48,7 +48,7 @@ def grant(tenant: str, user: str, password_stdin: bool, only_print: bool) -> Non
         password = _given() if password_stdin else None if there else secrets.token_urlsafe(24)
         tenant_access.grant(client, reader, tenant, password)
         if password is not None:
-            _check_alone(settings, client, reader, tenant, password)
+            check_alone(settings, client, reader, tenant, password)
     if not there and not password_stdin:
         click.echo(password)
     elif password is None:
@@ -110,10 +110,12 @@ def _administrating(settings: Settings) -> "Iterator[Client]":
         client.close()
 
 
-def _check_alone(
+def check_alone(
     settings: Settings, client: "Client", reader: "Reader", tenant: str, password: str
 ) -> None:
-    """Logs in as the user, and removes it again if it sees rows of another tenant."""
+    """Logs in as the user, and removes it again unless it sees its tenant alone."""
+    from clickhouse_connect.driver.exceptions import ClickHouseError
+
     from connectors.clickhouse import tenant_access
     from connectors.clickhouse.client import connect
 
@@ -121,11 +123,17 @@ def _check_alone(
     host = there.netloc.rpartition("@")[2]
     login = f"{quote(reader.user)}:{quote(password, safe='')}@{host}"
     dsn = urlunsplit(there._replace(netloc=login))
-    as_user = connect(settings.model_copy(update={"clickhouse_dsn": dsn}))
     try:
-        others = tenant_access.seen_of_others(as_user, reader, tenant)
-    finally:
-        as_user.close()
+        as_user = connect(settings.model_copy(update={"clickhouse_dsn": dsn}))
+        try:
+            others = tenant_access.seen_of_others(as_user, reader, tenant)
+        finally:
+            as_user.close()
+    except ClickHouseError as error:
+        tenant_access.revoke(client, reader)
+        raise QueryFailed(
+            f"what {reader.user} sees could not be checked, so it was removed: {error}"
+        ) from None
     if others:
         tenant_access.revoke(client, reader)
         raise ConfigurationError(

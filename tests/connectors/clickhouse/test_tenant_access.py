@@ -15,11 +15,13 @@ from connectors.cli.main import main
 from connectors.clickhouse import tenant_access
 from connectors.clickhouse.client import connect
 from connectors.clickhouse.cluster import SHARDED_BY
+from connectors.clickhouse.commands import check_alone
 from connectors.clickhouse.migrate import migrate
 from connectors.clickhouse.tenant_access import OF_ALL, Reader, seen_of_others
 from connectors.edge.tenants import Registry
-from streams.errors import ConfigurationError
+from streams.errors import ConfigurationError, QueryFailed
 from streams.settings import Settings
+from tests.clickhouse_server import PASSWORD, USER, running
 from tests.connectors.clickhouse.shards import value
 from tests.connectors.clickhouse.tenant_reader import DATABASE
 
@@ -182,6 +184,42 @@ def test_a_second_grant_repeats_the_policies_and_keeps_the_password() -> None:
     assert (
         sum(text.startswith("ALTER USER ann IDENTIFIED WITH sha256_hash") for text in server.told) == 1
     )
+
+
+@pytest.fixture(scope="module")
+def server_of(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    """A server with a login, and rows of the tenant b in two tables."""
+    with running(tmp_path_factory.mktemp("server")) as dsn:
+        settings = Settings(data_dir=tmp_path_factory.mktemp("data"), clickhouse_dsn=dsn)
+        opened = connect(settings)
+        migrate(opened, DATABASE)
+        opened.command("INSERT INTO logins_rows (tenant, player_id) SELECT 'b', 'x'")
+        opened.command(f"INSERT INTO campaign_runs (run_id, tenant) SELECT '{RUNS['b']}', 'b'")
+        opened.close()
+        yield settings
+
+
+def test_the_check_logs_in_as_the_user_and_lets_one_of_a_single_tenant_be(server_of: Settings) -> None:
+    administrator: Any = Server(READS_A)
+    check_alone(server_of, administrator, Reader.named(USER, DATABASE), "b", PASSWORD)
+    assert administrator.told == []
+
+
+@pytest.mark.parametrize(
+    ("password", "message"),
+    [
+        (PASSWORD, "saw rows of other tenants in logins_rows, campaign_runs, and was removed"),
+        ("a wrong one", "could not be checked, so it was removed"),
+    ],
+)
+def test_a_user_who_sees_too_much_or_cannot_be_checked_is_removed(
+    server_of: Settings, password: str, message: str
+) -> None:
+    reader = Reader.named(USER, DATABASE)
+    administrator: Any = Server(READS_A)
+    with pytest.raises((ConfigurationError, QueryFailed), match=message):
+        check_alone(server_of, administrator, reader, "a", password)
+    assert administrator.told == reader.revoked()
 
 
 def test_a_user_of_somebody_else_is_not_removed() -> None:
