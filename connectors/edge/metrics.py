@@ -53,7 +53,8 @@ class EdgeMetrics:
         self._durations = Histogram(
             registry,
             "http_server_request_duration_seconds",
-            "Time from the end of the headers to the answer.",
+            "Time from the end of the headers to the answer, of posts and of questions about batches "
+            "and events.",
             DURATION_S,
             ["http_route", "http_response_status_code"],
         )

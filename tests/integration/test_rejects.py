@@ -176,15 +176,19 @@ def test_items_that_are_still_invalid_and_conflicts_are_left_out_with_the_reason
     operator.post("/api/v1/events", [bet("l-2", amount=5)], 1)
     before = operator.settle()
     assert (before["rejected"], before["conflict"]) == (1, 1)
+    wait_until(lambda: len(operator.rejects()) == 2, "both rejects")
     result = operator.run("replay", "--tenant", "left-out")
     assert result.exit_code == 0, result.output
     assert "0 items written" in result.output
     assert "/0/data/currency" in result.output
     [conflict] = operator.rejects("--code", "id_conflict")
-    assert (
-        'differs   amount: accepted "1", refused "5"'
-        in operator.run("show", conflict["reject_id"]).output
-    )
+
+    def is_compared() -> bool:
+        """Whether the accepted event, too, stands in ClickHouse."""
+        shown = operator.run("show", conflict["reject_id"]).output
+        return 'differs   amount: accepted "1", refused "5"' in shown
+
+    wait_until(is_compared, "the differences")
     assert "contradicts an accepted item" in result.output
     assert operator.rows("SELECT 1 FROM replays WHERE tenant = 'left-out'") == []
 
