@@ -47,13 +47,24 @@ class Console:
         self._settle(before + sum(post.items for post in posts))
 
     def post_items(self, tenant: str, items: list[Any]) -> str:
-        """Posts native items, waits until ClickHouse has them, and returns the batch id."""
-        before = self._received()
+        """Posts native items, and waits until ClickHouse has their events and rejects; the batch id."""
         headers = {"x-api-key": self.keys[tenant]}
         answer = httpx.post(f"{self._edge}{NATIVE}", json=items, headers=headers, timeout=WITHIN_S)
         assert answer.status_code in (204, 422), answer.text
-        self._settle(before + len(items))
-        return answer.headers["x-batch-id"]
+        batch_id = answer.headers["x-batch-id"]
+
+        def is_shown() -> bool:
+            found = self.get(f"/operator/api/v1/batches/{batch_id}", tenant).json().get("items", [])
+            refused = [item for item in found if item["outcome"] in ("conflict", "rejected")]
+            outcomes = {item["outcome"] for item in found}
+            return (
+                bool(found)
+                and not outcomes & {"on_the_way", "counted"}
+                and all("errors" in item for item in refused)
+            )
+
+        wait_until(is_shown, "the items of the batch")
+        return batch_id
 
     def post_mixed(self, tenant: str) -> str:
         """Posts a batch with one item of each outcome; returns its id."""
