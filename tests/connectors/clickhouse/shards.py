@@ -10,6 +10,7 @@ import json
 import os
 import re
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -26,16 +27,22 @@ ROOT = Path(__file__).parent.parent.parent.parent
 EXAMPLES = sorted((ROOT / "connectors" / "campaigns" / "examples").glob("*.yaml"))
 
 
-def configuration(directory: Path) -> Path:
-    """The file of two clusters, of two shards and of one, and of the rows that each shard has."""
+def configuration(directory: Path, reader: Mapping[str, str]) -> Path:
+    """The file of two clusters, of two shards and of one, and of the rows that each shard has.
+
+    ``reader``: further conditions by table or view of the database ``two``.
+    """
     shard = (
         "<shard><internal_replication>true</internal_replication>"
         "<replica><host>127.0.0.1</host><port>9000</port></replica></shard>"
     )
+    conditions = dict(reader)
+    for table, columns in SHARDED_BY.items():
+        of_shard = f"shardNum() = 1 + cityHash64({', '.join(columns)}) % 2"
+        name = f"{table}_local"
+        conditions[name] = f"{of_shard} AND {reader[name]}" if name in reader else of_shard
     filters = "".join(
-        f"<{table}_local><filter>shardNum() = 1 + cityHash64({', '.join(columns)}) % 2</filter>"
-        f"</{table}_local>"
-        for table, columns in SHARDED_BY.items()
+        f"<{name}><filter>{condition}</filter></{name}>" for name, condition in conditions.items()
     )
     path = directory / "config.xml"
     path.write_text(
@@ -90,8 +97,8 @@ def value(name: str, kind: str) -> str | None:
 class Shards:
     """The tables of one node (database ``alone``) and of two shards (``two``), with the same rows."""
 
-    def __init__(self, directory: Path) -> None:
-        config = configuration(directory)
+    def __init__(self, directory: Path, reader: Mapping[str, str] | None = None) -> None:
+        config = configuration(directory, reader or {})
         opened: Any = Session(f"{directory}/data?config-file={config}")  # type: ignore[no-untyped-call]
         self.session: Any = opened
         for database in ("alone", "two"):
