@@ -17,8 +17,8 @@ from connectors.status.differences import CODE, Conflict, shown_differences, wit
 
 ItemOutcome = Literal["accepted", "duplicate", "conflict", "rejected", "counted", "on_the_way"]
 """What can have become of an item. ``counted``: it is in the batch's counts, and the tables do not show
-yet, or no longer, which of several counts that is. Once the window has passed, a later event with the
-id replaces the row of an earlier one.
+yet, or no longer, which of several counts that is. A correction, and after the window a later event
+with the id, replaces the row of the accepted event.
 """
 
 OUTCOMES: tuple[ItemOutcome, ...] = get_args(ItemOutcome)

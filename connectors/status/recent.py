@@ -53,7 +53,7 @@ def errors_by_code(rows: Rows, tenant: str) -> list[dict[str, Any]]:
         f"argMax(batch_id, {newest}) AS example_batch, argMax(position, {newest}) AS example_index, "
         f"argMax(errors[1].pointer, {newest}) AS pointer, "
         f"argMax(errors[1].message, {newest}) AS message, "
-        f"argMax(substringUTF8(payload, 1, {_EXAMPLE_BYTES}), {newest}) AS item "
+        f"argMax(toValidUTF8(substring(payload, 1, {_EXAMPLE_BYTES})), {newest}) AS item "
         f"FROM rejects AS r WHERE tenant = {quoted(tenant)} "
         f"AND r.received_at > now64(6) - INTERVAL {ERRORS_OF_HOURS} HOUR "
         "GROUP BY code ORDER BY items DESC, code"
