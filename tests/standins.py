@@ -40,6 +40,7 @@ class MemoryState:
     def __init__(self) -> None:
         self._window: dict[bytes, bytes] = {}
         self._profiles: dict[str, bytes] = {}
+        self.erased: set[bytes] = set()
 
     def window(self, keys: Sequence[bytes]) -> list[bytes | None]:
         return [self._window.get(key) for key in keys]

@@ -16,6 +16,7 @@ from confluent_kafka import Message, TopicPartition
 from connectors.audit.facts import (
     Amount,
     Counts,
+    Erased,
     Facts,
     Finding,
     Identity,
@@ -27,6 +28,7 @@ from connectors.audit.facts import (
 from connectors.clickhouse.literals import moment, quoted
 from connectors.clickhouse.query import query
 from connectors.clickhouse.targets import TARGETS
+from connectors.edge.tenants import Registry
 from streams.core.event import Kind, decode, encode, is_correction
 from streams.errors import EnvelopeError
 from streams.formats import READERS
@@ -87,8 +89,12 @@ def collect(settings: Settings, schemas: Schemas, period: Period) -> tuple[Facts
     slices = _collect_raw(settings, period, facts)
     _collect_topics(settings, schemas, period, facts)
     _collect_stored(settings, period, facts)
+    erased = _erased(settings)
+    for name in ("items", "topics", "stored"):
+        setattr(facts, name, erased.names(getattr(facts, name)))
+    facts.corrected = {erased.name(one): place for one, place in facts.corrected.items()}
     unknown = [identity for identity in facts.items if identity not in facts.topics]
-    facts.earlier = set(_stored_earlier(settings, period, unknown))
+    facts.earlier = set(_stored_earlier(settings, period, unknown, erased))
     return facts, slices
 
 
@@ -225,8 +231,17 @@ def _identity(kind: Kind, row: dict[str, str]) -> Identity:
     )
 
 
+def _erased(settings: Settings) -> Erased:
+    tenants = Registry(settings.tenants_path).all()
+    rows = _rows(settings, "SELECT tenant, pseudonym FROM erasures")
+    return Erased(
+        frozenset((name, mark) for name, tenant in tenants.items() for mark in tenant.erased),
+        frozenset((row["tenant"], row["pseudonym"]) for row in rows),
+    )
+
+
 def _stored_earlier(
-    settings: Settings, period: Period, unknown: Sequence[Identity]
+    settings: Settings, period: Period, unknown: Sequence[Identity], erased: Erased
 ) -> Iterator[Identity]:
     """Those of some identities that ClickHouse holds from before the period."""
     before = f"received_at < {moment(period.start)}"
@@ -239,7 +254,7 @@ def _stored_earlier(
                 f"SELECT DISTINCT {_ID}, {kind.subject_field} AS subject "
                 f"FROM {view} WHERE {before} AND event_id IN ({listed})"
             )
-            yield from (wanted & {_identity(kind, row) for row in _rows(settings, sql)})
+            yield from (wanted & {erased.name(_identity(kind, row)) for row in _rows(settings, sql)})
 
 
 _ROUNDS = """

@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import NamedTuple
 
 from streams.core.event import Kind, is_correction
+from streams.core.identity import erased_mark, key_of
 from streams.wire.avro import Record
 from streams.wire.money import from_bytes, to_decimal
 
@@ -130,6 +131,32 @@ def add_event(events: Events, kind: Kind, record: Record) -> None:
     total = to_decimal(from_bytes(record["amount"])) if "amount" in record else Decimal(0)
     places = events.setdefault(identity, {})
     places[place] = places.get(place, Amount(0, Decimal(0))) + Amount(1, total)
+
+
+class Erased(NamedTuple):
+    """The erased players: Kafka has their ids until its records expire, ClickHouse has pseudonyms.
+
+    ``marks`` are in hexadecimal digits, ``pseudonyms`` are random; both with their tenant.
+    """
+
+    marks: frozenset[tuple[str, str]]
+    pseudonyms: frozenset[tuple[str, str]]
+
+    def name(self, identity: Identity) -> Identity:
+        """The identity without the player's id or pseudonym, so that the two can be compared."""
+        tenant, subject = identity.tenant, identity.subject
+        is_erased = identity.kind is not Kind.GAME and (
+            (tenant, subject) in self.pseudonyms
+            or (bool(self.marks) and (tenant, erased_mark(key_of(tenant, subject)).hex()) in self.marks)
+        )
+        return identity._replace(subject="an erased player") if is_erased else identity
+
+    def names(self, events: Events) -> Events:
+        """Events under the names that :meth:`name` gives their identities."""
+        found: Events = {}
+        for identity, places in events.items():
+            found.setdefault(self.name(identity), {}).update(places)
+        return found
 
 
 def compare(facts: Facts) -> Iterator[Finding]:

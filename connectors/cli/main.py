@@ -20,6 +20,7 @@ from connectors.backfill.commands import backfill
 from connectors.campaigns.commands import campaign, rates
 from connectors.clickhouse.commands import grant, revoke_user
 from connectors.export.commands import dbt_sources, export
+from connectors.player.commands import player
 from connectors.rejects.commands import rejects
 from streams.errors import ConfigurationError, RoundhouseError
 from streams.runtime.fail_stop import EXIT_CONFIGURATION
@@ -446,3 +447,4 @@ main.add_command(export)
 main.add_command(campaign)
 main.add_command(rates)
 main.add_command(rejects)
+main.add_command(player)

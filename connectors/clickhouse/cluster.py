@@ -42,7 +42,15 @@ SHARDED_BY = {
 stand in it would be on other shards than their later revisions."""
 
 SHARED = frozenset(
-    ("schema_migrations", "rates", "campaign_runs", "campaign_results", "replays", "corrections")
+    (
+        "schema_migrations",
+        "rates",
+        "campaign_runs",
+        "campaign_results",
+        "replays",
+        "corrections",
+        "erasures",
+    )
 )
 """Tables with all rows on every node."""
 
@@ -61,6 +69,7 @@ SETTINGS: dict[str, str | int] = {
 TABLE = re.compile(r"^CREATE TABLE IF NOT EXISTS (\w+)", re.MULTILINE)
 VIEW = re.compile(r"^CREATE OR REPLACE VIEW (\w+)", re.MULTILINE)
 _ALTER = re.compile(r"^ALTER TABLE (\w+)", re.MULTILINE)
+_MUTATION = re.compile(r"^ALTER TABLE \w+ (?:DELETE WHERE|UPDATE) ")
 _ENGINE = re.compile(r"(?<=[\n ])ENGINE = ReplacingMergeTree(?:\((\w+)\))?(?=[\n ])")
 _WINDOW = re.compile(r"^SETTINGS non_replicated_deduplication_window = (\d+)$", re.MULTILINE)
 _COMMENT = re.compile(r"\n(?=COMMENT ')|\Z")
@@ -122,7 +131,8 @@ class Cluster(NamedTuple):
 
     def _altered(self, statement: str, found: re.Match[str]) -> list[str]:
         table, settings_only = found[1], "MODIFY SETTING" in statement
-        local_only = settings_only or "ADD INDEX" in statement  # a distributed table has no such thing
+        # a distributed table has no indexes, and no rows of its own
+        local_only = settings_only or "ADD INDEX" in statement or _MUTATION.search(statement)
         if table in SHARED:
             # the replicas take a change of columns from one another, but not one of settings
             return [self._everywhere(statement, found)] if settings_only else [statement]

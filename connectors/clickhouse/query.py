@@ -10,10 +10,12 @@ from typing import Any
 from urllib.parse import urlencode
 
 import httpx
+import msgspec
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError, OperationalError
 
 from connectors.clickhouse.client import connect, is_embedded
+from connectors.clickhouse.erasure import Subject, erase
 from connectors.clickhouse.questions import add_rows, ask, token_path
 from connectors.local.stack import Running
 from streams.errors import ClickHouseUnavailable, ConfigurationError, NotRunning, QueryFailed
@@ -61,6 +63,20 @@ def insert(settings: Settings, table: str, rows: Sequence[Mapping[str, object]])
     with _opened(settings) as client:
         add_rows(client, table, lines)
 
+
+def erase_player(settings: Settings, subject: Subject) -> dict[str, int]:
+    """Erases a player from ClickHouse: see :func:`connectors.clickhouse.erasure.erase`."""
+    port = _sink_port(settings)
+    if port is not None:
+        with _client_of_the_sink(_ERASED_WITHIN_S) as sink:
+            answer = _post(sink, settings, port, "/erase", msgspec.json.encode(subject))
+        return msgspec.json.decode(answer, type=dict[str, int])
+    with _opened(settings) as client:
+        return erase(client, subject, settings.clickhouse_cluster)
+
+
+_ERASED_WITHIN_S = 3600.0
+"""The parts of every table may have to be written anew."""
 
 _OUTAGES = {
     "159": "TIMEOUT_EXCEEDED",

@@ -13,6 +13,7 @@ import secrets
 import threading
 from collections.abc import Callable
 
+import msgspec
 import uvicorn
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
@@ -23,6 +24,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from connectors.clickhouse.client import connect, is_embedded
+from connectors.clickhouse.erasure import Subject, erase
 from connectors.clickhouse.metrics import SinkMetrics
 from connectors.clickhouse.migrate import migrate
 from connectors.clickhouse.questions import add_rows, ask, token_path
@@ -45,7 +47,9 @@ log = logging.getLogger(__name__)
 
 
 def create_app(client: Client, token: str) -> Starlette:
-    """``POST /sql?format=…&within_s=…`` with the query as body, and ``POST /rows?table=…``."""
+    """``POST /sql?format=…&within_s=…`` with the query as body, ``POST /rows?table=…``, and
+    ``POST /erase`` with a :class:`connectors.clickhouse.erasure.Subject` as body.
+    """
     asking = threading.Lock()
 
     def answer(query: bytes, form: str, within_s: float | None) -> bytes:
@@ -67,6 +71,14 @@ def create_app(client: Client, token: str) -> Starlette:
         within_s = None if given is None else float(given)
         return await answered(request, lambda query: answer(query, form, within_s))
 
+    def remove(body: bytes) -> bytes:
+        with asking:
+            subject = msgspec.json.decode(body, type=Subject)
+            return msgspec.json.encode(erase(client, subject, cluster=None))
+
+    async def erase_player(request: Request) -> Response:
+        return await answered(request, remove)
+
     async def add(request: Request) -> Response:
         table = request.query_params.get("table", "")
         return await answered(request, lambda body: add_rows(client, table, body))
@@ -75,6 +87,7 @@ def create_app(client: Client, token: str) -> Starlette:
         routes=[
             Route("/sql", sql, methods=["POST"]),
             Route("/rows", add, methods=["POST"]),
+            Route("/erase", erase_player, methods=["POST"]),
         ]
     )
 

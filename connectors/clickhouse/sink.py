@@ -151,6 +151,7 @@ class Sink:
         self._stopping = threading.Event()
         self._containers: dict[_Source, Container] = {}
         self._pending: dict[tuple[str, bytes], _Pending] = {}
+        self._tombstones: dict[tuple[str, int], int] = {}  # the offset after the last one
         self._held: dict[tuple[str, int], _Held] = {}
         self._look_again_at = 0.0
         self._count = 0
@@ -234,7 +235,11 @@ class Sink:
         )
         if self._held and (topic, partition) in self._held:
             return  # it was already fetched, and is delivered again later
-        value = message.value() or b""
+        value = message.value()
+        if value is None:  # the tombstone of an erased player's round
+            self._count += 1
+            self._tombstones[topic, partition] = offset + 1
+            return
         pending = self._pending.get((topic, value[:FRAME_BYTES]))
         if pending is None:
             source = _Source(topic, value[:FRAME_BYTES])
@@ -296,7 +301,7 @@ class Sink:
         if not self._count:
             return
         began = time.monotonic()
-        ends: dict[tuple[str, int], int] = {}
+        ends = self._tombstones.copy()
         for pending in self._pending.values():
             source = pending.source
             with self._span(pending):
@@ -311,6 +316,7 @@ class Sink:
                 ends[topic_partition] = max(last + 1, ends.get(topic_partition, 0))
         offsets = [TopicPartition(*topic_partition, end) for topic_partition, end in ends.items()]
         self._pending.clear()
+        self._tombstones.clear()
         self._count = 0
         took = time.monotonic() - began
         self._not_before = began + max(self.settings.sink_linger_ms / 1000, 2 * took)

@@ -40,6 +40,7 @@ from connectors.edge.writer import Writer
 from streams.core.event import Batch
 from streams.errors import DeliveryFailed, EnvelopeError, TooManyItems
 from streams.formats import READERS, stored_body
+from streams.formats.erased import without_erased
 from streams.formats.gameball import IDEMPOTENCY_KEY
 from streams.formats.validation import Invalid, Item
 from streams.records.raw_batch import TRACEPARENT
@@ -142,6 +143,8 @@ class Edge:
             quota.take("bytes", len(body))
         try:
             items = await self._items(route, batch, body)
+            if marks := self.registry.erased(batch.tenant):
+                body, items = without_erased(batch, body, items, marks)
         except TooManyItems as error:
             raise Problem(413, error.code, error.message) from None
         except EnvelopeError as error:

@@ -72,13 +72,14 @@ class Caller(NamedTuple):
 
 
 class Tenant(BaseModel):
-    """A tenant's switches, limits and keys, by key id."""
+    """A tenant's switches and limits, the marks of its erased players, and its keys by key id."""
 
     model_config = ConfigDict(extra="forbid")
 
     channel_merging: bool = False
     campaigns_enabled: bool = True
     limits: Limits = Limits()
+    erased: frozenset[str] = frozenset()
     keys: dict[str, Key] = {}
 
     def batch(self, name: str, source: str, batch_id: str, received_at: int) -> Batch:
@@ -171,6 +172,16 @@ class Registry:
         with self._changing() as tenants:
             tenant = existing(tenants, name)
             tenant.limits = tenant.limits.model_copy(update=limits)
+
+    def erase(self, name: str, mark: str) -> None:
+        """Refuses the player with this mark in later requests."""
+        with self._changing() as tenants:
+            tenant = existing(tenants, name)
+            tenant.erased |= {mark}
+
+    def erased(self, name: str) -> frozenset[str]:
+        """The marks of a tenant's erased players, as of the last reading of the file."""
+        return self._tenants[name].erased
 
     def _reload(self) -> None:
         try:

@@ -18,5 +18,6 @@ MENDING = {
     "round_reported_twice": "send the events of a round as one kind only",
     "round_currency_conflict": "send all events of a round in one currency",
     "round_overflow": "check the amounts: the sums of the round exceed 20 digits",
+    "erased_player": "do not send events of the player; a person who returns needs a new player id",
 }
 """What to do, by the code of the error."""

@@ -57,6 +57,11 @@ def _escaped(part: str) -> str:
     return part
 
 
+def erased_mark(key: str) -> bytes:
+    """The 16-byte hash by which an erased player, named by its topic key, is recognised later."""
+    return blake2b(key.encode(), digest_size=ID_BYTES, person=b"erased player").digest()
+
+
 def partition_of(key: str, partitions: int) -> int:
     """The partition of a key; librdkafka's ``consistent`` partitioner chooses the same."""
     return crc32(key.encode()) % partitions

@@ -47,10 +47,18 @@ class Value(NamedTuple):
 
 Profile = dict[str, Value]
 
+ERASED = "erased|"
+"""The state keys of erased players begin with it; the hexadecimal digits of their marks follow."""
+
 
 def state_key(kind: Kind, canonical_key: str) -> str:
     """Key of a profile in the table and on its changelog, from ``tenant|player`` or ``tenant|game``."""
     return f"game|{canonical_key}" if kind is Kind.GAME else f"player|{canonical_key}"
+
+
+def erased_key(mark: bytes) -> str:
+    """The state key under which it is kept that a player was erased."""
+    return ERASED + mark.hex()
 
 
 @lru_cache(20_000)
@@ -60,9 +68,11 @@ def game_key(tenant: str, game_id: str) -> str:
 
 
 def is_of_partition(key: str, partition: int, partitions: int) -> bool:
-    """Whether a partition looks up the profile with this state key. Games are known to all."""
+    """Whether a partition looks up the profile with this state key. Games and the marks of erased
+    players are known to all.
+    """
     kind, _, canonical_key = key.partition("|")
-    return kind == "game" or partition_of(canonical_key, partitions) == partition
+    return kind in ("game", "erased") or partition_of(canonical_key, partitions) == partition
 
 
 def profile_in(kind: Kind, event: Record) -> Profile:

@@ -15,18 +15,22 @@ from streams.core.event import Batch
 from streams.errors import EnvelopeError
 from streams.formats.fast_reader import FastReader
 from streams.formats.validation import (
+    ERASED_ITEM,
     Data,
     Invalid,
     Item,
     ItemError,
     Reader,
     check_count,
+    erased_error,
     errors_of,
 )
 from streams.wire import json_text
 from streams.wire.json_text import pointer
 
 Where = tuple[str | int, ...]
+
+_ERASED = json_text.decode(ERASED_ITEM)
 
 
 def bulk_reader(kinds: Mapping[str, type[Data]], validated_only: Set[str] = frozenset()) -> Reader:
@@ -52,6 +56,8 @@ def bulk_reader(kinds: Mapping[str, type[Data]], validated_only: Set[str] = froz
 
         if not isinstance(item, dict):
             return invalid("wrong_type", "item must be an object")
+        if item == _ERASED:
+            return Invalid((erased_error(*where),), text)
         event = item.get("event")
         if event is None:
             return invalid("required", "event is required", "event")

@@ -42,6 +42,15 @@ class Invalid(NamedTuple):
     text: bytes | None = None
 
 
+ERASED_ITEM = b'{"erased":true}'
+"""What the edge stores in place of an item of an erased player."""
+
+
+def erased_error(*where: str | int) -> ItemError:
+    """The error of an item of an erased player at this place of the body."""
+    return ItemError("erased_player", pointer(*where), "the player was erased")
+
+
 class Item(Protocol):
     """A valid item that can be translated."""
 

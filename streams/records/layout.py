@@ -28,7 +28,21 @@ class Layout(NamedTuple):
     @property
     def mark(self) -> bytes:
         """The mark of the layout in headers and tables: its number and this release."""
-        return f"{self.written} {version('roundhouse')}".encode()
+        return self._mark(self.written)
+
+    @property
+    def newest_headers(self) -> list[tuple[str, bytes]]:
+        """The headers of a record that needs the newest layout: an older release stops at it."""
+        return [(HEADER, self._mark(self.newest))]
+
+    @property
+    def newest_mark(self) -> bytes:
+        """The mark of a table with entries that need the newest layout."""
+        return self._mark(self.newest)
+
+    @staticmethod
+    def _mark(number: int) -> bytes:
+        return f"{number} {version('roundhouse')}".encode()
 
     @property
     def headers(self) -> list[tuple[str, bytes]]:
@@ -56,5 +70,8 @@ class Layout(NamedTuple):
 
 
 RAW_LAYOUT = Layout("raw records")
-STAGED_LAYOUT = Layout("staged records")
-STATE_LAYOUT = Layout("state")
+STAGED_LAYOUT = Layout("staged records", newest=2)
+"""Layout 2 adds the command to erase a player, and only that record is marked with it."""
+
+STATE_LAYOUT = Layout("state", newest=2)
+"""Layout 2 adds erased players, and only what an erasure writes is marked with it."""

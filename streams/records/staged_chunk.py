@@ -18,6 +18,7 @@ from msgspec import Meta
 from streams.core.event import Batch, Contents, Kind
 from streams.core.identity import CONTENT_BYTES, ID_BYTES
 from streams.core.round import Transaction
+from streams.records import layout
 from streams.records.raw_batch import Headers
 from streams.wire.avro import MAGIC, Record, codec
 
@@ -29,6 +30,9 @@ CONTENTS = "contents"
 
 PARTITIONS = "partitions"
 """The header: the number of partitions among which translate divided the items."""
+
+ERASE = "erase"
+"""The header of a record that erases a player: the player's key. The record has no groups."""
 
 _ID_BYTES = 4
 _STAGED = codec("staged-chunk")
@@ -45,6 +49,11 @@ class StagedRecord(NamedTuple):
     def contents(self) -> bytes | None:
         """The schema ids in the header; None if the record has no header."""
         return next((value for name, value in self.headers if name == CONTENTS), None)
+
+    @property
+    def erases(self) -> str | None:
+        """The key of the player that the record erases; None for a record of groups."""
+        return next((value.decode() for name, value in self.headers if name == ERASE), None)
 
     @property
     def partitions(self) -> int | None:
@@ -141,6 +150,11 @@ def pack(group: Group) -> PackedGroup:
 def encode_chunk(groups: Iterable[PackedGroup]) -> bytes:
     """The ``staged-chunk`` datum of ``groups``."""
     return _STAGED.encode({"groups": [group._asdict() for group in groups]})
+
+
+def erasing(key: str) -> tuple[list[tuple[str, bytes]], bytes]:
+    """Headers and datum of the record that erases the player with this key."""
+    return [*layout.STAGED_LAYOUT.newest_headers, (ERASE, key.encode())], encode_chunk([])
 
 
 def groups_of(

@@ -19,6 +19,11 @@ MESSAGE_BYTES_MAX = 16 * 1024 * 1024
 RECORD_BYTES = 700_000
 """Size at which the stages close a record: below librdkafka's default limit of 1 MB for a message."""
 
+COMPACTED_WITHIN_DAYS = 7
+"""After how many days a record of a compacted topic that has a later one, or a tombstone, is removed at
+the latest.
+"""
+
 _DAY_MS = 86_400_000
 
 
@@ -43,7 +48,8 @@ class Topic(NamedTuple):
             "min.insync.replicas": str(max(1, replicas - 1)),
         }
         if self.compacted:
-            return sizes | {"cleanup.policy": "compact"}
+            lag = str(COMPACTED_WITHIN_DAYS * _DAY_MS)
+            return sizes | {"cleanup.policy": "compact", "max.compaction.lag.ms": lag}
         days = self.days if self.windows is None else self.windows * window_days
         return sizes | {"cleanup.policy": "delete", "retention.ms": str(days * _DAY_MS)}
 

@@ -9,7 +9,7 @@ both count as duplicates, and a correction that arrives again changes nothing.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -35,7 +35,7 @@ from streams.core.event import (
     to_json,
 )
 from streams.core.event import Translated as Derived
-from streams.core.identity import hash_after, lengthened, longer_key, same_content
+from streams.core.identity import erased_mark, hash_after, lengthened, longer_key, same_content
 from streams.core.profile import Profile, game_key, state_key
 from streams.records.staged_chunk import PROFILE_KINDS, Group, StagedItem
 from streams.records.topics import OUTCOMES, REJECTS, ROUNDS
@@ -50,6 +50,11 @@ class Lookup(Protocol):
 
     def window(self, keys: Sequence[bytes]) -> Sequence[bytes | None]:
         """Values of the window table, in the order of ``keys``; None for an unknown key."""
+        ...
+
+    @property
+    def erased(self) -> Set[bytes]:
+        """The marks of erased players: see :func:`streams.core.identity.erased_mark`."""
         ...
 
     def profiles(self, keys: Sequence[str]) -> Sequence[Profile | None]:
@@ -164,6 +169,8 @@ class _Processing:
             for group in self.groups
             for staged in group.staged.items
         ]
+        if self.lookup.erased:
+            items = self._without_erased(items)
         self._look_up_ids(items)
         fresh = [item for item in items if item.staged.lookup_only or self.ids[item.id_key] is None]
         corrections = self._corrections(items)
@@ -184,6 +191,18 @@ class _Processing:
         if not any(group.corrects for group in self.groups):
             return []
         return [item for item in items if item.group.corrects]
+
+    def _without_erased(self, items: list[_Item]) -> list[_Item]:
+        """Refuses the items of erased players, without a payload, and returns the others."""
+        keys = {item.staged.key for item in items if item.staged.kind is not Kind.GAME}
+        erased = {key for key in keys if erased_mark(key) in self.lookup.erased}
+        kept = []
+        for item in items:
+            if item.staged.kind is Kind.GAME or item.staged.key not in erased:
+                kept.append(item)
+            else:
+                self._refuse(item, "erased_player", "the player was erased", payload=b"")
+        return kept
 
     # Looking up ------------------------------------------------------------------------------
 
@@ -283,16 +302,18 @@ class _Processing:
             rounds.correct(opened.state, item.group.batch, before.transactions, after.transactions)
         return refused
 
-    def _refuse(self, item: _Item, code: str, message: str) -> None:
+    def _refuse(self, item: _Item, code: str, message: str, payload: bytes | None = None) -> None:
+        """``payload``: by default the events of the item."""
         group, staged = item.group, item.staged
         group.tally["conflict"] += 1
         self.effects.refused[code] += 1
         errors = [{"code": code, "pointer": "", "message": message}]
-        content = group.staged.contents[staged.kind]
-        payload = b"\n".join(
-            to_json(staged.kind.contract, content.decode_whole(unframe(value)))
-            for value in group.datums(staged)
-        )
+        if payload is None:
+            content = group.staged.contents[staged.kind]
+            payload = b"\n".join(
+                to_json(staged.kind.contract, content.decode_whole(unframe(value)))
+                for value in group.datums(staged)
+            )
         reason = Reason("conflict", code, errors, "canonical", payload)
         refused = Reject.of(self._counted_at(group.staged), group.batch, staged.position, reason)
         value = self.frames["reject"] + encode_reject(refused)

@@ -9,7 +9,7 @@ import msgspec
 from streams.core.profile import Profile, profile_of
 from streams.kafka.schemas import Schemas
 from streams.records.topics import CONTRACTS, PROFILES, RECORD_BYTES, WINDOW
-from streams.state.rocksdb import Puts
+from streams.state.rocksdb import Changes, Puts
 from streams.wire.avro import FRAME_BYTES, MAGIC, Reader, Record, codec
 
 POSITION_KEY = b"\x00position"
@@ -95,18 +95,19 @@ class StateCodec:
             name: Reader(name, schemas.frames[name], schemas.schema_of) for name in self._first
         }
 
-    def window_puts(self, key: bytes | None, value: bytes) -> Puts:
+    def window_puts(self, key: bytes | None, value: bytes | None) -> Puts:
         """The puts of a record of the window changelog."""
+        assert value is not None
         record = self._readers[self._window].read(value)
         puts = _UNPACK(record["puts"])
         if record["position"] is not None:
             puts[POSITION_KEY] = self.stored_position(Position.of(record["position"]))
         return puts
 
-    def profile_puts(self, key: bytes | None, value: bytes) -> Puts:
-        """The put of a record of the profiles changelog."""
+    def profile_changes(self, key: bytes | None, value: bytes | None) -> Changes:
+        """The put of a record of the profiles changelog; a tombstone deletes its key."""
         assert key is not None
-        return {key: self.stored_profile(value)}
+        return {key: None if value is None else self.stored_profile(value)}
 
     def stored_position(self, position: Position) -> bytes:
         """What the window table holds under :data:`POSITION_KEY`."""

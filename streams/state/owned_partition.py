@@ -32,7 +32,11 @@ from typing import NamedTuple
 from confluent_kafka import KafkaError, Message, Producer, TopicPartition
 
 from streams.core import profile as profiles
+from streams.core import round as rounds
 from streams.core.accounting import Reject, encode_reject
+from streams.core.event import Kind
+from streams.core.identity import erased_mark, key_of
+from streams.core.profile import state_key
 from streams.errors import DeliveryFailed, InputGap, NewerVersion, StateDamaged
 from streams.kafka.clients import committed_consumer, reporting, transactional_producer
 from streams.kafka.offsets import watermarks
@@ -42,7 +46,7 @@ from streams.records.raw_batch import TRACEPARENT, Headers
 from streams.records.staged_chunk import Group, StagedRecord, content_header, groups_of
 from streams.records.topics import CONTRACTS, OUTCOMES, PROFILES, REJECTS, STAGED, WINDOW
 from streams.settings import Settings
-from streams.stages.process import At, Effects, process
+from streams.stages.process import ROUND_KEY, At, Effects, process
 from streams.state.changelog import (
     POSITION_KEY,
     Position,
@@ -50,9 +54,9 @@ from streams.state.changelog import (
     changelog_records,
 )
 from streams.state.recovery import Changelog, Recoveries, behind, recover
-from streams.state.rocksdb import Memory, Puts
+from streams.state.rocksdb import Changes, Memory, Puts
 from streams.state.state_reader import StateReader
-from streams.state.table import Table, Window
+from streams.state.table import ERASED, Table, Window
 from streams.telemetry.traces import LINKS_MAX, Attributes, Traces, parents_of
 from streams.telemetry.worker_metrics import Work, WorkerMetrics
 from streams.wire.avro import Reader
@@ -174,8 +178,8 @@ def changelogs(shared: Shared, partition: int, tables: Tables) -> tuple[Changelo
         Changelog(
             stored,
             TopicPartition(prefix + PROFILES, partition),
-            codec.profile_puts,
-            lambda puts, offset, at_s: stored.write(puts, offset),
+            codec.profile_changes,
+            lambda changes, offset, at_s: stored.change(changes, offset),
         ),
     )
 
@@ -262,6 +266,16 @@ class OwnedPartition:
         Raises ``InputGap`` if a record is missing. After any exception the process must end.
         """
         fresh = [record for record in records if record.offset >= self.expected]
+        begin = 0
+        for index, record in enumerate(fresh):
+            if record.erases is not None:
+                self._apply(fresh[begin:index])
+                self._erase(record, record.erases)
+                begin = index + 1
+        self._apply(fresh[begin:])
+
+    def _apply(self, fresh: Sequence[StagedRecord]) -> None:
+        """Applies groups, in one transaction."""
         if not fresh:
             return
         began = time.monotonic()
@@ -281,6 +295,41 @@ class OwnedPartition:
             Work(effects.outcomes, sent, effects.refused),
             committed - began,
             committed - committing,
+        )
+
+    def _erase(self, record: StagedRecord, player: str) -> None:
+        """Removes what the state has of a player, in one transaction, and refuses the player after it.
+
+        ``player`` is the key of the player. The changelogs keep what they had until it is deleted or
+        compacted.
+        """
+        layout.STAGED_LAYOUT.check(f"{STAGED}[{self.partition}]", record.headers)
+        if record.offset != self.expected:
+            raise InputGap(f"{STAGED}[{self.partition}]: {self.expected} is missing")
+        with self._computing:
+            found = {
+                key
+                for key, value in self._tables.window.entries(ROUND_KEY)
+                if (state := rounds.of_state(value)) and key_of(state.tenant, state.player_id) == player
+            }
+            mark = erased_mark(player)
+            changes = self._changes(
+                {ERASED: b"".join(sorted(found))} if found else {},
+                {
+                    profiles.erased_key(mark).encode(): self._frames[CONTRACTS[PROFILES]]
+                    + profiles.encode(Kind.PLAYER, "", "", {}),
+                    state_key(Kind.PLAYER, player).encode(): None,
+                },
+                Position(record.offset, self.position.raw),
+            )
+            self._producer.begin_transaction()
+            self._send_changes(changes, layout.STATE_LAYOUT.newest_headers)
+        self._producer.commit_transaction()
+        with self._computing:
+            self._store(changes)
+            self.reader.erased.add(mark)
+        log.info(
+            "erased a player: %d rounds of the window", len(found), extra={"partition": self.partition}
         )
 
     def _parents(self, fresh: Sequence[StagedRecord]) -> list[bytes]:
@@ -363,15 +412,13 @@ class OwnedPartition:
     ) -> "_Changes":
         """Begins the transaction and sends; returns the changes to store after the commit."""
         frame = self._frames[CONTRACTS[PROFILES]]
-        changes = _Changes(
+        changes = self._changes(
             effects.window,
             {
                 key.encode(): frame + profiles.encode(put.kind, put.tenant, put.identity, put.profile)
                 for key, put in effects.profiles.items()
             },
             position,
-            _Last(self._tables.window.offset),
-            _Last(self._tables.profiles.offset),
         )
         self._producer.begin_transaction()
         for topic, outputs in effects.outputs.items():
@@ -381,12 +428,20 @@ class OwnedPartition:
                 traced = [(TRACEPARENT, parent) for parent in parents[:LINKS_MAX]]
                 self._send(topic, [first], headers=traced)
             self._send(topic, records)
-        headers = layout.STATE_LAYOUT.headers
+        self._send_changes(changes, layout.STATE_LAYOUT.headers)
+        return changes
+
+    def _changes(self, window: Puts, stored: Changes, position: Position) -> "_Changes":
+        ends = _Last(self._tables.window.offset), _Last(self._tables.profiles.offset)
+        return _Changes(window, stored, position, *ends)
+
+    def _send_changes(self, changes: "_Changes", headers: Headers) -> None:
+        """Sends the records of the changelogs."""
         self._send(PROFILES, changes.profiles.items(), changes.profiles_end, headers)
         frame = self._frames[CONTRACTS[WINDOW]]
-        packed = [(None, frame + record) for record in changelog_records(changes.window, position)]
+        records = changelog_records(changes.window, changes.position)
+        packed = [(None, frame + record) for record in records]
         self._send(WINDOW, packed, changes.window_end, headers)
-        return changes
 
     def _store(self, changes: "_Changes") -> None:
         """Writes committed changes to RocksDB."""
@@ -394,19 +449,22 @@ class OwnedPartition:
         puts = {**changes.window, POSITION_KEY: codec.stored_position(changes.position)}
         self._tables.window.write(puts, changes.window_end.next, now)
         if changes.profiles:
-            puts = {key: codec.stored_profile(value) for key, value in changes.profiles.items()}
-            self._tables.profiles.write(puts, changes.profiles_end.next)
+            stored = {
+                key: None if value is None else codec.stored_profile(value)
+                for key, value in changes.profiles.items()
+            }
+            self._tables.profiles.change(stored, changes.profiles_end.next)
         self.reader.forget(changes.profiles)
         self.position = changes.position
 
     def _send(
         self,
         topic: str,
-        records: Iterable[tuple[bytes | None, bytes]],
+        records: Iterable[tuple[bytes | None, bytes | None]],
         on_delivery: Callable[[KafkaError | None, Message], None] | None = None,
         headers: Headers = (),
     ) -> None:
-        """Sends (key, framed datum) records."""
+        """Sends (key, framed datum) records; a tombstone has no datum."""
         name, produce = self._settings.topic_prefix + topic, self._producer.produce
         partition = self.partition
         if headers:
@@ -464,7 +522,7 @@ class _Changes(NamedTuple):
     """The changes of a transaction by table; the changelog ends are known after the commit."""
 
     window: Puts
-    profiles: Puts
+    profiles: Changes
     position: Position
     window_end: _Last
     profiles_end: _Last

@@ -12,7 +12,8 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from streams.errors import StateMismatch
 from streams.kafka.offsets import watermarks
 from streams.records import layout
-from streams.state.rocksdb import Puts
+from streams.state.rocksdb import Changes
+from streams.state.table import ERASED
 
 log = logging.getLogger(__name__)
 
@@ -143,15 +144,15 @@ def filling(store: Store) -> Iterator[None]:
 class Changelog(NamedTuple):
     """A table, its changelog partition, and the conversion from records to puts.
 
-    ``puts_of(key, value)`` returns the puts of one record. ``write(puts, offset, at_s)`` writes
-    them to the table together with the offset at which recovery continues, as of a time (seconds,
-    epoch).
+    ``changes_of(key, value)`` returns the changes of one record. ``write(changes, offset, at_s)``
+    writes them to the table together with the offset at which recovery continues, as of a time
+    (seconds, epoch).
     """
 
     table: Store
     topic_partition: TopicPartition
-    puts_of: Callable[[bytes | None, bytes], Puts]
-    write: Callable[[Puts, int, float], None]
+    changes_of: Callable[[bytes | None, bytes | None], Changes]
+    write: Callable[[Any, int, float], None]
 
 
 def behind(changelog: Changelog, consumer: Consumer) -> range:
@@ -186,10 +187,10 @@ def recover(changelog: Changelog, due: range, consumer: Consumer, recovering: Re
 
 
 class Record(NamedTuple):
-    """A record of a changelog. ``bytes`` is its approximate size in memory."""
+    """A record of a changelog; a tombstone has no value. ``bytes`` is its size in memory, about."""
 
     key: bytes | None
-    value: bytes
+    value: bytes | None
     at_s: float
     offset: int
     bytes: int
@@ -198,23 +199,25 @@ class Record(NamedTuple):
     def of(cls, message: Message) -> Self:
         """From a message without an error. Raises ``NewerVersion`` if this version cannot read it."""
         value = message.value()
-        assert value is not None
         headers: Any = message.headers() or ()
         where = f"{message.topic()}[{message.partition()}] at offset {message.offset()}"
         layout.STATE_LAYOUT.check(where, headers)
         at_s, offset = message.timestamp()[1] / 1000, message.offset() or 0
-        return cls(message.key(), value, at_s, offset, len(value) + _RECORD_BYTES)
+        return cls(message.key(), value, at_s, offset, len(value or b"") + _RECORD_BYTES)
 
 
 def write_records(changelog: Changelog, records: Sequence[Record], end: int) -> int:
     """Writes records and the offset after them to a table, together; returns the number of entries."""
-    puts: dict[bytes, bytes] = {}
+    changes: dict[bytes, bytes | None] = {}
     entries = 0
     for record in records:
-        found = changelog.puts_of(record.key, record.value)
+        found = changelog.changes_of(record.key, record.value)
         entries += len(found)
-        puts |= found
-    changelog.write(puts, end, records[-1].at_s)
+        erased = changes.get(ERASED)
+        changes |= found
+        if erased is not None:
+            changes[ERASED] = erased + (found.get(ERASED) or b"")
+    changelog.write(changes, end, records[-1].at_s)
     return entries
 
 

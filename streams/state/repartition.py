@@ -272,10 +272,12 @@ class Repartitioning:
 
     def _own_profiles(self, parent: int, child: int) -> dict[bytes, Message]:
         """The newest record of each profile that the new partition will look up."""
-        found = {}
+        found: dict[bytes, Message] = {}
         for message in self._records(PROFILES, parent):
             key = message.key() or b""
-            if is_of_partition(key.decode(), child, self._to):
+            if message.value() is None:  # a tombstone of an erased player
+                found.pop(key, None)
+            elif is_of_partition(key.decode(), child, self._to):
                 found[key] = message
         return found
 

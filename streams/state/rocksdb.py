@@ -10,7 +10,7 @@ rocksdict 0.3.29 has three properties that this module works around, each held b
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -32,6 +32,9 @@ from streams.errors import StateDamaged
 from streams.telemetry.worker_metrics import MemoryUsage, TableSize
 
 Puts = Mapping[bytes, bytes]
+
+Changes = Mapping[bytes, bytes | None]
+"""Puts, and the keys to delete with None."""
 
 _SIZES = (
     "rocksdb.estimate-num-keys",
@@ -121,6 +124,30 @@ class Database:
             batch.put(key, value)
         self._db.write(batch, self._unlogged)
 
+    def erase(self, changes: Changes) -> None:
+        """Writes puts and deletes keys, all or none of them, and removes the deleted entries, and older
+        values, from the files.
+
+        Opening the database again begins a new manifest: the old one names keys too.
+        """
+        batch = WriteBatch(raw_mode=True)
+        for key, value in changes.items():
+            if value is None:
+                batch.delete(key)
+            else:
+                batch.put(key, value)
+        self._db.write(batch, self._unlogged)
+        self.compact()
+        self.reopen(self._filling)
+
+    def entries(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """The entries whose keys begin with ``prefix``, in the order of their keys."""
+        for key, value in self._db.items(from_key=prefix):
+            assert isinstance(key, bytes)
+            if not key.startswith(prefix):
+                return
+            yield key, value
+
     def size(self) -> TableSize:
         """The size of the database."""
         return TableSize(*(self._db.property_int_value(name) or 0 for name in _SIZES))
@@ -130,7 +157,7 @@ class Database:
         self._db.flush(True)
 
     def compact(self) -> None:
-        """Merges all files into one. For benchmarks and tests."""
+        """Merges all files into one, without deleted entries."""
         self.flush()
         self._db.compact_range(None, None)
 

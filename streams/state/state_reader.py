@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from streams.core import round as rounds
 from streams.core.event import Kind
-from streams.core.profile import Profile
+from streams.core.profile import ERASED, Profile
 from streams.state.table import Table, Window
 
 _ROUND_RUNS_MAX = 50_000
@@ -22,6 +22,10 @@ class StateReader:
         self._profiles = profiles
         self._profile_of = profile_of
         self._round_runs: dict[str, bytes] = {}
+        lead = ERASED.encode()
+        self.erased = {
+            bytes.fromhex(key[len(lead) :].decode()) for key, _ in self._profiles.entries(lead)
+        }
 
     def window(self, keys: Sequence[bytes]) -> Sequence[bytes | None]:
         return self._window.get_many(keys)

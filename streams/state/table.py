@@ -9,12 +9,12 @@ the changelog from that offset on.
 
 import itertools
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from streams.errors import StateDamaged, StateMismatch
 from streams.records import layout
-from streams.state.rocksdb import Database, Memory, Puts
+from streams.state.rocksdb import Changes, Database, Memory, Puts
 from streams.telemetry.worker_metrics import TableSize
 
 _OFFSET = b"\x00offset"
@@ -22,6 +22,13 @@ _CLUSTER = b"\x00cluster"
 _EARLIER = b"\x00earlier"
 _LAYOUT = b"\x00layout"
 _DAMAGED = "DAMAGED"
+
+ERASED = b"\x00erased"
+"""Not a key of the table: in puts to :class:`Window` it stands for the keys that are erased, which are
+concatenated and have :data:`ERASED_KEY_BYTES` each.
+"""
+
+ERASED_KEY_BYTES = 17
 
 
 class Table:
@@ -76,6 +83,18 @@ class Table:
     def write(self, puts: Puts, offset: int) -> None:
         """Writes puts together with the changelog offset at which recovery continues."""
         self.database.write({**puts, _OFFSET: offset.to_bytes(8, "big")})
+
+    def change(self, changes: Changes, offset: int) -> None:
+        """Writes as :meth:`write` does; keys with None are erased, from the files too."""
+        if None not in changes.values():
+            self.database.write({**changes, _OFFSET: offset.to_bytes(8, "big")})  # type: ignore[dict-item]
+            return
+        marks = {_OFFSET: offset.to_bytes(8, "big"), _LAYOUT: layout.STATE_LAYOUT.newest_mark}
+        self.database.erase({**changes, **marks})
+
+    def entries(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """The entries whose keys begin with ``prefix``."""
+        return self.database.entries(prefix)
 
     def size(self) -> TableSize:
         """The size of the table."""
@@ -146,6 +165,9 @@ class Window:
         """Writes puts together with the changelog offset at which recovery continues, as of ``at_s``
         (seconds, epoch).
         """
+        if ERASED in puts:
+            gone = self._erase(puts[ERASED])
+            puts = {key: value for key, value in puts.items() if key != ERASED and key not in gone}
         now = int(at_s)
         newest = max(self._generations, default=None)
         if newest is None or now >= newest + self._window_s:
@@ -161,6 +183,24 @@ class Window:
         over = [begin for begin, end in itertools.pairwise(begins) if end <= now - self._window_s]
         if over:
             self._drop(over)
+
+    def _erase(self, concatenated: bytes) -> dict[bytes, None]:
+        """Erases keys from all generations, and returns them. After a crash before the changelog's
+        offset is written, it is repeated.
+        """
+        starts = range(0, len(concatenated), ERASED_KEY_BYTES)
+        gone = {concatenated[at : at + ERASED_KEY_BYTES]: None for at in starts}
+        for table in self._generations.values():
+            if any(value is not None for value in table.get_many(list(gone))):
+                table.change(gone, table.offset)
+        return gone
+
+    def entries(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """The entries of all generations whose keys begin with ``prefix``, also those that later
+        generations replace.
+        """
+        for table in self._generations.values():
+            yield from table.entries(prefix)
 
     def size(self) -> TableSize:
         """The size of all generations together."""

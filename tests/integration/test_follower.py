@@ -1,5 +1,6 @@
 """Standby copies: the state that a worker has of a partition it follows when it becomes the owner."""
 
+import itertools
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,12 +10,17 @@ from pathlib import Path
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
+from streams.core.identity import partition_of
 from streams.errors import StateMismatch
+from streams.kafka.clients import idempotent_producer
+from streams.records.staged_chunk import erasing
+from streams.records.topics import STAGED
 from streams.settings import Settings
+from streams.stages.process import ROUND_KEY
 from streams.state.follower import Followers
 from streams.state.owned_partition import state_directory
 from tests.integration.test_line import P1, Line, decoded
-from tests.line import bet, win
+from tests.line import FRAMES, bet, win
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.kafka
@@ -48,6 +54,25 @@ class Copying(Line):
             return [(c.entries, c.behind) for c in followers.now()] == [(entries, 0)]
 
         wait_until(whole, f"a copy of {entries} entries")
+
+    def erase(self, owner: str, key: str) -> None:
+        """Writes the command to erase a player, and applies it as a worker."""
+        headers, datum = erasing(key)
+        producer = idempotent_producer(self.settings)
+        producer.produce(
+            self.settings.topic_prefix + STAGED,
+            FRAMES["staged-chunk"] + datum,
+            partition=P1,
+            headers=headers,  # type: ignore[arg-type]  # a list of wider pairs, they say
+        )
+        assert producer.flush(30) == 0
+        with self.owned(worker=owner) as owned:
+            owned.apply(self.staged())
+
+    def finds(self, worker: str, text: bytes) -> bool:
+        """Whether a file of the worker's state has this text."""
+        directory = state_directory(self.settings, worker, P1)
+        return any(text in path.read_bytes() for path in directory.rglob("*") if path.is_file())
 
     def read_by(self, worker: str) -> int:
         """The number of entries that a worker reads when it opens the partition."""
@@ -160,3 +185,43 @@ def test_a_copy_of_another_cluster_or_ahead_of_its_changelog_stops_the_worker(li
         with pytest.raises(StateMismatch, match=match):
             raise failures[0]
         line.cluster = "another"
+
+
+def test_an_erased_player_leaves_every_copy_of_the_state_and_is_refused_from_then_on(
+    line: Copying,
+) -> None:
+    #   w1 owns:  player, bet         erased       stays refused
+    #   w2 follows:    both     stops        follows again: erased
+    #   w3:                                                 built from the changelogs: erased
+    names = (f"player-to-erase-{number}" for number in itertools.count())
+    player = next(name for name in names if partition_of(f"acme|{name}", 4) == P1)
+    about = {"unique_id": "u", "timestamp": "2026-03-14T12:00:00Z", "username": "known-as"}
+    line.post([{"event": "player", "data": {"player_id": player, **about}}])
+    line.post([bet("b1", player_id=player), bet("other")])
+    Line(line.settings, line.frames).translate(line.raw())
+    with line.owned(worker="w1") as owned:
+        owned.apply(line.staged())
+    with line.following("w2") as followers:
+        line.caught_up(followers, 7)  # ids, rounds, the profile, the position
+    for worker in ("w1", "w2"):
+        assert line.finds(worker, player.encode())
+        assert line.finds(worker, b"known-as")
+
+    line.erase("w1", f"acme|{player}")
+    with line.following("w2") as followers:
+        line.caught_up(followers, 4)  # the mark, the tombstone, the erased rounds, the position
+    line.read_by("w3")
+    for worker in ("w1", "w2", "w3"):
+        assert not line.finds(worker, player.encode())
+        assert not line.finds(worker, b"known-as")
+        with line.owned(worker=worker) as owned:
+            assert len(owned.reader.erased) == 1
+            [(_, state)] = owned._tables.window.entries(ROUND_KEY)
+            assert b"p-1" in state
+
+    line.post([bet("b2", player_id=player), bet("b1", player_id=player)])
+    Line(line.settings, line.frames).translate(line.raw()[-1:])
+    with line.owned(worker="w3") as owned:
+        owned.apply(line.staged())
+    *_, last = (o for o in decoded(line.settings, "outcomes", "outcome") if o["stage"] == "process")
+    assert (last["accepted"], last["conflict"]) == (0, 2)

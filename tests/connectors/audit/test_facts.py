@@ -2,12 +2,24 @@
 
 from collections.abc import Callable
 from copy import deepcopy
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
 
-from connectors.audit.facts import Amount, Counts, Facts, Identity, Place, Posted, compare, totals
+from connectors.audit.facts import (
+    Amount,
+    Counts,
+    Erased,
+    Facts,
+    Identity,
+    Place,
+    Posted,
+    compare,
+    totals,
+)
 from streams.core.event import Kind
+from streams.core.identity import erased_mark, key_of
 
 
 def identity(event_id: str) -> Identity:
@@ -145,3 +157,19 @@ def test_what_a_correction_has_replaced_is_no_finding(received_in_period: bool) 
     if received_in_period:
         facts.stored[identity("a")] = {A: EURO}
         assert {found.code for found in compare(facts)} == {"not_stored", "only_stored"}
+
+
+def test_an_erased_player_is_compared_by_neither_id_nor_pseudonym() -> None:
+    facts = whole()
+    facts.stored = {one._replace(subject="erased-1"): places for one, places in facts.stored.items()}
+    assert {finding.code for finding in compare(facts)} == {"not_stored", "only_stored"}
+    mark = erased_mark(key_of("acme", "p-1")).hex()
+    for tenant, expected in (("acme", set()), ("other", {"not_stored", "only_stored"})):
+        found = Erased(frozenset({(tenant, mark)}), frozenset({(tenant, "erased-1")}))
+        named = replace(
+            facts,
+            items=found.names(facts.items),
+            topics=found.names(facts.topics),
+            stored=found.names(facts.stored),
+        )
+        assert {finding.code for finding in compare(named)} == expected

@@ -127,6 +127,11 @@ def test_an_altered_table_is_altered_on_its_shards_before_the_distributed_table(
     index = "ADD INDEX IF NOT EXISTS by_batch batch_id TYPE bloom_filter(0.01) GRANULARITY 1"
     assert CLUSTER.rendered(f"ALTER TABLE logins_rows {index}") == [f"{local} {index}"]
     assert CLUSTER.rendered(f"ALTER TABLE rates {index}") == [f"ALTER TABLE rates {index}"]
+    mutation = "DELETE WHERE tenant = 'x'"
+    assert CLUSTER.rendered(f"ALTER TABLE logins_rows {mutation}") == [f"{local} {mutation}"]
+    assert CLUSTER.rendered(f"ALTER TABLE campaign_results {mutation}") == [
+        f"ALTER TABLE campaign_results {mutation}"
+    ]
     assert CLUSTER.rendered(f"ALTER TABLE rates {comment}") == [f"ALTER TABLE rates {comment}"]
 
 

@@ -55,6 +55,7 @@ def client(directory: Path) -> Iterator[Client]:
         opened.command(f"INSERT INTO campaign_results (run_id, player_id) SELECT '{run}', '{tenant}'")
         for table in ("replays", "corrections"):
             opened.command(f"INSERT INTO {table} (tenant, reject_id) SELECT '{tenant}', 'x'")
+        opened.command(f"INSERT INTO erasures (tenant, pseudonym) SELECT '{tenant}', 'x'")
     opened.command("INSERT INTO rates (base, quote, day, rate) SELECT 'USD', 'EUR', '2026-03-01', 0.9")
     yield opened
     opened.close()

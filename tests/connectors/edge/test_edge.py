@@ -16,11 +16,13 @@ from connectors.edge.metrics import EdgeMetrics
 from connectors.edge.tenants import Registry
 from connectors.edge.writer import KafkaWriter
 from streams.core.event import Batch
+from streams.core.identity import erased_mark, key_of
 from streams.errors import DeliveryFailed
 from streams.records.raw_batch import RawRecord, batch_of
+from streams.records.staged_chunk import unpack
 from streams.settings import Settings
 from streams.stages.translate import translate
-from tests.line import bet
+from tests.line import CONTENTS, bet
 from tests.metrics import edge_metrics
 from tests.standins import MemoryWriter
 
@@ -303,3 +305,52 @@ def test_nothing_is_redirected(edge: Edge) -> None:
     answer = edge.post([bet("b")], "/api/v1/events/")
     assert problem(answer) == (404, "no_such_route")
     assert edge.writer.written == []
+
+
+def erased(*players: str) -> list[str]:
+    return [erased_mark(key_of("acme", player)).hex() for player in players]
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_items_of_an_erased_player_are_refused_and_not_written(edge: Edge, wrapped: bool) -> None:
+    [mark] = erased("gone-1")
+    edge.registry.erase("acme", mark)
+    items = [
+        bet("1", player_id="gone-1"),
+        bet("2", player_id="p-2"),
+        bet("3", player_id="gone-1", amount=-1),
+        {"event": "player", "data": {"player_id": 7, "unique_id": "4", "timestamp": "x"}},
+        bet("5", 12345678901234567.25),
+    ]
+    answer = edge.post({"items": items} if wrapped else items)
+    assert problem(answer) == (422, "invalid_items")
+    body = answer.json()
+    lead = "/items" if wrapped else ""
+    refused = [error for error in body["errors"] if error["code"] == "erased_player"]
+    assert [(error["index"], error["pointer"]) for error in refused] == [
+        (0, f"{lead}/0"),
+        (2, f"{lead}/2"),
+    ]
+    [written] = edge.writer.written
+    assert b"gone-1" not in written.body
+    translation = translate(RawRecord(0, 0, list(written.headers.items()), written.body), 1)
+    assert translation.unexpected == 0
+    assert [(r.position, r.code) for r in translation.rejects if r.position in (0, 2)] == [
+        (0, "erased_player"),
+        (2, "erased_player"),
+    ]
+    [group] = translation.groups[0]
+    assert [i.position for i in unpack(group, CONTENTS).items] == [1, 4]
+
+
+@pytest.mark.parametrize("events", [{"visit": {}}, {"visit": 1}])
+def test_a_gameball_request_of_an_erased_player_is_refused_as_a_whole(edge: Edge, events: Any) -> None:
+    for mark in erased("gone-1"):
+        edge.registry.erase("acme", mark)
+    body = {"playerUniqueId": "gone-1", "events": events}
+    answer = edge.post(body, "/integrations/event", APIKey=edge.key)
+    assert problem(answer) == (400, "erased_player")
+    assert edge.writer.written == []
+    body["playerUniqueId"] = "p-1"
+    edge.post(body, "/integrations/event", APIKey=edge.key)
+    assert len(edge.writer.written) == 1

@@ -4,6 +4,7 @@ import json
 from decimal import Decimal
 from typing import Any
 
+from streams.core.identity import erased_mark
 from tests.line import NATIVE, Line, bet, casino, win
 
 FASTTRACK = NATIVE._replace(source="fasttrack")
@@ -223,3 +224,17 @@ def test_tenants_share_ids_players_games_and_rounds_and_nothing_else() -> None:
         for sent in line.sent["rounds"]
     }
     assert found == {("acme", 2, "FI", 1), ("zinc", 3, "MT", 1), ("acme|p-1", 5, "SE", 1)}
+
+
+def test_items_of_an_erased_player_are_refused_without_a_payload_and_others_count() -> None:
+    line = Line(partitions=1)
+    line.run([bet("before", player_id="p-1")])
+    line.states[0].erased.add(erased_mark("acme|p-1"))
+    line.run([bet("after", player_id="p-1"), bet("other", player_id="p-2"), bet("before")])
+    assert line.tally() == {"received": 4, "accepted": 2, "duplicate": 0, "conflict": 2, "rejected": 0}
+    refused = line.sent["rejects"]
+    assert [(each["code"], each["position"], each["payload"]) for each in refused] == [
+        ("erased_player", 0, ""),
+        ("erased_player", 2, ""),
+    ]
+    assert line.rounds()["r-1"]["player_id"] == "p-2"

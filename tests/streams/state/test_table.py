@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from streams.errors import StateDamaged, StateMismatch
+from streams.errors import NewerVersion, StateDamaged, StateMismatch
+from streams.records import layout
 from streams.state.recovery import filling
 from streams.state.rocksdb import Memory
-from streams.state.table import Table, Window
+from streams.state.table import ERASED, Table, Window
 
 WEEK = 7 * 86_400
 MEMORY = Memory()
@@ -173,3 +174,37 @@ def test_a_table_that_is_opened_again_has_its_filters_and_the_shared_cache(tmp_p
         assert "memtable_whole_key_filtering=true" in options
         assert table.database._db.property_int_value("rocksdb.block-cache-capacity") == 128 << 20
         table.close()
+
+
+def test_what_is_erased_from_a_window_is_in_no_file_of_any_generation(tmp_path: Path) -> None:
+    kept, gone = b"k" * 17, [b"a" * 17, b"b" * 17, b"c" * 17]
+    window = Window(tmp_path, "cluster", WEEK, MEMORY)
+    window.write({gone[0]: b"of a player", kept: b"of another"}, 1, 100)
+    window.write({gone[0]: b"of a player", gone[1]: b"of a player"}, 2, 100 + WEEK)
+    window.close()
+    assert b"of a player" in files(tmp_path / "100")
+    assert b"of a player" in files(tmp_path / str(100 + WEEK))
+
+    window = Window(tmp_path, "cluster", WEEK, MEMORY)
+    window.write({gone[2]: b"of a player", ERASED: b"".join(gone), b"new": b"1"}, 3, 101 + WEEK)
+    assert window.get_many([*gone, kept, b"new"]) == [None, None, None, b"of another", b"1"]
+    assert window.offset == 3
+    window.close()
+    assert b"of a player" not in files(tmp_path)
+    assert b"of another" in files(tmp_path)
+
+
+def test_a_table_with_an_erased_key_is_marked_so_that_an_older_release_stops(tmp_path: Path) -> None:
+    table = Table(tmp_path, "cluster", MEMORY)
+    table.write({b"player": b"name"}, 1)
+    table.change({b"player": None, b"mark": b""}, 2)
+    assert (table.get_many([b"player", b"mark"]), table.offset) == ([None, b""], 2)
+    [mark] = table.get_many([b"\x00layout"])
+    assert mark is not None
+    with pytest.raises(NewerVersion):
+        layout.STATE_LAYOUT._replace(newest=1).check_mark("the state", mark)
+    table.close()
+
+
+def files(directory: Path) -> bytes:
+    return b"".join(path.read_bytes() for path in directory.rglob("*") if path.is_file())

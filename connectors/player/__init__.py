@@ -1,0 +1,1 @@
+"""``roundhouse player``: what is done to one player of a tenant."""
