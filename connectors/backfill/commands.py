@@ -170,7 +170,10 @@ def _run(
     path = state or settings.data_dir / "backfill.json"
     refused = 0
     say = partial(click.echo, err=True)
-    with Journal(path, line) as journal, closing(Backfill(settings, journal, pace, say)) as filling:
+    with (
+        closing(Journal(path, line)) as journal,
+        closing(Backfill(settings, journal, pace, say)) as filling,
+    ):
         for source, job in work:
             done = filling.run(job, source)
             for example in done.examples:

@@ -4,8 +4,6 @@ import fcntl
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import msgspec
 
@@ -84,12 +82,8 @@ class Journal:
             )
         return found
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Releases the file."""
         self._lock.close()
 
     def progress(self, job: str, name: str, lead: str) -> Progress:

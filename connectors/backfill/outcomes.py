@@ -2,8 +2,6 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping
-from types import TracebackType
-from typing import Self
 
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
@@ -40,12 +38,8 @@ class Outcomes:
         }
         self._consumer.assign([TopicPartition(topic, *at) for at in self._next.items()])
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Closes the connection."""
         self._consumer.close()
 
     @property

@@ -14,6 +14,7 @@ The steps, and the state after a crash at the end of each:
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple
@@ -58,6 +59,16 @@ class _Written:
         self.at = at
 
 
+class _Shared(NamedTuple):
+    """What all files of a backfill share; ``sink`` measures its lag."""
+
+    journal: Journal
+    writer: RequestWriter
+    sink: LagMeter | None
+    pace: Pace
+    say: Callable[[str], None]
+
+
 class Backfill:
     """Writes one file after another; ``say`` prints the progress."""
 
@@ -65,27 +76,24 @@ class Backfill:
         self, settings: Settings, journal: Journal, pace: Pace, say: Callable[[str], None]
     ) -> None:
         self._settings = settings
-        self._journal = journal
-        self._pace = pace
-        self._say = say
-        self._writer = RequestWriter(settings)
-        self._sink = None if pace.sink_lag_max_s is None else LagMeter(settings, SINK)
+        sink = None if pace.sink_lag_max_s is None else LagMeter(settings, SINK)
+        self._shared = _Shared(journal, RequestWriter(settings), sink, pace, say)
 
     def close(self) -> None:
         """Closes the connections."""
-        if self._sink is not None:
-            self._sink.close()
+        if self._shared.sink is not None:
+            self._shared.sink.close()
 
     def run(self, job: Job, source: Source) -> Progress:
         """Writes a file, or the rest of it, and returns when the line has settled all of it.
 
         Raises ``NotSettled`` if nothing is settled for too long, and ``DeliveryFailed``.
         """
-        progress = self._journal.progress(str(job.id), str(source.path), job.lead)
+        progress = self._shared.journal.progress(str(job.id), str(source.path), job.lead)
         if progress.complete:
             return progress
-        with Outcomes(self._settings, job.lead, progress.outcomes) as outcomes:
-            file = _File(self, source, progress, outcomes)
+        with closing(Outcomes(self._settings, job.lead, progress.outcomes)) as outcomes:
+            file = _File(self._shared, source, progress, outcomes)
             file.save()
             rest = islice(entries(source), progress.entries, None)
             for unit in units(job, rest, progress.entries):
@@ -97,14 +105,8 @@ class Backfill:
 class _File:
     """One call of :meth:`Backfill.run`."""
 
-    def __init__(
-        self, backfill: Backfill, source: Source, progress: Progress, outcomes: Outcomes
-    ) -> None:
-        self._journal = backfill._journal
-        self._writer = backfill._writer
-        self._pace = backfill._pace
-        self._say = backfill._say
-        self._sink = backfill._sink
+    def __init__(self, shared: _Shared, source: Source, progress: Progress, outcomes: Outcomes) -> None:
+        self._journal, self._writer, self._sink, self._pace, self._say = shared
         self._source = source
         self._progress = progress
         self._outcomes = outcomes

@@ -145,7 +145,7 @@ def apply(settings: Settings, prepared: Prepared, by: str, reason: str, wait_s: 
     reject, batch = prepared.reject, prepared.request.batch
     record_correction(settings, _row(prepared, by, reason))
     written: list[RawPosition] = []
-    with Outcomes(settings, batch.batch_id, {}) as outcomes:
+    with closing(Outcomes(settings, batch.batch_id, {})) as outcomes:
         writer = RequestWriter(settings)
         writer.write([prepared.request], written.append)
         writer.flush()

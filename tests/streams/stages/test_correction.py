@@ -95,6 +95,28 @@ def test_a_payment_a_sports_bet_and_a_login_may_be_corrected_in_every_field() ->
     assert codes(line) == []
 
 
+def test_an_item_of_a_bet_and_a_win_is_corrected_in_both_and_cannot_lose_its_win() -> None:
+    def item(stake: float, win: float) -> dict[str, Any]:
+        data = {
+            "user_id": "p-1", "timestamp": "2026-03-14T12:00:00Z", "unique_id": "r-1",
+            "game_id": "g-1", "user_currency": "EUR", "bonus_bet_user": 0, "total_bet_user": stake,
+            "bonus_win_user": 0, "total_win_user": win,
+        }  # fmt: skip
+        return {"event": "realtime-gameround", "data": data}
+
+    line, marked = Line(), correction(source="fasttrack")
+    line.run([item(1, 2)], FASTTRACK)
+    line.run([item(1, 2), item(3, 5)], marked)
+    found = line.rounds()["r-1"]
+    names = "bet_amount", "win_amount", "largest_win_amount"
+    assert [float(found[name]) for name in names] == [3, 5, 5]
+    assert (found["bet_count"], found["win_count"]) == (1, 1)
+    events = {event["type"]: event["amount"] for event in line.sent["canonical.game-transactions"]}
+    assert {kind: float(amount) for kind, amount in events.items()} == {"bet": 3, "win": 5}
+    line.run([item(3, 5), item(3, 0)], marked)
+    assert codes(line) == ["not_correctable"]
+
+
 @pytest.mark.parametrize(
     ("wrong", "right", "code"),
     [
