@@ -21,13 +21,23 @@ def newest_batches(rows: Rows, tenant: str) -> list[dict[str, Any]]:
             "SELECT batch_id, any(source) AS posted_as, toString(max(o.received_at)) AS at, "
             "sum(received) AS received, sum(accepted) AS accepted, sum(duplicate) AS duplicate, "
             "sum(conflict) AS conflict, sum(rejected) AS rejected "
-            f"FROM outcomes AS o WHERE tenant = {quoted(tenant)} "
-            f"AND o.received_at > now64(6) - INTERVAL {hours} HOUR "
+            f"FROM ({_of_last(hours, 'outcomes_rows', 'outcome_id', tenant)}) AS o "
             f"GROUP BY batch_id ORDER BY at DESC, batch_id LIMIT {BATCHES_MAX}"
         )
         if len(found) == BATCHES_MAX:
             break
     return [_batch(row) for row in found]
+
+
+def _of_last(hours: int, table: str, id_column: str, tenant: str) -> str:
+    """A query for the newest rows of a tenant, each id once: all rows of an id are the same.
+
+    ``FINAL`` would read the older parts too, and so make the index by receipt useless.
+    """
+    return (
+        f"SELECT * FROM {table} WHERE tenant = {quoted(tenant)} "
+        f"AND received_at > now64(6) - INTERVAL {hours} HOUR LIMIT 1 BY {id_column}"
+    )
 
 
 def _batch(row: dict[str, Any]) -> dict[str, Any]:
@@ -54,8 +64,7 @@ def errors_by_code(rows: Rows, tenant: str) -> list[dict[str, Any]]:
         f"argMax(errors[1].pointer, {newest}) AS pointer, "
         f"argMax(errors[1].message, {newest}) AS message, "
         f"argMax(toValidUTF8(substring(payload, 1, {_EXAMPLE_BYTES})), {newest}) AS item "
-        f"FROM rejects AS r WHERE tenant = {quoted(tenant)} "
-        f"AND r.received_at > now64(6) - INTERVAL {ERRORS_OF_HOURS} HOUR "
+        f"FROM ({_of_last(ERRORS_OF_HOURS, 'rejects_rows', 'reject_id', tenant)}) AS r "
         "GROUP BY code ORDER BY items DESC, code"
     )
     return [
