@@ -1,6 +1,7 @@
 """The newest batches and the errors of a tenant, beyond what the tests of the console cover."""
 
 import time
+from contextlib import closing
 from pathlib import Path
 
 from connectors.clickhouse.client import connect
@@ -13,8 +14,11 @@ HOUR = 3_600_000_000
 
 
 def test_older_batches_fill_the_list_and_bytes_that_are_not_text_are_shown(tmp_path: Path) -> None:
-    client = connect(Settings(data_dir=tmp_path))
-    stored = StoredLine(client, "recent")
+    with closing(connect(Settings(data_dir=tmp_path))) as client:
+        _check(StoredLine(client, "recent"))
+
+
+def _check(stored: StoredLine) -> None:
     now = time.time_ns() // 1000
     for number, hours in enumerate([24 * 400, 30, 2, *[0] * 3]):
         at = now - hours * HOUR + number
@@ -28,4 +32,3 @@ def test_older_batches_fill_the_list_and_bytes_that_are_not_text_are_shown(tmp_p
     [error] = errors_by_code(stored.rows, "acme")
     assert (error["code"], error["example"]["item"]) == ("not_json", "\ufffd")
     assert newest_batches(stored.rows, "other") == errors_by_code(stored.rows, "other") == []
-    client.close()
