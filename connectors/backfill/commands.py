@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from connectors.backfill.files import Source
     from connectors.backfill.requests import Job
     from connectors.backfill.run import Pace
+    from connectors.edge.tenants import Tenant
     from streams.core.event import Batch
 
 
@@ -98,8 +99,11 @@ def _work(settings: Settings, files: Sequence[Path], choice: Choice) -> "list[tu
     from connectors.backfill.files import Source, digest_of, holds_of
     from connectors.backfill.mapping import load
     from connectors.backfill.requests import Job
+    from connectors.edge.tenants import Registry, existing
 
-    make = _batch_maker(settings, choice)
+    registry = Registry(settings.tenants_path)
+    make = _batch_maker(existing(registry.all(), choice.tenant), choice)
+    erased = registry.erased(choice.tenant)
     mapped = None if choice.mapping is None else load(choice.mapping)
     found = []
     for path in files:
@@ -109,14 +113,13 @@ def _work(settings: Settings, files: Sequence[Path], choice: Choice) -> "list[tu
         mapping = None if mapped is None else mapped.mapping
         source = Source(path, holds, choice.source, settings.body_bytes_max, mapping)
         digest = "" if mapped is None else mapped.digest
-        job = Job(choice.tenant, choice.source, choice.kind, digest_of(path), digest, make)
+        job = Job(choice.tenant, choice.source, choice.kind, digest_of(path), digest, make, erased)
         found.append((source, job))
     return found
 
 
-def _batch_maker(settings: Settings, choice: Choice) -> "Callable[[str], Batch]":
+def _batch_maker(tenant: "Tenant", choice: Choice) -> "Callable[[str], Batch]":
     """Makes the batch of a request that is received now. Raises ``ConfigurationError``."""
-    from connectors.edge.tenants import Registry, existing
     from streams.formats import READERS, fasttrack, native
 
     if choice.source not in READERS:
@@ -129,7 +132,6 @@ def _batch_maker(settings: Settings, choice: Choice) -> "Callable[[str], Batch]"
             raise ConfigurationError(f"--kind is for native and fasttrack; {choice.source} has none")
         if choice.kind not in kinds:
             raise ConfigurationError(f"--kind {choice.kind}: use one of {', '.join(kinds)}")
-    tenant = existing(Registry(settings.tenants_path).all(), choice.tenant)
     return lambda batch_id: tenant.batch(choice.tenant, choice.source, batch_id, time.time_ns() // 1000)
 
 

@@ -1,7 +1,7 @@
 """Requests made of the items of a file, as the edge would take them; no Kafka and no clock."""
 
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from typing import Annotated, NamedTuple
 
 import msgspec
@@ -12,6 +12,7 @@ from connectors.backfill.files import problem_of
 from streams.core.event import Batch
 from streams.errors import EnvelopeError
 from streams.formats import READERS, stored_body
+from streams.formats.erased import without_erased
 from streams.formats.gameball import IDEMPOTENCY_KEY
 from streams.formats.validation import Invalid
 from streams.kafka.request_writer import NewRequest
@@ -29,7 +30,7 @@ class Job(NamedTuple):
 
     ``kind`` is the event of every item, which then has only its data; ``mapping`` is the digest of the
     mapping of a CSV file, and empty for others. ``batch`` makes the batch of a request that has this
-    id.
+    id. ``erased`` are the marks of the tenant's erased players, whose items are refused as at the edge.
     """
 
     tenant: str
@@ -38,6 +39,7 @@ class Job(NamedTuple):
     digest: str
     mapping: str
     batch: Callable[[str], Batch]
+    erased: Set[str] = frozenset()
 
     @property
     def id(self) -> uuid.UUID:
@@ -140,7 +142,7 @@ def _bulk(job: Job, first: int, end: int, entries: Sequence[Entry]) -> _Request:
         if job.kind is not None:
             lead = b'{"event":%b,"data":' % msgspec.json.encode(job.kind)
             texts = [b"%b%b}" % (lead, text) for text in texts]
-        return _read(batch, b"[%b]" % b",".join(texts), some, job.kind)
+        return _read(job, batch, b"[%b]" % b",".join(texts), some)
 
     together = read(entries)
     if together.request is not None or len(entries) == 1:
@@ -168,13 +170,15 @@ def _gameball(job: Job, at: int, entry: Entry) -> _Request:
     except ValueError as error:
         problem = Problem("bad_idempotency_key", "", f"{error}")
         return _Request(None, 0, [Refusal(entry.number, problem, written=False)])
-    return _read(batch, entry.text, [entry], None)
+    return _read(job, batch, entry.text, [entry])
 
 
-def _read(batch: Batch, body: bytes, entries: Sequence[Entry], kind: str | None) -> _Request:
+def _read(job: Job, batch: Batch, body: bytes, entries: Sequence[Entry]) -> _Request:
     """The request as the edge would take it: with its invalid items, unless none can be read."""
     try:
         items = READERS[batch.source](body, batch, _UNLIMITED)
+        if job.erased:
+            body, items = without_erased(batch, body, items, job.erased)
     except EnvelopeError as error:
         problem = Problem(error.code, error.pointer, error.message)
         return _Request(None, 0, [Refusal(entry.number, problem, written=False) for entry in entries])
@@ -185,7 +189,7 @@ def _read(batch: Batch, body: bytes, entries: Sequence[Entry], kind: str | None)
             refusals += [
                 Refusal(
                     entry.number,
-                    Problem(error.code, _in_entry(error.pointer, batch, kind), error.message),
+                    Problem(error.code, _in_entry(error.pointer, batch, job.kind), error.message),
                     written=True,
                 )
                 for error in item.errors[:1]

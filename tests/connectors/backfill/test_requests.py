@@ -12,6 +12,7 @@ from connectors.backfill.files import BODY_BYTES_MAX, Source, entries, holds_of
 from connectors.backfill.requests import UNIT_ITEMS, Job, Unit, units
 from connectors.edge.openapi import SAMPLES
 from streams.core.event import Batch, encode
+from streams.core.identity import erased_mark, key_of
 from streams.errors import ConfigurationError
 from streams.formats import READERS
 from streams.formats.validation import Invalid
@@ -180,3 +181,15 @@ def test_a_file_whose_content_is_unknown_or_that_is_damaged_is_refused_as_a_whol
         file.truncate(BODY_BYTES_MAX + 1)
     with pytest.raises(ConfigurationError, match="one on a line"):
         units_of(path)
+
+
+def test_items_of_erased_players_are_refused_and_not_written(tmp_path: Path) -> None:
+    path = tmp_path / "bets.ndjson"
+    path.write_text("\n".join(json.dumps(bet(f"b-{n}", player_id=f"p-{n}")) for n in range(3)))
+    marks = frozenset({erased_mark(key_of("acme", "p-1")).hex()})
+    [unit] = units_of(path, job()._replace(erased=marks))
+    assert [(r.number, r.problem.code) for r in unit.refusals] == [(2, "erased_player")]
+    [request] = unit.requests
+    assert b"p-0" in request.body
+    assert b"p-1" not in request.body
+    assert request.invalid == 1
