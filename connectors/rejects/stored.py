@@ -101,7 +101,7 @@ def count(settings: Settings, chosen: Filter) -> dict[tuple[str, str], int]:
 
 def compared(settings: Settings, reject: StoredReject) -> Compared | None:
     """A conflict and the accepted item with its id; None for other rejects, or if it is not found."""
-    if reject.code != CODE:
+    if reject.code != CODE or not reject.payload:  # an erasure empties it
         return None
     conflict = Conflict(reject.reject_id, reject.source, reject.payload.decode())
     return with_accepted(partial(query_rows, settings), reject.tenant, [conflict]).get(reject.reject_id)

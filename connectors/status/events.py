@@ -62,6 +62,7 @@ def _refused(rows: Rows, tenant: str, source: str, name: str, event_id: str) -> 
         "SELECT reject_id, batch_id, position, toString(r.received_at) AS at, outcome, code, errors, "
         "payload, payload_format = 'canonical' AS is_canonical FROM rejects AS r "
         f"WHERE tenant = {quoted(tenant)} AND source = {quoted(source)} AND payload_format != 'record' "
+        "AND payload != '' "  # an erasure empties it
         f"AND position(payload, {quoted(part)}) > 0 "
         f"ORDER BY r.received_at DESC, reject_id LIMIT {_SEARCHED_MAX}"
     )

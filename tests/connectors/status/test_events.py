@@ -142,6 +142,17 @@ def test_the_legs_of_a_sports_bet_are_compared(stored: StoredLine) -> None:
     ]
 
 
+def test_a_conflict_whose_payload_was_erased_has_no_differences(stored: StoredLine) -> None:
+    stored.line.run([bet("+", 1)], named("one"))
+    stored.line.run([bet("+", 2)], named("two", 1))
+    stored.store()
+    stored.client.command(
+        "ALTER TABLE rejects_rows UPDATE payload = '' WHERE true SETTINGS mutations_sync = 1"
+    )
+    assert differences(stored, "two") == {}
+    assert history(stored.rows, "acme", "native", "gameround", "+")["refused"] == []
+
+
 def test_a_conflict_whose_accepted_item_has_not_arrived_has_no_differences(stored: StoredLine) -> None:
     stored.line.run([bet("x", 1)], named("one"))
     stored.line.run([bet("x", 2)], named("two", 1))
