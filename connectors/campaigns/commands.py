@@ -227,20 +227,25 @@ def grid(file: Path, vary: tuple[str, ...], chart: Path | None, as_of: str | Non
 @_AS_OF
 @_FORMAT
 def explain(file: Path, player: str, as_of: str | None, form: str) -> None:
-    """List which entries of a player counted and which did not, with the rule that excluded each."""
+    """List which entries of a player, and of those that it is merged with, counted and which did not,
+    with the rule that excluded each.
+    """
     from connectors.campaigns.definition import load
     from connectors.campaigns.evaluation import explain as run
 
-    entries = run(Settings.load(), load(file).campaign, player, _moment(as_of))
+    person, entries = run(Settings.load(), load(file).campaign, player, _moment(as_of))
     if form != "table":
         from connectors.campaigns import frames
 
         _write(frames.entries(entries), form)
         return
+    for line in person.lines() if person else ():
+        click.echo(line)
     for entry in entries:
         rate = "" if entry.rate == 1 else f" at {_plain(entry.rate)} from {entry.currency}"
+        whose = f"  {entry.player_id}" if person else ""
         click.echo(
-            f"{entry.at:%Y-%m-%d %H:%M:%S}  {entry.id}  {_plain(entry.amount)} -> "
+            f"{entry.at:%Y-%m-%d %H:%M:%S}{whose}  {entry.id}  {_plain(entry.amount)} -> "
             f"{_plain(entry.payout)}{rate}  {entry.verdict}"
         )
     if not entries:

@@ -2,18 +2,23 @@
 
 Every query is a chain of named steps::
 
-    player, game        the newest facts of each, of what was received until ``as_of``
-    ever, entry         what may count: rounds, deposits, logins, custom events or sports bets; then,
-                        except for one player, only what lies in the period
+    merged              the players that are one person with others, and the person of each
+    player, game        the newest facts of each person and game, of what was received until ``as_of``
+    ever, entry         what may count: rounds, deposits, logins, custom events or sports bets; then
+                        each with its person and, except for one person, only what lies in the period
     priced              the same, in the campaign's currency
     ruled, ranged       each with the rule that excludes it, '' for none
     progress            of those without: the score as it stood after each
-    standing            the score of each player, and when it was reached; computed without progress
+    standing            the score of each person, and when it was reached; computed without progress
                         where the order of the entries cannot matter
     ranked              rank, prize, and what the budget leaves of it
 
 Everything is computed from single events that were received until ``as_of``, never from a newest state,
 so that the same definition and ``as_of`` give the same result whenever it is asked.
+
+A person is one player, or the players of a tenant that are merged by their contacts. Its id is that of
+one of its players, and results have it as ``player_id``. For a tenant of which no contact was received,
+``merges=False`` gives the same results without the step ``merged``, which would take 0.1 s of planning.
 """
 
 from collections.abc import Callable, Sequence
@@ -34,7 +39,10 @@ from connectors.campaigns.definition import (
     Holdout,
     Leaderboard,
 )
-from connectors.clickhouse.literals import moment, quoted
+from connectors.clickhouse.literals import instant, moment, quoted
+
+Steps = list[tuple[str, str]]
+"""Names and texts of steps."""
 
 
 class Rule(NamedTuple):
@@ -66,13 +74,13 @@ def _any_of(column: str, names: Sequence[str]) -> str:
     return f"hasAny({column}, [{', '.join(map(quoted, names))}])"
 
 
-def standings(campaign: Campaign, as_of: datetime) -> str:
+def standings(campaign: Campaign, as_of: datetime, *, merges: bool = True) -> str:
     """A query with one row for each player with a score; its columns are those of a stored result."""
     scores = [("progress", _progress(campaign)), ("standing", _standing(campaign))]
-    return _standings(campaign, as_of, scores)
+    return _standings(campaign, _entries(campaign, as_of, merges), scores)
 
 
-def totals(campaign: Campaign, as_of: datetime) -> str | None:
+def totals(campaign: Campaign, as_of: datetime, *, merges: bool = True) -> str | None:
     """The same standings without sorting the entries, which takes half of the time; None if the score
     depends on their order.
 
@@ -81,38 +89,52 @@ def totals(campaign: Campaign, as_of: datetime) -> str | None:
     """
     if campaign.measure == "wins_in_a_row" or isinstance(campaign.form, Challenge):
         return None
-    return _standings(campaign, as_of, [("standing", _totals(campaign))], ", falls")
+    entries = _entries(campaign, as_of, merges)
+    return _standings(campaign, entries, [("standing", _totals(campaign))], ", falls")
 
 
-def _standings(
-    campaign: Campaign, as_of: datetime, scores: Sequence[tuple[str, str]], more: str = ""
-) -> str:
-    steps = [*_entries(campaign, as_of), *scores, ("ranked", _ranked(campaign))]
-    columns = f"rank, player_id, score, reached_at, entries, step, prize, unpaid{more}"
+def _standings(campaign: Campaign, entries: Steps, scores: Steps, more: str = "") -> str:
+    steps = [*entries, *scores, ("ranked", _ranked(campaign))]
+    columns = f"rank, person_id AS player_id, score, reached_at, entries, step, prize, unpaid{more}"
     return f"{chained(steps)}\nSELECT {columns}\nFROM ranked\nORDER BY rank, player_id"
 
 
-def explanation(campaign: Campaign, as_of: datetime, player_id: str) -> str:
-    """A query with one row for each entry of a player, and the rule that excludes it."""
-    steps = _entries(campaign, as_of, only=player_id)
-    columns = "id, at, currency, amount, payout, rate, if(rule = '', 'counts', rule) AS verdict"
+def explanation(
+    campaign: Campaign, as_of: datetime, player_ids: Sequence[str], *, merges: bool = True
+) -> str:
+    """A query with one row for each entry of the players of a person, and the rule that excludes it."""
+    steps = _entries(campaign, as_of, merges, only=player_ids)
+    columns = (
+        "id, at, currency, amount, payout, rate, if(rule = '', 'counts', rule) AS verdict, player_id"
+    )
     return f"{chained(steps)}\nSELECT {columns}\nFROM ranged\nORDER BY at, id"
 
 
-def left_out(campaign: Campaign, as_of: datetime) -> str:
+def left_out(campaign: Campaign, as_of: datetime, *, merges: bool = True) -> str:
     """A query that counts the entries of the period and the players that each rule excludes; the empty
     rule excludes none.
     """
-    steps = _entries(campaign, as_of)
+    steps = _entries(campaign, as_of, merges)
     return (
-        f"{chained(steps)}\nSELECT rule, count() AS entries, uniqExact(player_id) AS players\n"
+        f"{chained(steps)}\nSELECT rule, count() AS entries, uniqExact(person_id) AS players\n"
         "FROM ranged\nGROUP BY rule\nORDER BY rule"
     )
 
 
-def chained(steps: Sequence[tuple[str, str]]) -> str:
+_MERGED = "merged"
+"""The one step that is a value, two arrays, and not a table: a player is looked up without a join."""
+
+PERSON = f"transform(player_id, {_MERGED}.1, {_MERGED}.2, player_id) AS person_id"
+_OWN_ID = "if(player_id = person_id, id, concat(id, '|', player_id)) AS id"
+"""Two players of a person may have used the same id."""
+
+
+def chained(steps: Steps) -> str:
     """The named steps as the beginning of a query."""
-    parts = [f"{name} AS\n(\n{_indented(text)}\n)" for name, text in steps]
+    parts = []
+    for name, text in steps:
+        inner = f"(\n{_indented(text)}\n)"
+        parts.append(f"{inner} AS {name}" if name == _MERGED else f"{name} AS\n{inner}")
     return "WITH\n" + ",\n".join(parts)
 
 
@@ -120,23 +142,23 @@ def _indented(text: str) -> str:
     return "\n".join(f"    {line}" if line else line for line in text.strip().splitlines())
 
 
-def _entries(campaign: Campaign, as_of: datetime, only: str | None = None) -> list[tuple[str, str]]:
-    """The steps up to each entry with its rule; of the period, or of one player at any time."""
+def _entries(campaign: Campaign, as_of: datetime, merges: bool, only: Sequence[str] = ()) -> Steps:
+    """The steps up to each entry with its rule; of the period, or of some players at any time."""
     until = f"tenant = {quoted(campaign.tenant)} AND received_at <= {moment(as_of)}"
-    mine = until if only is None else f"{until} AND player_id = {quoted(only)}"
-    steps = [("player", PLAYER.format(until=mine))]
+    mine = f"{until} AND {_one_of('player_id', only)}" if only else until
+    steps = [merged(campaign, as_of)] if merges else []
+    person = PERSON if merges else "player_id AS person_id"
+    steps.append(("player", PLAYER.format(person=person, until=mine)))
     if campaign.source == ROUNDS:
         steps.append(("game", _GAME.format(until=until)))
-    source = _SOURCES[campaign.source]
-    if only is None:
+    entry = f"SELECT *{f' REPLACE ({_OWN_ID})' if merges else ''}, {person}\nFROM ever"
+    if not only:
         start, end = campaign.period.utc()
         within = "{0} >= " + moment(start) + " AND {0} < " + moment(end)
         if campaign.source == ROUNDS and end - start <= _SHORT:
             mine = f"{mine} AND {_touched(mine, within)}"
-        steps.append(("ever", source(campaign, mine)))
-        steps.append(("entry", f"SELECT *\nFROM ever\nWHERE {within.format('at')}"))
-    else:
-        steps.append(("entry", source(campaign, mine)))
+        entry += f"\nWHERE {within.format('at')}"
+    steps += [("ever", _SOURCES[campaign.source](campaign, mine)), ("entry", entry)]
     if campaign.counts.currency:
         steps.append(("dated", "SELECT *, currency AS base, toDate(at) AS day\nFROM entry"))
         steps.append(
@@ -146,6 +168,13 @@ def _entries(campaign: Campaign, as_of: datetime, only: str | None = None) -> li
     steps.append(("ruled", _ruled(campaign)))
     steps.append(("ranged", _ranged(campaign)))
     return steps
+
+
+def merged(campaign: Campaign, as_of: datetime) -> tuple[str, str]:
+    """The step that :data:`PERSON` needs."""
+    of = f"tenant = {quoted(campaign.tenant)}, as_of = {quoted(instant(as_of))}"
+    text = f"SELECT (groupArray(player_id), groupArray(person_id))\nFROM merged_players_at({of})"
+    return _MERGED, text
 
 
 _SHORT = timedelta(days=62)
@@ -171,7 +200,7 @@ def _newest(column: str, when: str | None = None) -> str:
 
 
 PLAYER = (
-    "SELECT\n    player_id,\n"
+    "SELECT\n    {person},\n"
     + ",\n".join(
         f"    {_newest(column, when)}"
         for column, when in (
@@ -184,7 +213,7 @@ PLAYER = (
             ("tags", "has_tags"),
         )
     )
-    + "\nFROM player_events_rows FINAL\nWHERE {until}\nGROUP BY player_id"
+    + "\nFROM player_events_rows FINAL\nWHERE {until}\nGROUP BY person_id"
 )
 _GAME = (
     "SELECT\n    game_id,\n"
@@ -327,7 +356,7 @@ ASOF LEFT JOIN price USING (base, day)"""
 def _ruled(campaign: Campaign) -> str:
     rules = [*player_rules(campaign), *_entry_rules(campaign)]
     cases = ",\n        ".join(f"{rule.excludes}, {quoted(rule.name)}" for rule in rules)
-    joins = ["LEFT JOIN player USING (player_id)"]
+    joins = ["LEFT JOIN player USING (person_id)"]
     if campaign.source == ROUNDS:
         joins.append("LEFT JOIN game USING (game_id)")
     text = "\n".join(joins)
@@ -343,8 +372,8 @@ FROM priced
 
 
 def held_back(holdout: Holdout) -> str:
-    """A condition for the players who are held back."""
-    digits = f"substring(lower(hex(SHA256(concat({quoted(holdout.salt)}, player_id)))), 1, 8)"
+    """A condition for the persons who are held back."""
+    digits = f"substring(lower(hex(SHA256(concat({quoted(holdout.salt)}, person_id)))), 1, 8)"
     return f"{digits} < {quoted(holdout.threshold)}"
 
 
@@ -423,14 +452,15 @@ def _in(local: datetime, zone: tzinfo) -> datetime:
 
 
 def _ranged(campaign: Campaign) -> str:
-    """Rules that depend on a player's other entries."""
+    """Rules that depend on a person's other entries."""
     rule = "rule"
     if campaign.source == LOGINS:
         zone = quoted(campaign.period.time_zone)
-        number = f"row_number() OVER (PARTITION BY player_id, rule, toDate(at, {zone}) ORDER BY at, id)"
+        day = f"person_id, rule, toDate(at, {zone})"
+        number = f"row_number() OVER (PARTITION BY {day} ORDER BY at, id)"
         rule = f"if(rule = '' AND {number} > 1, 'a later login of the same day', rule)"
     elif campaign.counts.first:
-        number = "row_number() OVER (PARTITION BY player_id, rule ORDER BY at, id)"
+        number = "row_number() OVER (PARTITION BY person_id, rule ORDER BY at, id)"
         most = campaign.counts.first
         rule = f"if(rule = '' AND {number} > {most}, 'after the first {most}', rule)"
     return f"SELECT * EXCEPT (rule), {rule} AS rule\nFROM ruled"
@@ -458,18 +488,17 @@ _LARGEST = ("largest_win", "best_multiplier")
 def _progress(campaign: Campaign) -> str:
     value = _VALUES[campaign.measure]
     counted = "FROM ranged\nWHERE rule = ''"
-    in_order = "OVER (PARTITION BY player_id ORDER BY at, id)"
+    in_order = "OVER (PARTITION BY person_id ORDER BY at, id)"
     if campaign.measure == "wins_in_a_row":
+        run = "OVER (PARTITION BY person_id, losses ORDER BY at, id)"
         return (
-            "SELECT player_id, id, at,\n"
-            f"    toDecimal128(sum({value}) OVER (PARTITION BY player_id, losses ORDER BY at, id), 18)"
-            " AS score\n"
+            f"SELECT person_id, id, at, toDecimal128(sum({value}) {run}, 18) AS score\n"
             "FROM\n(\n"
             f"    SELECT *, countIf(payout <= 0) {in_order} AS losses\n"
             f"{_indented(counted)}\n)"
         )
     over = "max" if campaign.measure in _LARGEST else "sum"
-    return f"SELECT player_id, id, at, {over}({value}) {in_order} AS score\n{counted}"
+    return f"SELECT person_id, id, at, {over}({value}) {in_order} AS score\n{counted}"
 
 
 def _standing(campaign: Campaign) -> str:
@@ -487,14 +516,14 @@ def _standing(campaign: Campaign) -> str:
         step, paid_at = f"length({times})", f"ifNull(arrayElementOrNull({times}, -1), reached_at)"
     return f"""
 SELECT
-    player_id,
+    person_id,
     {score} AS score,
     {reached} AS reached_at,
     count() AS entries,
     {step} AS step,
     {paid_at} AS paid_at
 FROM progress
-GROUP BY player_id
+GROUP BY person_id
 HAVING score > 0"""
 
 
@@ -508,7 +537,7 @@ def _totals(campaign: Campaign) -> str:
         reached, falls = "max(at)", "false"
     return f"""
 SELECT
-    player_id,
+    person_id,
     {score} AS score,
     {reached} AS reached_at,
     count() AS entries,
@@ -517,17 +546,17 @@ SELECT
     {falls} AS falls
 FROM ranged
 WHERE rule = ''
-GROUP BY player_id
+GROUP BY person_id
 HAVING score > 0 OR falls"""
 
 
 def _ranked(campaign: Campaign) -> str:
     form = campaign.form
-    by_score = "score DESC, reached_at, player_id"
-    rank, order = f"row_number() OVER (ORDER BY {by_score})", "paid_at, player_id"
+    by_score = "score DESC, reached_at, person_id"
+    rank, order = f"row_number() OVER (ORDER BY {by_score})", "paid_at, person_id"
     inner = "*"
     if isinstance(form, Leaderboard):
-        order = "rank, player_id"
+        order = "rank, person_id"
         due = _prize_of("rank", form)
         if form.ties != "earliest":
             rank = "rank() OVER (ORDER BY score DESC)"

@@ -4,7 +4,6 @@ The live standings and a backtest are the same query over the events that were r
 moment, so a live result and a later backtest ``as_of`` the same moment are equal.
 """
 
-import json
 import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -13,14 +12,16 @@ from typing import Any, NamedTuple
 
 from connectors.campaigns import compiler
 from connectors.campaigns.definition import Campaign, Definition, Period
-from connectors.clickhouse.literals import moment, quoted
-from connectors.clickhouse.query import insert, query
+from connectors.clickhouse.literals import instant, moment, quoted
+from connectors.clickhouse.query import insert, query_rows
+from connectors.player.merging import Person, has_contacts, persons
 from streams.settings import Settings
 
 
 class Standing(NamedTuple):
-    """The standing of a player. ``step``: steps reached in a challenge; ``unpaid``: the part of the
-    prize beyond the budget.
+    """The standing of a player, or of the person that it is merged into.
+
+    ``step``: steps reached in a challenge; ``unpaid``: the part of the prize beyond the budget.
     """
 
     rank: int
@@ -49,8 +50,8 @@ class Result(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """An entry of a player: a round, deposit, … . ``verdict`` is ``counts`` or the rule that excludes
-    it.
+    """An entry of a person: a round, deposit, … . ``verdict`` is ``counts`` or the rule that excludes
+    it; ``player_id`` is the player that it was posted with.
     """
 
     id: str
@@ -60,6 +61,14 @@ class Entry(NamedTuple):
     payout: Decimal
     rate: Decimal
     verdict: str
+    player_id: str
+
+
+class Explanation(NamedTuple):
+    """What could have counted of a player; ``person``: whom it is merged with, if it is."""
+
+    person: Person | None
+    entries: list[Entry]
 
 
 class Comparison(NamedTuple):
@@ -77,6 +86,7 @@ class Comparison(NamedTuple):
 def evaluate(settings: Settings, campaign: Campaign, as_of: datetime | None = None) -> Result:
     """The standings over everything received until ``as_of`` (default: now)."""
     as_of = as_of or datetime.now(UTC)
+    merges = has_contacts(settings, campaign.tenant)
     standings = [
         Standing(
             int(row["rank"]),
@@ -88,20 +98,22 @@ def evaluate(settings: Settings, campaign: Campaign, as_of: datetime | None = No
             Decimal(row["prize"]),
             Decimal(row["unpaid"]),
         )
-        for row in _standings(settings, campaign, as_of)
+        for row in _standings(settings, campaign, as_of, merges)
     ]
-    out = rows(settings, compiler.left_out(campaign, as_of))
+    out = query_rows(settings, compiler.left_out(campaign, as_of, merges=merges))
     left_out = {row["rule"]: int(row["entries"]) for row in out if row["rule"]}
     return Result(campaign, as_of, _unsettled(settings, campaign, as_of), standings, left_out)
 
 
-def _standings(settings: Settings, campaign: Campaign, as_of: datetime) -> list[dict[str, Any]]:
-    totals = compiler.totals(campaign, as_of)
+def _standings(
+    settings: Settings, campaign: Campaign, as_of: datetime, merges: bool
+) -> list[dict[str, Any]]:
+    totals = compiler.totals(campaign, as_of, merges=merges)
     if totals is not None:
-        found = rows(settings, totals)
+        found = query_rows(settings, totals)
         if not any(row["falls"] for row in found):
             return found
-    return rows(settings, compiler.standings(campaign, as_of))
+    return query_rows(settings, compiler.standings(campaign, as_of, merges=merges))
 
 
 def backtest(
@@ -113,10 +125,14 @@ def backtest(
 
 def explain(
     settings: Settings, campaign: Campaign, player_id: str, as_of: datetime | None = None
-) -> list[Entry]:
-    """All entries of a player that could have counted, in order, with the verdict on each."""
+) -> Explanation:
+    """All entries that could have counted, of a player and those that it is merged with, in order, with
+    the verdict on each.
+    """
     as_of = as_of or datetime.now(UTC)
-    return [
+    person = next(iter(persons(settings, campaign.tenant, as_of, [player_id])), None)
+    player_ids = list(person.contacts) if person else [player_id]
+    entries = [
         Entry(
             row["id"],
             _moment(row["at"]),
@@ -125,9 +141,13 @@ def explain(
             Decimal(row["payout"]),
             Decimal(row["rate"]),
             row["verdict"],
+            row["player_id"],
         )
-        for row in rows(settings, compiler.explanation(campaign, as_of, player_id))
+        for row in query_rows(
+            settings, compiler.explanation(campaign, as_of, player_ids, merges=person is not None)
+        )
     ]
+    return Explanation(person, entries)
 
 
 def compare(
@@ -157,8 +177,8 @@ def store(settings: Settings, definition: Definition, result: Result) -> str:
         "tenant": result.campaign.tenant,
         "definition_sha256": result.campaign.sha256,
         "definition": definition.text,
-        "as_of": _text(result.as_of),
-        "evaluated_at": _text(datetime.now(UTC)),
+        "as_of": instant(result.as_of),
+        "evaluated_at": instant(datetime.now(UTC)),
         "unsettled": result.unsettled,
         "players": len(result.standings),
         "prizes": str(result.cost),
@@ -167,7 +187,7 @@ def store(settings: Settings, definition: Definition, result: Result) -> str:
         {
             **standing._asdict(),
             "run_id": run_id,
-            "reached_at": _text(standing.reached_at),
+            "reached_at": instant(standing.reached_at),
             "score": str(standing.score),
             "prize": str(standing.prize),
             "unpaid": str(standing.unpaid),
@@ -196,7 +216,7 @@ def problems(settings: Settings, definition: Definition) -> list[str]:
             f"{definition.path}:{definition.line(*where)}: {'.'.join(map(str, where))}: {message}"
         )
 
-    if not rows(settings, f"SELECT 1 AS one FROM outcomes_rows WHERE tenant = {tenant} LIMIT 1"):
+    if not query_rows(settings, f"SELECT 1 AS one FROM outcomes_rows WHERE tenant = {tenant} LIMIT 1"):
         wrong(f"nothing was ever received for tenant {campaign.tenant}", "tenant")
         return found
     known_by = {
@@ -209,13 +229,15 @@ def problems(settings: Settings, definition: Definition) -> list[str]:
         wanted: Sequence[str] = getattr(campaign.counts, name) or ()
         if wanted:
             text = f"SELECT DISTINCT {expression} AS value FROM games WHERE tenant = {tenant}"
-            known = {row["value"] for row in rows(settings, text)}
+            known = {row["value"] for row in query_rows(settings, text)}
             for index, value in enumerate(wanted):
                 if value not in known:
                     wrong(f"{value} is unknown for tenant {campaign.tenant}", "counts", name, index)
     if campaign.counts.currency:
         text = compiler.left_out(campaign, datetime.now(UTC))
-        missing = sum(int(row["entries"]) for row in rows(settings, text) if row["rule"] == "no rate")
+        missing = sum(
+            int(row["entries"]) for row in query_rows(settings, text) if row["rule"] == "no rate"
+        )
         if missing:
             wrong(
                 f"{missing} entries in the period are in a currency that has no rate to "
@@ -226,25 +248,14 @@ def problems(settings: Settings, definition: Definition) -> list[str]:
     return found
 
 
-def rows(settings: Settings, sql: str) -> list[dict[str, Any]]:
-    """The rows of a query; numbers with a point are ``Decimal``."""
-    answer = json.loads(query(settings, sql, "json"), parse_float=Decimal)
-    found: list[dict[str, Any]] = answer["data"]
-    return found
-
-
 def _unsettled(settings: Settings, campaign: Campaign, as_of: datetime) -> int:
     text = (
         "SELECT sum(received - accepted - duplicate - conflict - rejected) AS items "
         f"FROM outcomes_rows FINAL WHERE tenant = {quoted(campaign.tenant)} "
         f"AND received_at <= {moment(as_of)}"
     )
-    return int(rows(settings, text)[0]["items"])
+    return int(query_rows(settings, text)[0]["items"])
 
 
 def _moment(text: str) -> datetime:
     return datetime.fromisoformat(text).replace(tzinfo=UTC)
-
-
-def _text(at: datetime) -> str:
-    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}"

@@ -37,6 +37,7 @@ _ENTRIES = polars.Schema(
         "payout": _MONEY,
         "rate": _MONEY,
         "verdict": polars.String(),
+        "player_id": polars.String(),
     }
 )
 

@@ -1,4 +1,5 @@
-"""Reads what the players did before, during and after a campaign: one query, one row a player.
+"""Reads what the players did before, during and after a campaign: one query, one row a player. Merged
+players are one.
 
 A population holds the eligible players who bet or deposited in the time before, each with its group.
 Who is eligible follows from what was known of the player when the campaign began, so that the campaign
@@ -13,11 +14,13 @@ import numpy as np
 import polars
 
 from connectors.campaigns.compiler import (
+    PERSON,
     PLAYER,
     RATES,
     chained,
     deposits,
     held_back,
+    merged,
     player_rules,
     product,
 )
@@ -65,9 +68,14 @@ def query_of(campaign: Campaign, windows: Windows, as_of: datetime) -> str:
     """The query of a population."""
     until = f"tenant = {quoted(campaign.tenant)} AND received_at <= {moment(as_of)}"
     steps = [
-        ("player", PLAYER.format(until=f"{until} AND occurred_at < {moment(windows.start)}")),
+        merged(campaign, as_of),
+        (
+            "player",
+            PLAYER.format(person=PERSON, until=f"{until} AND occurred_at < {moment(windows.start)}"),
+        ),
         ("stopped", _stopped(campaign, windows, until)),
-        ("entry", _entries(campaign, windows, until)),
+        ("own", _entries(campaign, windows, until)),
+        ("entry", f"SELECT *, {PERSON}\nFROM own"),
     ]
     currency, rate, has_rate, source = campaign.counts.currency, "1", "true", "entry"
     if currency:
@@ -88,9 +96,10 @@ def query_of(campaign: Campaign, windows: Windows, as_of: datetime) -> str:
         f"({rule.excludes})" for rule in player_rules(campaign.model_copy(update={"holdout": None}))
     )
     return (
-        f"{chained(steps)}\nSELECT player_id, unconverted, currencies, {', '.join(_COLUMNS)},\n"
+        f"{chained(steps)}\nSELECT person_id AS player_id, unconverted, currencies,\n"
+        f"    {', '.join(_COLUMNS)},\n"
         f"    {group} AS held_back, ifNull(has_stopped, false) AS stopped\n"
-        "FROM played\nLEFT JOIN player USING (player_id)\nLEFT JOIN stopped USING (player_id)\n"
+        "FROM played\nLEFT JOIN player USING (person_id)\nLEFT JOIN stopped USING (person_id)\n"
         f"WHERE NOT ({excluded})\nORDER BY player_id"
     )
 
@@ -98,9 +107,9 @@ def query_of(campaign: Campaign, windows: Windows, as_of: datetime) -> str:
 def _stopped(campaign: Campaign, windows: Windows, until: str) -> str:
     banned = "" if campaign.eligible.promo_banned else " OR ifNull(is_promo_banned, false)"
     return (
-        f"SELECT player_id, max(ifNull(is_blocked, false){banned}) AS has_stopped\n"
+        f"SELECT {PERSON}, max(ifNull(is_blocked, false){banned}) AS has_stopped\n"
         f"FROM player_events_rows FINAL\nWHERE {until} AND occurred_at >= {moment(windows.start)} "
-        f"AND occurred_at < {moment(windows.after)}\nGROUP BY player_id"
+        f"AND occurred_at < {moment(windows.after)}\nGROUP BY person_id"
     )
 
 
@@ -154,9 +163,9 @@ def _played(campaign: Campaign, windows: Windows) -> str:
         columns.append(f"uniqExactIf(toDate(at, {zone}), {night}) AS nights_{window}")
     listed = ",\n    ".join(columns)
     return (
-        "SELECT\n    player_id,\n    countIf(NOT has_rate) AS unconverted,\n"
+        "SELECT\n    person_id,\n    countIf(NOT has_rate) AS unconverted,\n"
         f"    groupUniqArray(2)(toString(base)) AS currencies,\n    {listed}\nFROM priced\n"
-        f"GROUP BY player_id\nHAVING countIf({inside[BEFORE]}) > 0"
+        f"GROUP BY person_id\nHAVING countIf({inside[BEFORE]}) > 0"
     )
 
 

@@ -50,6 +50,7 @@ SHARED = frozenset(
         "replays",
         "corrections",
         "erasures",
+        "merge_corrections",
     )
 )
 """Tables with all rows on every node."""

@@ -7,7 +7,7 @@ with the state after a crash at the end of each step:
    equal ones.
 2. Delete the player's rows, and wait until the parts are rewritten. Nothing is left to repeat.
 
-Refused items lose their payload instead, and corrections both of their contents. They are first: a
+Corrections of merged players are deleted. Refused items lose their payload instead, and corrections both of their contents. They are first: a
 contact in them is recognised by the player's rows.
 
 ClickHouse keeps the text of a mutation in a file and on a cluster in Keeper, so it names the player by
@@ -45,7 +45,7 @@ PERSONAL: dict[str, dict[str, str]] = {
 kept: country, currency, affiliate, amounts and times.
 """
 
-REJECTS, CORRECTIONS = "rejects_rows", "corrections"
+REJECTS, CORRECTIONS, MERGES = "rejects_rows", "corrections", "merge_corrections"
 _CONTACT_CHARACTERS_MIN = 5
 _AT_ONCE = 5_000
 _QUIET = {"log_queries": 0}
@@ -85,6 +85,7 @@ class _Erasing:
         for table, fields in PERSONAL.items():
             found = sum(self._move(table, fields, rows) for rows in self._conditions(table))
             changed[table] = found
+        changed[MERGES] = self._delete_merges()
         return {table: rows for table, rows in changed.items() if rows}
 
     def _conditions(self, table: str) -> Iterator[str]:
@@ -129,6 +130,18 @@ class _Erasing:
     def _clear_corrections(self) -> int:
         of_player = f"JSONExtractString(replaced, 1, 'player_id') = {quoted(self._subject.player_id)}"
         return self._clear(CORRECTIONS, ("replaced", "replacement"), of_player)
+
+    def _delete_merges(self) -> int:
+        """Deletes what separates the player from others: without a contact it is merged with nobody."""
+        columns = "player_id", "other_player_id"
+        own = " OR ".join(
+            f"hex(sipHash128({column})) = {quoted(str(self._hash))}" for column in columns
+        )
+        where = f"{self._tenant} AND ({own})"
+        [(found,)] = self._rows(f"SELECT count() FROM {MERGES} WHERE {where}")
+        if found:
+            self._mutate(f"ALTER TABLE {MERGES} DELETE WHERE {where}")
+        return int(found)
 
     def _clear(self, table: str, columns: Sequence[str], of_player: str) -> int:
         """Empties columns where a condition holds or one of them has a contact of the player."""

@@ -8,6 +8,11 @@ def quoted(text: str) -> str:
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
+def instant(at: datetime) -> str:
+    """A time with microseconds, in UTC, as text without quotes."""
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}"
+
+
 def moment(at: datetime) -> str:
     """A time literal with microseconds, in UTC."""
-    return f"toDateTime64('{at.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}', 6, 'UTC')"
+    return f"toDateTime64('{instant(at)}', 6, 'UTC')"

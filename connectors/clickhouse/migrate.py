@@ -49,7 +49,7 @@ def migrate(
                     f"migration {path.name} was changed after it was applied; add a new file instead"
                 )
             continue
-        for statement in statements(text):
+        for statement in statements(text, database):
             for each in _rendered(statement, nodes):
                 client.command(each)
         client.command(f"INSERT INTO schema_migrations (name, sha256) SELECT '{path.name}', '{digest}'")
@@ -83,8 +83,8 @@ INNER JOIN system.columns AS s
     ON s.database = v.database AND s.name = v.name
     AND s.table = transform(
         v.table,
-        ['players', 'games', 'reconciliation'],
-        ['player_events_rows', 'game_events_rows', 'accounting'],
+        ['players', 'persons', 'rounds_by_person', 'games', 'reconciliation'],
+        ['player_events_rows', 'player_events_rows', 'rounds_rows', 'game_events_rows', 'accounting'],
         concat(v.table, '_rows')
     )
 WHERE v.database = currentDatabase() AND v.comment = '' AND s.comment != ''
@@ -102,7 +102,13 @@ def _comment_views(client: Client, nodes: Cluster | None) -> None:
             client.command(each)
 
 
-def statements(text: str) -> list[str]:
-    """The statements of a file: each ends with a semicolon at the end of a line."""
-    parts = (part.strip() for part in (text + "\n").split(";\n"))
+def statements(text: str, database: str) -> list[str]:
+    """The statements of a file: each ends with a semicolon at the end of a line.
+
+    ``$database`` in the file stands for the database. ClickHouse stores a view with the databases of
+    the tables and views in it, but not with that of a view with parameters, which it would then look
+    for in the database of the user who asks.
+    """
+    named = text.replace("$database", database)
+    parts = (part.strip() for part in (named + "\n").split(";\n"))
     return [part for part in parts if part]

@@ -51,7 +51,15 @@ def ask(client: Client, query: str, form: str, within_s: float | None = None) ->
     return bytes(answer)
 
 
-WRITABLE = ("rates", "campaign_runs", "campaign_results", "replays", "corrections", "erasures")
+WRITABLE = (
+    "rates",
+    "campaign_runs",
+    "campaign_results",
+    "replays",
+    "corrections",
+    "erasures",
+    "merge_corrections",
+)
 """Tables that commands write, not the sink."""
 
 

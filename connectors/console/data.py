@@ -8,6 +8,7 @@ from typing import Any
 from connectors.campaigns import evaluation
 from connectors.campaigns.definition import Definition, load
 from connectors.clickhouse.literals import quoted
+from connectors.clickhouse.query import query_rows
 from streams.core.event import is_test
 from streams.errors import DefinitionError
 from streams.kafka.lag import records_behind
@@ -64,32 +65,32 @@ def standings(settings: Settings, definition: Definition, top: int) -> dict[str,
 
 def kpis(settings: Settings, tenant: str, grain: str) -> list[dict[str, Any]]:
     """KPIs of the newest periods of a tenant in each currency, oldest first."""
-    rows = evaluation.rows(
+    found = query_rows(
         settings,
         "SELECT toString(period) AS period, currency, rounds, active_players, toString(turnover) AS "
         "turnover, toString(ggr) AS ggr, toString(ngr) AS ngr, rtp, hold "
         f"FROM kpi_play(grain = {quoted(grain)}, by = 'tenant', reporting = '') "
         f"WHERE tenant = {quoted(tenant)} ORDER BY period DESC, currency LIMIT {_PERIODS}",
     )
-    return [_plain(row) for row in reversed(rows)]
+    return [_plain(row) for row in reversed(found)]
 
 
 def line(settings: Settings) -> dict[str, Any]:
     """Accounts by tenant, items a minute, refusals by code, and the lag of each stage."""
-    minutes = evaluation.rows(
+    minutes = query_rows(
         settings,
         "SELECT toString(toStartOfMinute(received_at)) AS minute, sum(received) AS items "
         f"FROM outcomes WHERE received_at > now() - INTERVAL {_MINUTES} MINUTE "
         "GROUP BY minute ORDER BY minute",
     )
-    refused = evaluation.rows(
+    refused = query_rows(
         settings,
         "SELECT tenant, code, count() AS items FROM rejects GROUP BY tenant, code "
         "ORDER BY items DESC LIMIT 10",
     )
     return {
         "accounts": [
-            _plain(row) for row in evaluation.rows(settings, "SELECT * FROM accounting ORDER BY tenant")
+            _plain(row) for row in query_rows(settings, "SELECT * FROM accounting ORDER BY tenant")
         ],
         "minutes": [_plain(row) for row in minutes],
         "rejects": [_plain(row) for row in refused],
@@ -99,8 +100,8 @@ def line(settings: Settings) -> dict[str, Any]:
 
 def tenants(settings: Settings) -> Sequence[str]:
     """Tenants that have posted events, without test tenants, which have no KPIs."""
-    rows = evaluation.rows(settings, "SELECT DISTINCT tenant FROM outcomes_rows WHERE tenant != ''")
-    return sorted(row["tenant"] for row in rows if not is_test(row["tenant"]))
+    found = query_rows(settings, "SELECT DISTINCT tenant FROM outcomes_rows WHERE tenant != ''")
+    return sorted(row["tenant"] for row in found if not is_test(row["tenant"]))
 
 
 def _plain(row: Mapping[str, Any]) -> dict[str, Any]:

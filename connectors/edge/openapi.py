@@ -369,13 +369,14 @@ def _gameball(items_max: int) -> Node:
     }
     name: Node = {"minLength": 1, "maxLength": gameball.NAME_MAX}
     contact: Node = {"type": ["string", "null"], "maxLength": gameball.NAME_MAX}
+    merges = "Kept only where channel merging is on; players that share it are then one person."
     return {
         "type": "object",
         "required": ["playerUniqueId", "events"],
         "properties": {
             "playerUniqueId": {"type": "string", **name},
-            "mobile": contact | {"description": "Kept only where channel merging is on."},
-            "email": contact | {"description": "Kept only where channel merging is on."},
+            "mobile": contact | {"description": merges},
+            "email": contact | {"description": merges},
             "events": {
                 "type": "object",
                 "description": "Metadata by event name.",

@@ -1,10 +1,12 @@
 """``roundhouse player``."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import click
 
+from connectors.cli.options import UtcTime
 from streams.settings import Settings
 
 
@@ -39,3 +41,50 @@ def erase_player(tenant: str, player_id: str, report: Path | None, yes: bool, **
     if report is not None:
         report.write_text(text + "\n")
     click.echo(text)
+
+
+@player.command()
+@click.argument("tenant")
+@click.argument("player_ids", nargs=-1)
+@click.option("--as-of", type=UtcTime(), help="Of what was received until then (UTC); default: now.")
+@click.option("--top", default=20, show_default=True, help="How many persons to show.")
+def merged(tenant: str, player_ids: tuple[str, ...], as_of: datetime | None, top: int) -> None:
+    """List players that are one person and the contacts that they share; the largest person first."""
+    from connectors.player.merging import persons
+
+    found = persons(Settings.load(), tenant, as_of or datetime.now(UTC), player_ids)
+    for person in found[:top]:
+        click.echo("\n".join(person.lines()))
+    click.echo(f"{len(found)} persons, {sum(len(person.contacts) for person in found)} merged players")
+
+
+@player.command()
+@click.argument("tenant")
+@click.argument("player_ids", nargs=-1)
+@click.option("--contact", help="A contact as `merged` prints it, e.g. email:ann@example.com.")
+@click.option("--undo", is_flag=True, help="Take such a correction back.")
+@click.option("--by", help="Who corrects; default: the login.")
+@click.option("--reason", required=True, help="Why; stored with the correction.")
+def unmerge(
+    tenant: str,
+    player_ids: tuple[str, ...],
+    contact: str | None,
+    undo: bool,
+    **audit: Any,
+) -> None:
+    """Record that two players are not the same, or whose a contact is not.
+
+    Two players: they no longer hold the contacts that both of them have. A player and a contact: the
+    player no longer holds it. A contact alone, e.g. of a household: nobody holds it.
+    """
+    from connectors.player.merging import Correction, correct, persons
+    from connectors.rejects.stored import login
+
+    settings = Settings.load()
+    correction = Correction(tenant, player_ids, contact)
+    correct(settings, correction, audit["by"] or login(), audit["reason"], holds=not undo)
+    click.echo("recorded")
+    for person in persons(settings, tenant, datetime.now(UTC), player_ids) if player_ids else ():
+        if not undo and len(set(player_ids) & person.contacts.keys()) == 2:
+            click.echo(f"{' and '.join(player_ids)} are still merged, by way of other players:")
+        click.echo("\n".join(person.lines()))

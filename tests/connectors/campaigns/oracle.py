@@ -4,7 +4,7 @@ no code in common with ``connectors/campaigns`` or ``streams``."""
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import ROUND_DOWN, Context, Decimal, localcontext
@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 import yaml
 
 from connectors.demo.day import GAMEBALL, Post
+from tests.merging import compared, persons
 from tests.oracle import spoilt
 
 WIDE = Context(prec=80)
@@ -60,15 +61,37 @@ class Books:
     players: dict[str, dict[str, tuple[Key, Any]]] = field(default_factory=lambda: defaultdict(dict))
     games: dict[str, dict[str, tuple[Key, Any]]] = field(default_factory=lambda: defaultdict(dict))
     seen: set[tuple[str, str]] = field(default_factory=set)
+    held: list[tuple[str, list[str]]] = field(default_factory=list)
+    persons: dict[str, str] = field(default_factory=dict)
+
+    def person(self, player: str) -> str:
+        """The player, or the person that it is merged into."""
+        return self.persons.get(player, player)
+
+    def known(self, person: str) -> dict[str, Any]:
+        """The newest value of each field over the players of a person."""
+        newest: dict[str, tuple[Key, Any]] = {}
+        for player, fields in self.players.items():
+            for name, entry in fields.items() if self.person(player) == person else ():
+                if name not in newest or newest[name][0] < entry[0]:
+                    newest[name] = entry
+        return {name: value for name, (_, value) in newest.items()}
 
 
-def books(posts: Iterable[Post]) -> dict[str, Books]:
-    """The books of each tenant."""
+def books(
+    posts: Iterable[Post],
+    apart: Collection[tuple[str, str]] = (),
+    disowned: Collection[tuple[str, str]] = (),
+) -> dict[str, Books]:
+    """The books of each tenant; for ``apart`` and ``disowned`` see :func:`tests.merging.persons`."""
     found: dict[str, Books] = defaultdict(Books)
     for post in posts:
         document = json.loads(post.body, parse_float=Decimal)
         tenant = found[post.tenant]
         if post.path == GAMEBALL:
+            said = document.get("mobile"), document.get("email")
+            if any(said):
+                tenant.held.append((document["playerUniqueId"], compared(*said)))
             for name in document["events"]:
                 identity = f"{post.idempotency_key}|{name}"
                 if ("event", identity) not in tenant.seen:
@@ -79,6 +102,8 @@ def books(posts: Iterable[Post]) -> dict[str, Books]:
             data = item["data"]
             if not spoilt(data):
                 _add(tenant, item["event"], data)
+    for tenant in found.values():
+        tenant.persons = persons(tenant.held, apart, disowned)
     return found
 
 
@@ -185,11 +210,17 @@ class _Campaign:
 
     def run(self) -> Any:
         scores = []
-        by_player: dict[str, list[Entry]] = defaultdict(list)
+        by_person: dict[str, list[Entry]] = defaultdict(list)
+        known: dict[str, dict[str, Any]] = {}
         for player, entry in self.entries():
-            if self.eligible(player) and self.counted(entry):
-                by_player[player].append(entry)
-        for player, entries in by_player.items():
+            person = self.tenant.person(player)
+            if person not in known:
+                known[person] = self.tenant.known(person)
+            if player != person:
+                entry.id += f"|{player}"
+            if self.eligible(person, known[person]) and self.counted(entry):
+                by_person[person].append(entry)
+        for player, entries in by_person.items():
             entries.sort(key=lambda entry: (entry.at, entry.id))
             entries = self.limited(entries)
             progress = self.progress(entries)
@@ -233,14 +264,13 @@ class _Campaign:
             for (player, round_id), plays in self.tenant.plays.items():
                 yield player, round_of(round_id, plays, real=real)
 
-    def eligible(self, player: str) -> bool:
-        known = {name: value for name, (_, value) in self.tenant.players.get(player, {}).items()}
+    def eligible(self, person: str, known: dict[str, Any]) -> bool:
         wanted = self.rules.get("eligible", {})
         registered = known.get("registered")
         since = datetime.fromisoformat(registered) if registered else None
         tags = set(known.get("tags", ()))
         holdout = self.rules.get("holdout", {"share": "0", "salt": ""})
-        digest = hashlib.sha256((holdout["salt"] + player).encode()).digest()
+        digest = hashlib.sha256((holdout["salt"] + person).encode()).digest()
         if int.from_bytes(digest[:4], "big") < int(Decimal(holdout["share"]) * 2**32):
             return False
         return (

@@ -3,7 +3,7 @@
 import asyncio
 import csv
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -21,7 +21,8 @@ from connectors.campaigns.definition import Definition, load
 from connectors.campaigns.rates import import_rates
 from connectors.cli.main import main
 from connectors.clickhouse.query import query
-from connectors.demo.day import FASTTRACK, NATIVE, Post, day
+from connectors.clickhouse.query import query_rows as ask
+from connectors.demo.day import FASTTRACK, GAMEBALL, NATIVE, Post, day
 from connectors.demo.feed import feed
 from connectors.demo.run import accounts, demo_keys, is_balanced
 from connectors.edge.tenants import Registry
@@ -33,6 +34,9 @@ from tests.waiting import wait_until
 
 EXAMPLES = sorted((Path(evaluation.__file__).parent / "examples").glob("*.yaml"))
 TRIAL = "aurora.test"
+MERGING = "aurora", "cascade"
+"""The tenants that merge channels; borealis does not."""
+
 RATES = """day,base,quote,rate,source
 2026-03-01,SEK,EUR,0.087654321987654321,central bank
 2026-03-14,SEK,EUR,0.0891,central bank
@@ -149,6 +153,35 @@ def trial() -> list[Post]:
     return [Post(TRIAL, NATIVE, _json(items), len(items), 0)]
 
 
+def contacts(posts: list[Post]) -> tuple[list[Post], list[Post]]:
+    """Gameball posts, earlier and later ones, that merge players with many rounds of two tenants."""
+    found: tuple[list[Post], list[Post]] = [], []
+    for tenant in MERGING:
+        books = oracle.books(post for post in posts if post.tenant == tenant)[tenant]
+        played = Counter(player for player, _ in books.plays).most_common(8)
+        a, b, c, d, e, f, g, h = (player for player, _ in played)
+        said: list[tuple[int, str, str | None, str | None]] = [
+            (0, b, None, "Ann@Example.com"),
+            (0, a, None, " ann@example.COM "),
+            (0, c, "+358 40 111 2222", None),
+            (0, d, "00358-40-1112222", "dora@example.com"),
+            (0, e, None, "DORA@example.com"),
+            (0, f, "123", "none"),  # are no contacts
+            (0, g, "123", "none"),
+            (0, h, "+358 40 5555555", "hugo@example.com"),
+            (1, e, "(358) 40 999 0000", None),
+            (1, a, "+358409990000", None),
+            (1, g, None, "hugo@example.com"),
+        ]
+        for number, (part, player, mobile, email) in enumerate(said):
+            body: dict[str, Any] = {"playerUniqueId": player, "events": {"hello": {}}}
+            body |= {"mobile": mobile} if mobile else {}
+            body |= {"email": email} if email else {}
+            post = Post(tenant, GAMEBALL, json.dumps(body).encode(), 1, 0, f"hello-{number}")
+            found[part].append(post)
+    return found
+
+
 def _json(items: list[Any]) -> bytes:
     import msgspec
 
@@ -171,24 +204,33 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> Iterator[History]:
     home = tmp_path_factory.mktemp("campaigns")
     settings = on_any_ports(Settings(data_dir=home))
     posts = day(seed=21, events=4_000)
-    parts = posts[: len(posts) // 2], [*extra(), *trial(), *posts[len(posts) // 2 :]]
+    merging = contacts(posts)
+    parts = (
+        [*merging[0], *posts[: len(posts) // 2]],
+        [*merging[1], *extra(), *trial(), *posts[len(posts) // 2 :]],
+    )
     file = home / "rates.csv"
     file.write_text(RATES)
     with Stack(settings, in_memory=True) as stack:
         keys = demo_keys(Registry(stack.settings.tenants_path))
         keys[TRIAL] = Registry(stack.settings.tenants_path).add("aurora", False, True, test=True)
+        for tenant in MERGING:
+            Registry(stack.settings.tenants_path).switch(tenant, channel_merging=True)
         import_rates(stack.settings, file)
-        first = _post(stack, keys, parts[0])
+        first = _post(stack, keys, parts[0], len(merging[0]))
         live = {
             path.stem: evaluation.evaluate(stack.settings, load(path).campaign) for path in EXAMPLES
         }
-        second = _post(stack, keys, parts[1])
+        second = _post(stack, keys, parts[1], len(merging[1]))
         yield History(stack.settings, parts, (first, second), live)
 
 
-def _post(stack: Stack, keys: dict[str, str], posts: list[Post]) -> datetime:
+def _post(stack: Stack, keys: dict[str, str], posts: list[Post], ordered: int) -> datetime:
+    """Posts, the first ``ordered`` one after another, and waits until all is settled."""
     before = sum(account["received"] for account in accounts(stack.settings).values())
-    asyncio.run(feed(stack.edge_url, keys, posts))
+    for post in posts[:ordered]:
+        asyncio.run(feed(stack.edge_url, keys, [post]))
+    asyncio.run(feed(stack.edge_url, keys, posts[ordered:]))
     due = before + sum(post.items for post in posts)
 
     def settled() -> bool:
@@ -251,7 +293,7 @@ def test_a_score_is_the_highest_that_was_reached(history: History, tmp_path: Pat
     as_of = history.moments[1]
     text = compiler.totals(campaign, as_of)
     assert text is not None
-    falling = {row["player_id"] for row in evaluation.rows(history.settings, text) if row["falls"]}
+    falling = {row["player_id"] for row in ask(history.settings, text) if row["falls"]}
     assert "y-fallen" in falling
     found = plain(evaluation.evaluate(history.settings, campaign, as_of), timed=True)
     assert found == list(
@@ -269,9 +311,9 @@ def test_the_order_of_entries_is_left_out_only_where_it_cannot_matter(
     if text is None:
         assert campaign.measure == "wins_in_a_row" or campaign.form.kind == "challenge"
         return
-    found = evaluation.rows(history.settings, text)
+    found = ask(history.settings, text)
     assert not any(row.pop("falls") for row in found)
-    assert found == evaluation.rows(history.settings, compiler.standings(campaign, history.moments[1]))
+    assert found == ask(history.settings, compiler.standings(campaign, history.moments[1]))
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
@@ -308,7 +350,7 @@ def test_a_result_is_stored_with_what_reproduces_it(history: History) -> None:
     definition: Definition = load(path)
     result = evaluation.evaluate(history.settings, definition.campaign, history.moments[0])
     run_id = evaluation.store(history.settings, definition, result)
-    rows = evaluation.rows(
+    rows = ask(
         history.settings,
         "SELECT rank, player_id, toString(score) AS score, toString(prize) AS prize "
         f"FROM campaign_results WHERE run_id = '{run_id}' ORDER BY rank",
@@ -316,7 +358,7 @@ def test_a_result_is_stored_with_what_reproduces_it(history: History) -> None:
     assert [
         (int(r["rank"]), r["player_id"], Decimal(r["score"]), Decimal(r["prize"])) for r in rows
     ] == [(s.rank, s.player_id, s.score, s.prize) for s in result.standings]
-    named = evaluation.rows(
+    named = ask(
         history.settings,
         f"SELECT campaign, title, count() AS n FROM campaign_standings WHERE run_id = '{run_id}' "
         "GROUP BY campaign, title",
@@ -324,7 +366,7 @@ def test_a_result_is_stored_with_what_reproduces_it(history: History) -> None:
     assert [(row["campaign"], row["title"], int(row["n"])) for row in named] == [
         ("turnover-race", definition.campaign.title, len(result.standings))
     ]
-    [run] = evaluation.rows(history.settings, f"SELECT * FROM campaign_runs WHERE run_id = '{run_id}'")
+    [run] = ask(history.settings, f"SELECT * FROM campaign_runs WHERE run_id = '{run_id}'")
     assert run["definition_sha256"] == definition.campaign.sha256
     assert run["definition"] == path.read_text()
     stored = datetime.fromisoformat(run["as_of"]).replace(tzinfo=UTC)
@@ -338,7 +380,8 @@ def test_explain_gives_a_verdict_on_everything_of_a_player(history: History) -> 
     campaign = load(path).campaign
 
     def verdicts(player: str) -> list[str]:
-        return [entry.verdict for entry in evaluation.explain(history.settings, campaign, player)]
+        explained = evaluation.explain(history.settings, campaign, player)
+        return [entry.verdict for entry in explained.entries]
 
     assert verdicts("x-edge") == ["outside the period", "counts", "outside the period"]
     assert verdicts("x-blocked") == ["player: blocked"]
@@ -348,7 +391,7 @@ def test_explain_gives_a_verdict_on_everything_of_a_player(history: History) -> 
     top = evaluation.evaluate(history.settings, campaign).standings[0]
     counted = [
         entry
-        for entry in evaluation.explain(history.settings, campaign, top.player_id)
+        for entry in evaluation.explain(history.settings, campaign, top.player_id).entries
         if entry.verdict == "counts"
     ]
     assert (len(counted), sum(entry.amount for entry in counted)) == (top.entries, top.score)
@@ -435,7 +478,9 @@ def test_results_have_every_digit_in_every_format(history: History) -> None:
     ]
     found = evaluation.explain(history.settings, load(Path(path)).campaign, "x-edge")
     entries = json.loads(run("explain", path, "x-edge", "--format", "json"))
-    assert [(row["id"], row["verdict"]) for row in entries] == [(e.id, e.verdict) for e in found]
+    assert [(row["id"], row["verdict"]) for row in entries] == [
+        (e.id, e.verdict) for e in found.entries
+    ]
     both = json.loads(run("compare", path, path, "--format", "json"))
     assert {row["player_id"]: row["prize_after"] for row in both} == {
         row["player_id"]: row["prize_before"] for row in both
@@ -480,7 +525,7 @@ def test_a_test_event_goes_the_whole_line_and_touches_nothing_of_its_live_tenant
     """That KPIs and campaigns do not count it is compared with plain Python, which leaves it out."""
 
     def rows(sql: str) -> list[dict[str, Any]]:
-        return evaluation.rows(history.settings, sql)
+        return ask(history.settings, sql)
 
     assert accounts(history.settings)[TRIAL] == {
         "received": 4, "accepted": 3, "duplicate": 0, "conflict": 1, "rejected": 0, "settled": 4,
@@ -520,7 +565,7 @@ def test_kpis_are_what_plain_python_adds_up(reporting: str, history: History) ->
                 row[1] += 1
                 continue
             row[0] += 1
-            row[2].add(player)
+            row[2].add(found.person(player))
             row[3] += oracle.cut(entry.amount * rate)
             row[4] += oracle.cut(entry.payout * rate)
         firsts: set[str] = set()
@@ -531,10 +576,10 @@ def test_kpis_are_what_plain_python_adds_up(reporting: str, history: History) ->
             if rate is not None:
                 row[0] += 1
                 row[1] += oracle.cut(Decimal(first["amount"]) * rate)
-            row[2] += player not in firsts
-            firsts.add(player)
+            row[2] += found.person(player) not in firsts
+            firsts.add(found.person(player))
 
-    rows = evaluation.rows(
+    rows = ask(
         history.settings,
         "SELECT tenant, toString(toDate(period)) AS day, currency, rounds, unconverted_rounds, "
         "active_players, toString(turnover) AS turnover, toString(paid_out) AS paid_out "
@@ -547,7 +592,7 @@ def test_kpis_are_what_plain_python_adds_up(reporting: str, history: History) ->
         )
         for r in rows
     } == {key: (row[0], row[1], len(row[2]), row[3], row[4]) for key, row in play.items()}  # fmt: skip
-    rows = evaluation.rows(
+    rows = ask(
         history.settings,
         "SELECT tenant, toString(toDate(period)) AS day, currency, deposits, first_time_depositors, "
         "toString(deposited) AS deposited "
@@ -567,6 +612,83 @@ def day_rate(base: str, quote: str, at: datetime) -> Decimal | None:
     day = f"{at.astimezone(UTC):%Y-%m-%d}"
     known = [rate for since, rate in sorted(rates().get((base, quote), [])) if since <= day]
     return known[-1] if known else None
+
+
+def test_rounds_and_profiles_of_merged_players_are_those_of_one_person(history: History) -> None:
+    books = oracle.books([post for posts in history.posts for post in posts])
+    stakes: dict[tuple[str, str], Decimal] = defaultdict(Decimal)
+    countries: dict[tuple[str, str], str | None] = {}
+    for tenant, found in books.items():
+        assert len(found.persons) == (7 if tenant in MERGING else 0)
+        for (player, round_id), plays in found.plays.items():
+            entry = oracle.round_of(round_id, plays, real=False)
+            stakes[tenant, found.person(player)] += entry.amount
+        for player in found.players:
+            person = found.person(player)
+            countries[tenant, person] = found.known(person).get("country")
+    rows = ask(
+        history.settings,
+        "SELECT tenant, person_id, toString(sum(stake)) AS staked FROM rounds_by_person "
+        "GROUP BY tenant, person_id",
+    )
+    assert {(row["tenant"], row["person_id"]): Decimal(row["staked"]) for row in rows} == stakes
+    rows = ask(
+        history.settings,
+        "SELECT tenant, person_id, country FROM persons WHERE country IS NOT NULL",
+    )
+    assert {(row["tenant"], row["person_id"]): row["country"] for row in rows} == {
+        key: country for key, country in countries.items() if country
+    }
+
+
+def test_a_tenant_without_contacts_has_the_same_results_by_the_shorter_query(history: History) -> None:
+    campaigns = [load(path).campaign for path in EXAMPLES]
+    for campaign in campaigns:
+        for compiled in (
+            (compiler.standings, compiler.left_out) if campaign.tenant not in MERGING else ()
+        ):
+            long, short = (
+                ask(history.settings, compiled(campaign, history.moments[1], merges=merges))
+                for merges in (True, False)
+            )
+            assert long == short != []
+
+
+def test_explain_names_merged_players_and_a_correction_holds_for_later_results_alone(
+    history: History,
+) -> None:
+    """The players a to e of :func:`contacts` are one person, of whom a and b are said to be two."""
+    settings, environment = history.settings, Stack(history.settings).environment
+    path = next(path for path in EXAMPLES if path.stem == "winning-streak")
+    posts = [post for posts in history.posts for post in posts]
+    books = oracle.books(posts)["aurora"]
+    b, a, *_ = dict.fromkeys(player for player, _ in books.held)
+    before = evaluation.evaluate(settings, load(path).campaign)
+
+    def run(*arguments: str) -> str:
+        result = CliRunner().invoke(main, arguments, env=environment)
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    def due(apart: list[tuple[str, str]]) -> list[Any]:
+        found = oracle.standings(path, oracle.books(posts, apart), rates())
+        return [tuple(row) for row in found]
+
+    assert plain(before, timed=True) == due([])
+    explained = run("campaign", "explain", str(path), a)
+    assert explained.startswith(f"person {b}\n")
+    assert f"\n  {a}  email:ann@example.com mobile:358409990000\n" in explained
+    assert {
+        entry.player_id for entry in evaluation.explain(settings, load(path).campaign, a).entries
+    } == {player for player, person in books.persons.items() if person == b}
+    run("player", "unmerge", "aurora", a, b, "--reason", "two sisters")
+    try:
+        after = evaluation.evaluate(settings, load(path).campaign)
+        assert plain(after, timed=True) == due([(a, b)]) != due([])
+        assert evaluation.evaluate(settings, load(path).campaign, before.as_of) == before
+    finally:
+        run("player", "unmerge", "aurora", a, b, "--undo", "--reason", "the end of the test")
+    assert plain(evaluation.evaluate(settings, load(path).campaign), timed=True) == due([])
 
 
 def test_a_late_win_changes_the_standings_within_the_line_s_latency(history: History) -> None:

@@ -82,6 +82,8 @@ def value(name: str, kind: str) -> str | None:
         "received_at": "toDateTime64('2026-03-02', 6, 'UTC') + toIntervalMinute(number)",
         "counts": "true",
         "provider": "toString(number % 4)",
+        "mobile": "concat('+358 40 ', toString(1000000 + intDiv(number % 17, 3)))",
+        "email": "concat('Player', toString(number % 17), '@Example.com')",
     }
     inner = re.sub(r"^(LowCardinality\(|Nullable\()+|\)+$", "", kind)
     typed = {
@@ -106,7 +108,7 @@ class Shards:
             self.session.query(f"USE {database}")
             cluster = Cluster(database, database)
             for path in sorted(HERE.glob("[0-9]*.sql")):
-                for statement in statements(path.read_text()):
+                for statement in statements(path.read_text(), database):
                     rendered = [statement] if database == "alone" else cluster.rendered(statement)
                     for each in rendered:
                         self.session.query(unreplicated(each))
@@ -158,6 +160,8 @@ def questions() -> dict[str, str]:
         arguments = {
             "kpi_play": "(grain = 'day', by = 'provider', reporting = 'EUR')",
             "kpi_cash": "(grain = 'day', by = 'country', reporting = '')",
+            "player_contacts_at": "(tenant = 'a', as_of = '2026-03-02 03:00:00')",
+            "merged_players_at": "(tenant = 'a', as_of = '2026-03-02 03:00:00')",
         }
         found[view] = f"SELECT * FROM {view}{arguments.get(view, '')}"
     documented = re.findall(r"```sql\n(.*?)```", (ROOT / "docs" / "analysts.md").read_text(), re.DOTALL)

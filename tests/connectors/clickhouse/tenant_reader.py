@@ -22,6 +22,8 @@ POLICY = re.compile(
 PARAMETERS = {
     "kpi_play": "(grain = 'day', by = 'country', reporting = 'EUR')",
     "kpi_cash": "(grain = 'day', by = 'country', reporting = '')",
+    "player_contacts_at": "(tenant = '', as_of = '2026-12-31 00:00:00')",
+    "merged_players_at": "(tenant = '', as_of = '2026-12-31 00:00:00')",
 }
 
 

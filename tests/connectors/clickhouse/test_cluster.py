@@ -23,7 +23,9 @@ from streams.settings import Settings
 
 CLUSTER = Cluster("all_nodes", "roundhouse")
 MIGRATIONS = [
-    statement for path in sorted(HERE.glob("[0-9]*.sql")) for statement in statements(path.read_text())
+    statement
+    for path in sorted(HERE.glob("[0-9]*.sql"))
+    for statement in statements(path.read_text(), "roundhouse")
 ]
 RENDERED = [each for statement in MIGRATIONS for each in CLUSTER.rendered(statement)]
 
@@ -64,6 +66,14 @@ def test_without_a_cluster_the_statements_are_those_of_the_files() -> None:
         "ENGINE = ReplacingMergeTree ORDER BY name",
         *MIGRATIONS,
     ]
+
+
+def test_a_view_names_the_database_of_every_view_with_parameters_that_it_reads(client: Client) -> None:
+    """ClickHouse does not add it, so such a view would only be found by users of that database."""
+    migrate(client, "elsewhere")
+    client.database = "default"
+    for view in ("merged_players", "persons", "kpi_play(grain = 'day', by = 'tenant', reporting = '')"):
+        assert client.query(f"SELECT * FROM elsewhere.{view}").result_rows == []
 
 
 def test_every_statement_for_a_cluster_is_one_that_clickhouse_parses(client: Client) -> None:

@@ -102,4 +102,4 @@ def test_every_column_that_analysts_see_says_what_it_means(client: Client) -> No
 
 
 def test_a_semicolon_within_a_line_does_not_end_a_statement() -> None:
-    assert statements("SELECT 'a; b';\n\nSELECT 2;\n") == ["SELECT 'a; b'", "SELECT 2"]
+    assert statements("SELECT 'a; b';\n\nSELECT 2;\n", "x") == ["SELECT 'a; b'", "SELECT 2"]

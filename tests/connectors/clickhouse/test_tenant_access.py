@@ -23,7 +23,7 @@ from streams.errors import ConfigurationError, QueryFailed
 from streams.settings import Settings
 from tests.clickhouse_server import PASSWORD, USER, running
 from tests.connectors.clickhouse.shards import value
-from tests.connectors.clickhouse.tenant_reader import DATABASE
+from tests.connectors.clickhouse.tenant_reader import DATABASE, PARAMETERS
 
 READER = Reader.named("ann", DATABASE)
 RUNS = {
@@ -56,6 +56,7 @@ def client(directory: Path) -> Iterator[Client]:
         for table in ("replays", "corrections"):
             opened.command(f"INSERT INTO {table} (tenant, reject_id) SELECT '{tenant}', 'x'")
         opened.command(f"INSERT INTO erasures (tenant, pseudonym) SELECT '{tenant}', 'x'")
+        opened.command(f"INSERT INTO merge_corrections (tenant, player_id) SELECT '{tenant}', 'x'")
     opened.command("INSERT INTO rates (base, quote, day, rate) SELECT 'USD', 'EUR', '2026-03-01', 0.9")
     yield opened
     opened.close()
@@ -75,7 +76,7 @@ def test_every_table_and_view_has_a_condition_or_is_named_as_one_of_all(client: 
         elif name == "campaign_results":
             assert "campaign_runs" in str(policies[name])
         else:
-            assert has_tenant or name in ("kpi_play", "kpi_cash"), name
+            assert has_tenant or name in PARAMETERS, name
             assert policies[name] == "tenant = 'a'"
 
 
