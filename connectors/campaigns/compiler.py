@@ -8,7 +8,8 @@ Every query is a chain of named steps::
                         each with its person and, except for one person, only what lies in the period
     priced              the same, in the campaign's currency
     ruled, ranged       each with the rule that excludes it, '' for none
-    progress            of those without: the score as it stood after each
+    worth               of those without: what each is worth
+    progress            the score as it stood after each
     standing            the score of each person, and when it was reached; computed without progress
                         where the order of the entries cannot matter
     ranked              rank, prize, and what the budget leaves of it
@@ -23,10 +24,10 @@ one of its players, and results have it as ``player_id``. For a tenant of which 
 
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta, tzinfo
-from decimal import Decimal
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
+from connectors.campaigns import scores
 from connectors.campaigns.definition import (
     CUSTOM,
     DEPOSITS,
@@ -35,10 +36,9 @@ from connectors.campaigns.definition import (
     SPORTS,
     Campaign,
     Challenge,
-    DepositBonus,
     Holdout,
-    Leaderboard,
 )
+from connectors.campaigns.expressions import any_of, money, one_of, product
 from connectors.clickhouse.literals import instant, moment, quoted
 
 Steps = list[tuple[str, str]]
@@ -52,32 +52,14 @@ class Rule(NamedTuple):
     name: str
 
 
-def money(amount: Decimal | int) -> str:
-    """A decimal literal with 18 digits after the point."""
-    return (
-        f"toDecimal128('{amount:f}', 18)"
-        if isinstance(amount, Decimal)
-        else f"toDecimal128({amount}, 18)"
-    )
-
-
-def product(one: str, other: str) -> str:
-    """The product of two amounts, cut after 18 digits (``multiplyDecimal`` takes microseconds)."""
-    return f"toDecimal128(toDecimal256({one}, 18) * {other}, 18)"
-
-
-def _one_of(column: str, names: Sequence[str]) -> str:
-    return f"{column} IN ({', '.join(map(quoted, names))})"
-
-
-def _any_of(column: str, names: Sequence[str]) -> str:
-    return f"hasAny({column}, [{', '.join(map(quoted, names))}])"
-
-
 def standings(campaign: Campaign, as_of: datetime, *, merges: bool = True) -> str:
     """A query with one row for each player with a score; its columns are those of a stored result."""
-    scores = [("progress", _progress(campaign)), ("standing", _standing(campaign))]
-    return _standings(campaign, _entries(campaign, as_of, merges), scores)
+    scored = [
+        ("worth", scores.worth(campaign)),
+        ("progress", scores.progress(campaign)),
+        ("standing", scores.standing(campaign)),
+    ]
+    return _standings(campaign, _entries(campaign, as_of, merges), scored)
 
 
 def totals(campaign: Campaign, as_of: datetime, *, merges: bool = True) -> str | None:
@@ -87,14 +69,16 @@ def totals(campaign: Campaign, as_of: datetime, *, merges: bool = True) -> str |
     If ``falls`` is true in any row, a player's score has fallen in between, and only
     :func:`standings` knows its highest value.
     """
-    if campaign.measure == "wins_in_a_row" or isinstance(campaign.form, Challenge):
+    in_order = campaign.measure == "wins_in_a_row" or campaign.points.in_order
+    if in_order or isinstance(campaign.form, Challenge):
         return None
     entries = _entries(campaign, as_of, merges)
-    return _standings(campaign, entries, [("standing", _totals(campaign))], ", falls")
+    scored = [("worth", scores.worth(campaign)), ("standing", scores.totals(campaign))]
+    return _standings(campaign, entries, scored, ", falls")
 
 
-def _standings(campaign: Campaign, entries: Steps, scores: Steps, more: str = "") -> str:
-    steps = [*entries, *scores, ("ranked", _ranked(campaign))]
+def _standings(campaign: Campaign, entries: Steps, scored: Steps, more: str = "") -> str:
+    steps = [*entries, *scored, ("ranked", scores.ranked(campaign))]
     columns = f"rank, person_id AS player_id, score, reached_at, entries, step, prize, unpaid{more}"
     return f"{chained(steps)}\nSELECT {columns}\nFROM ranked\nORDER BY rank, player_id"
 
@@ -145,7 +129,7 @@ def _indented(text: str) -> str:
 def _entries(campaign: Campaign, as_of: datetime, merges: bool, only: Sequence[str] = ()) -> Steps:
     """The steps up to each entry with its rule; of the period, or of some players at any time."""
     until = f"tenant = {quoted(campaign.tenant)} AND received_at <= {moment(as_of)}"
-    mine = f"{until} AND {_one_of('player_id', only)}" if only else until
+    mine = f"{until} AND {one_of('player_id', only)}" if only else until
     steps = [merged(campaign, as_of)] if merges else []
     person = PERSON if merges else "player_id AS person_id"
     steps.append(("player", PLAYER.format(person=person, until=mine)))
@@ -387,16 +371,16 @@ def player_rules(campaign: Campaign) -> list[Rule]:
         rules.append(Rule("ifNull(newest_is_promo_banned, false)", "player: banned from promotions"))
     country = "ifNull(newest_country, '')"
     if wanted.countries:
-        rules.append(Rule(f"NOT {_one_of(country, wanted.countries)}", "player: country"))
+        rules.append(Rule(f"NOT {one_of(country, wanted.countries)}", "player: country"))
     if wanted.not_countries:
-        rules.append(Rule(_one_of(country, wanted.not_countries), "player: excluded country"))
+        rules.append(Rule(one_of(country, wanted.not_countries), "player: excluded country"))
     if wanted.any_tag:
-        rules.append(Rule(f"NOT {_any_of('newest_tags', wanted.any_tag)}", "player: tags"))
+        rules.append(Rule(f"NOT {any_of('newest_tags', wanted.any_tag)}", "player: tags"))
     if wanted.no_tag:
-        rules.append(Rule(_any_of("newest_tags", wanted.no_tag), "player: excluded tag"))
+        rules.append(Rule(any_of("newest_tags", wanted.no_tag), "player: excluded tag"))
     if wanted.affiliates:
         affiliate = "ifNull(newest_affiliate, '')"
-        rules.append(Rule(f"NOT {_one_of(affiliate, wanted.affiliates)}", "player: affiliate"))
+        rules.append(Rule(f"NOT {one_of(affiliate, wanted.affiliates)}", "player: affiliate"))
     registered = "ifNull(newest_registered_at {} {}, true)"
     if wanted.registered_from:
         since = moment(_in(wanted.registered_from, zone))
@@ -419,14 +403,14 @@ def _entry_rules(campaign: Campaign) -> list[Rule]:
     if campaign.source == ROUNDS:
         rules += [Rule("bets = 0", "no bet"), Rule("bets_left <= 0", "rolled back")]
     if counts.games:
-        rules.append(Rule(f"NOT {_one_of('game_id', counts.games)}", "game"))
+        rules.append(Rule(f"NOT {one_of('game_id', counts.games)}", "game"))
     if counts.providers:
         provider = "ifNull(newest_provider, '')"
-        rules.append(Rule(f"NOT {_one_of(provider, counts.providers)}", "provider"))
+        rules.append(Rule(f"NOT {one_of(provider, counts.providers)}", "provider"))
     if counts.categories:
-        rules.append(Rule(f"NOT {_any_of('newest_categories', counts.categories)}", "category"))
+        rules.append(Rule(f"NOT {any_of('newest_categories', counts.categories)}", "category"))
     if counts.features:
-        rules.append(Rule(f"NOT {_any_of('newest_features', counts.features)}", "feature"))
+        rules.append(Rule(f"NOT {any_of('newest_features', counts.features)}", "feature"))
     if counts.money == "real" and campaign.source == ROUNDS:
         rules.append(Rule("bonus > 0 AND own_amount <= 0", "bonus money"))
     if counts.money == "real" and campaign.source == SPORTS:
@@ -464,137 +448,3 @@ def _ranged(campaign: Campaign) -> str:
         most = campaign.counts.first
         rule = f"if(rule = '' AND {number} > {most}, 'after the first {most}', rule)"
     return f"SELECT * EXCEPT (rule), {rule} AS rule\nFROM ruled"
-
-
-# Scores ---------------------------------------------------------------------------------------
-
-_VALUES = {
-    "turnover": "amount",
-    "rounds": money(1),
-    "largest_win": "payout",
-    "best_multiplier": "toDecimal128(toDecimal256(payout, 36) / amount, 18)",
-    "wins_in_a_row": "if(payout > 0, 1, 0)",
-    "sum_of_wins": "payout",
-    "net_loss": "amount - payout",
-    "deposits": "amount",
-    "deposit_count": money(1),
-    "login_days": money(1),
-    "custom_events": money(1),
-    "sports_turnover": "amount",
-}
-_LARGEST = ("largest_win", "best_multiplier")
-
-
-def _progress(campaign: Campaign) -> str:
-    value = _VALUES[campaign.measure]
-    counted = "FROM ranged\nWHERE rule = ''"
-    in_order = "OVER (PARTITION BY person_id ORDER BY at, id)"
-    if campaign.measure == "wins_in_a_row":
-        run = "OVER (PARTITION BY person_id, losses ORDER BY at, id)"
-        return (
-            f"SELECT person_id, id, at, toDecimal128(sum({value}) {run}, 18) AS score\n"
-            "FROM\n(\n"
-            f"    SELECT *, countIf(payout <= 0) {in_order} AS losses\n"
-            f"{_indented(counted)}\n)"
-        )
-    over = "max" if campaign.measure in _LARGEST else "sum"
-    return f"SELECT person_id, id, at, {over}({value}) {in_order} AS score\n{counted}"
-
-
-def _standing(campaign: Campaign) -> str:
-    if campaign.measure == "net_loss":
-        score, reached = "argMax(progress.score, (at, id))", "max(at)"
-    else:
-        score = "max(progress.score)"
-        reached = "argMax(at, (progress.score, -toUnixTimestamp64Micro(at)))"
-    step, paid_at = "0", "reached_at"
-    if isinstance(campaign.form, Challenge):
-        reached_steps = [
-            f"minOrNullIf(at, progress.score >= {money(step.target)})" for step in campaign.form.steps
-        ]
-        times = f"arrayFilter(x -> isNotNull(x), [{', '.join(reached_steps)}])"
-        step, paid_at = f"length({times})", f"ifNull(arrayElementOrNull({times}, -1), reached_at)"
-    return f"""
-SELECT
-    person_id,
-    {score} AS score,
-    {reached} AS reached_at,
-    count() AS entries,
-    {step} AS step,
-    {paid_at} AS paid_at
-FROM progress
-GROUP BY person_id
-HAVING score > 0"""
-
-
-def _totals(campaign: Campaign) -> str:
-    value = _VALUES[campaign.measure]
-    score, reached, falls = f"sum({value})", f"maxIf(at, {value} > 0)", f"min({value}) < 0"
-    if campaign.measure in _LARGEST:
-        score, falls = f"max({value})", "false"
-        reached = f"argMax(at, ({value}, -toUnixTimestamp64Micro(at)))"
-    elif campaign.measure == "net_loss":
-        reached, falls = "max(at)", "false"
-    return f"""
-SELECT
-    person_id,
-    {score} AS score,
-    {reached} AS reached_at,
-    count() AS entries,
-    0 AS step,
-    reached_at AS paid_at,
-    {falls} AS falls
-FROM ranged
-WHERE rule = ''
-GROUP BY person_id
-HAVING score > 0 OR falls"""
-
-
-def _ranked(campaign: Campaign) -> str:
-    form = campaign.form
-    by_score = "score DESC, reached_at, person_id"
-    rank, order = f"row_number() OVER (ORDER BY {by_score})", "paid_at, person_id"
-    inner = "*"
-    if isinstance(form, Leaderboard):
-        order = "rank, person_id"
-        due = _prize_of("rank", form)
-        if form.ties != "earliest":
-            rank = "rank() OVER (ORDER BY score DESC)"
-        if form.ties == "split":
-            position = f"row_number() OVER (ORDER BY {by_score})"
-            inner = f"*, {position} AS position"
-            pot = f"sum({_prize_of('position', form)}) OVER (PARTITION BY score)"
-            due = f"toDecimal128(toDecimal128({pot} / count() OVER (PARTITION BY score), 2), 18)"
-    elif isinstance(form, Challenge):
-        cases = ", ".join(
-            f"step = {number}, {money(sum((step.prize for step in form.steps[:number]), Decimal(0)))}"
-            for number in range(1, len(form.steps) + 1)
-        )
-        due = f"multiIf({cases}, {money(0)})"
-    else:
-        assert isinstance(form, DepositBonus)
-        share = (
-            f"toDecimal128(toDecimal256(toDecimal256(score, 18) * {money(form.percent / 100)}, 2), 18)"
-        )
-        due = f"least({money(form.cap)}, {share})"
-    cost = f"sum(due) OVER (ORDER BY {order} ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)"
-    fits = "true" if campaign.budget is None else f"{cost} <= {money(campaign.budget)}"
-    return f"""
-SELECT *, if({fits}, due, {money(0)}) AS prize, due - prize AS unpaid
-FROM
-(
-    SELECT *, {due} AS due
-    FROM
-    (
-        SELECT {inner}, {rank} AS rank
-        FROM standing
-    )
-)"""
-
-
-def _prize_of(rank: str, form: Leaderboard) -> str:
-    cases = []
-    for prize in form.prizes:
-        first, last = prize.span()
-        cases.append(f"{rank} BETWEEN {first} AND {last}, {money(prize.amount)}")
-    return f"multiIf({', '.join(cases)}, {money(0)})"

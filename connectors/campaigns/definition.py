@@ -57,6 +57,9 @@ MEASURES = {
 }
 """The measures and the kinds of entries that each applies to."""
 
+ADDED = frozenset(MEASURES) - {"largest_win", "best_multiplier", "wins_in_a_row", "net_loss"}
+"""The measures that add up what entries are worth, none of which is meant to be negative."""
+
 _ONLY_FOR = {
     "games": (ROUNDS,),
     "providers": (ROUNDS,),
@@ -156,6 +159,57 @@ class Counts(_Part):
     first: Annotated[int, Field(ge=1)] | None = Field(None, description="Only the first so many.")
 
 
+_DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+_CLOCK = r"([01]\d|2[0-3]):[0-5]\d"
+
+
+class Multiplier(_Part):
+    """What an entry is worth more, or less, if it meets every condition given."""
+
+    times: Money = Field(description="The factor; of several that apply, each multiplies.")
+    games: Names | None = Field(None, description="Ids of games.")
+    providers: Names | None = None
+    categories: Names | None = Field(None, description="The game has at least one of these.")
+    minimum_odds: Money | None = Field(None, description="Smallest total odds of a sports bet.")
+    weekdays: list[Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]] | None = Field(
+        None, min_length=1, description="Local days of the week."
+    )
+    hours: Annotated[str, Field(pattern=rf"^{_CLOCK}-{_CLOCK}$")] | None = Field(
+        None, description="Local time of the day like 18:00-20:00, its end not included."
+    )
+
+    @model_validator(mode="after")
+    def _conditional(self) -> Self:
+        if self.model_fields_set <= {"times"}:
+            raise ValueError("names no condition, so it would multiply everything alike")
+        return self
+
+    def minutes(self) -> tuple[int, int] | None:
+        """Begin and end of ``hours`` in minutes since midnight; the end may be on the next day."""
+        if self.hours is None:
+            return None
+        start, end = (int(text[:2]) * 60 + int(text[3:]) for text in self.hours.split("-"))
+        return start, end
+
+    def days(self) -> list[int] | None:
+        """``weekdays`` as numbers from Monday, 1."""
+        return None if self.weekdays is None else [_DAYS.index(day) + 1 for day in self.weekdays]
+
+
+class Points(_Part):
+    """What the entries are worth. Without it, an entry is worth what ``measure`` says."""
+
+    multipliers: list[Multiplier] = []
+    most_an_entry: Money | None = Field(None, gt=0, description="Most that one entry is worth.")
+    most_a_day: Money | None = Field(None, gt=0, description="Most that a player gets on a local day.")
+    most_a_player: Money | None = Field(None, gt=0, description="Most that a player gets in all.")
+
+    @property
+    def in_order(self) -> bool:
+        """Whether what an entry is worth depends on the entries before it."""
+        return self.most_a_day is not None or self.most_a_player is not None
+
+
 class Prize(_Part):
     """The prize of each player on some ranks."""
 
@@ -251,6 +305,10 @@ class Holdout(_Part):
         return f"{int(self.share * 2**32):08x}"
 
 
+_LATER = ("holdout", "points", "minimum_entries")
+"""Fields that came later: without them, the hash of a definition is what it was before."""
+
+
 class Campaign(_Part):
     """A campaign. ``measure`` defines the score, ``form`` the prizes for it."""
 
@@ -261,6 +319,10 @@ class Campaign(_Part):
     eligible: Eligible = Eligible()
     counts: Counts = Counts()
     measure: str
+    points: Points = Points()
+    minimum_entries: Annotated[int, Field(ge=1)] = Field(
+        1, description="A player with fewer entries that count has no score."
+    )
     form: Annotated[Leaderboard | Challenge | DepositBonus, Field(discriminator="kind")]
     holdout: Holdout | None = Field(
         None, description="Players who never take part, to measure the effect on the others."
@@ -291,6 +353,12 @@ class Campaign(_Part):
                 raise ValueError(
                     f"counts.{name} says nothing about {source}, which {self.measure} measures"
                 )
+        if self.points != Points() and self.measure not in ADDED:
+            raise ValueError(f"points are for measures that add up, and {self.measure} does not")
+        for multiplier in self.points.multipliers:
+            for name in multiplier.model_fields_set & _ONLY_FOR.keys():
+                if source not in _ONLY_FOR[name]:
+                    raise ValueError(f"a multiplier's {name} says nothing about {source}")
         if source == CUSTOM and self.counts.event is None:
             raise ValueError("counts.event is required: which custom events count?")
         if self.form.kind == "challenge" and self.measure == "net_loss":
@@ -308,8 +376,9 @@ class Campaign(_Part):
     def sha256(self) -> str:
         """A hash of the definition that does not depend on the layout of the file."""
         document = self.model_dump(mode="json", by_alias=True)
-        if self.holdout is None:
-            del document["holdout"]  # as releases without hold-outs hash it
+        for name in _LATER:
+            if getattr(self, name) == type(self).model_fields[name].default:
+                del document[name]
         text = json.dumps(document, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 

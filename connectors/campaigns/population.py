@@ -22,10 +22,10 @@ from connectors.campaigns.compiler import (
     held_back,
     merged,
     player_rules,
-    product,
 )
 from connectors.campaigns.definition import Campaign
 from connectors.campaigns.effect import AFTER, BEFORE, DURING, METRICS, Players
+from connectors.campaigns.expressions import product
 from connectors.clickhouse.literals import moment, quoted
 from connectors.clickhouse.query import query_bytes
 from streams.errors import ConfigurationError

@@ -201,6 +201,7 @@ class _Campaign:
     def __init__(self, rules: Any, tenant: Books, rates: Any) -> None:
         self.rules, self.tenant, self.rates = rules, tenant, rates
         self.counts = rules.get("counts", {})
+        self.points = rules.get("points", {})
         self.measure = rules["measure"]
         self.zone = ZoneInfo(rules["period"].get("time_zone", "UTC"))
         self.start, self.end = (self.local(rules["period"][name]) for name in ("from", "to"))
@@ -228,7 +229,7 @@ class _Campaign:
             reached = next(e.at for e, p in zip(entries, progress, strict=True) if p == final)
             if self.measure == "net_loss":
                 reached = entries[-1].at
-            if final > 0:
+            if final > 0 and len(entries) >= int(self.rules.get("minimum_entries", 1)):
                 scores.append((player, final, reached, entries, progress))
         return self.prizes(scores)
 
@@ -343,24 +344,58 @@ class _Campaign:
             return list(first_of.values())
         return entries[: int(self.counts.get("first", len(entries)))]
 
+    def worth(self, entry: Entry, value: Decimal) -> Decimal:
+        """What an entry with a value is worth in points."""
+        local = entry.at.astimezone(self.zone)
+        game = {name: known for name, (_, known) in self.tenant.games.get(entry.game, {}).items()}
+        for factor in self.points.get("multipliers", ()):
+            start, _, end = factor.get("hours", "00:00-24:00").partition("-")
+            now = f"{local:%H:%M}"
+            inside = start <= now < end if start < end else now >= start or now < end
+            if (
+                inside
+                and f"{local:%a}".lower() in factor.get("weekdays", [f"{local:%a}".lower()])
+                and entry.game in factor.get("games", [entry.game])
+                and ("providers" not in factor or game.get("provider") in factor["providers"])
+                and (
+                    "categories" not in factor
+                    or set(factor["categories"]) & set(game.get("categories", ()))
+                )
+                and ("minimum_odds" not in factor or entry.odds >= Decimal(factor["minimum_odds"]))
+            ):
+                value = cut(value * Decimal(factor["times"]))
+        return min(value, Decimal(self.points.get("most_an_entry", value)))
+
+    def added(self, entries: list[Entry]) -> list[Decimal]:
+        """The score after each entry, for a measure that adds up."""
+        found: list[Decimal] = []
+        days: dict[Any, Decimal] = defaultdict(Decimal)
+        for entry in entries:
+            value = Decimal(1)
+            if self.measure in ("turnover", "deposits", "sports_turnover"):
+                value = entry.amount
+            elif self.measure == "sum_of_wins":
+                value = entry.payout
+            days[entry.at.astimezone(self.zone).date()] += self.worth(entry, value)
+            most = self.points.get("most_a_day")
+            total = sum((min(day, Decimal(most or day)) for day in days.values()), Decimal(0))
+            found.append(min(total, Decimal(self.points.get("most_a_player", total))))
+        return found
+
     def progress(self, entries: list[Entry]) -> list[Decimal]:
+        if self.measure not in ("net_loss", "largest_win", "best_multiplier", "wins_in_a_row"):
+            return self.added(entries)
         found, total, streak = [], Decimal(0), 0
         for entry in entries:
-            if self.measure in ("turnover", "deposits", "sports_turnover"):
-                total += entry.amount
-            elif self.measure == "sum_of_wins":
-                total += entry.payout
-            elif self.measure == "net_loss":
+            if self.measure == "net_loss":
                 total += entry.amount - entry.payout
             elif self.measure == "largest_win":
                 total = max(total, entry.payout)
             elif self.measure == "best_multiplier":
                 total = max(total, cut(entry.payout / entry.amount))
-            elif self.measure == "wins_in_a_row":
+            else:
                 streak = streak + 1 if entry.payout > 0 else 0
                 total = Decimal(streak)
-            else:
-                total += 1
             found.append(total)
         return found
 
