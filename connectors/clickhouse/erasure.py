@@ -7,8 +7,8 @@ with the state after a crash at the end of each step:
    equal ones.
 2. Delete the player's rows, and wait until the parts are rewritten. Nothing is left to repeat.
 
-Corrections of merged players are deleted. Refused items lose their payload instead, and corrections both of their contents. They are first: a
-contact in them is recognised by the player's rows.
+Corrections of merged players are deleted. Refused items lose their payload instead, and corrections
+both of their contents. They are first: a contact in them is recognised by the player's rows.
 
 ClickHouse keeps the text of a mutation in a file and on a cluster in Keeper, so it names the player by
 a hash. Parts that are replaced are removed from the disk some minutes later (``old_parts_lifetime``).
