@@ -11,7 +11,7 @@ import pytest
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
-from connectors.clickhouse.erasure import CORRECTIONS, PERSONAL, REJECTS, Subject, erase
+from connectors.clickhouse.erasure import CORRECTIONS, MERGES, PERSONAL, REJECTS, Subject, erase
 from connectors.clickhouse.migrate import migrate
 from connectors.clickhouse.service import create_app
 from tests.waiting import wait_until
@@ -92,7 +92,7 @@ def test_every_table_with_a_player_is_erased(chdb: Client) -> None:
         "AND table IN "
         "(SELECT name FROM system.tables WHERE database = 'erasable' AND engine LIKE '%MergeTree')"
     ).result_rows
-    assert {str(table) for (table,) in rows} == {*PERSONAL, REJECTS, CORRECTIONS}
+    assert {str(table) for (table,) in rows} == {*PERSONAL, REJECTS, CORRECTIONS, MERGES}
 
 
 def test_rows_stand_under_the_pseudonym_and_totals_are_the_same(chdb: Client) -> None:
