@@ -20,6 +20,7 @@ APART = (
 """Modules whose tests are long and share no fixtures: each test may run in any process."""
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist's own hook reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Runs long tests first, and the tests of any other module in one process, for its fixtures."""
     for item in items:
