@@ -7,6 +7,7 @@ from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import httpx
 import pytest
 from click.testing import CliRunner, Result
 from confluent_kafka import TopicPartition
@@ -84,6 +85,40 @@ def test_a_backfill_that_was_written_twice_counts_once_and_the_audit_finds_nothi
     wait_until(settled, "both runs in ClickHouse")
     result = audit(stack)
     assert "0 findings" in result.output, result.output
+
+
+def test_an_operator_finds_and_mends_an_item_and_the_audit_shows_it_before_and_after(
+    stack: Stack, tmp_path: Path
+) -> None:
+    operator = Operator(stack, "mender")
+    batch_id = operator.post("/api/v1/events", [bet("e-1"), bet("e-2", currency="euro")], 2)
+    operator.settle()
+
+    def counts() -> dict[str, str]:
+        result = audit(stack)
+        assert "0 findings" in result.output, result.output
+        [line] = [line for line in result.stdout.splitlines() if line.startswith("mender  ")]
+        return dict(part.split() for part in line.split("  ")[1:])
+
+    before = counts()
+    answer = httpx.get(
+        f"{stack.edge_url}/api/v1/batches/{batch_id}", headers={"x-api-key": operator.key}
+    ).json()
+    [wrong] = [item for item in answer["items"] if item["outcome"] == "rejected"]
+    assert wrong["errors"][0]["pointer"] == "/1/data/currency"
+    [found] = operator.rejects("--batch", batch_id)
+    assert found["reject_id"] == wrong["reject_id"]
+    found["item"]["data"]["currency"] = "EUR"
+    mended = tmp_path / "mended.jsonl"
+    mended.write_text(json.dumps(found))
+    done = operator.run("replay", "--mended", str(mended), "--reason", "a code", "--rate", "1e9")
+    assert "1 items written" in done.output, done.output
+    operator.settle(more=1)
+    after = counts()
+    assert (before["received"], before["accepted"], before["rejected"]) == ("2", "1", "1")
+    assert (after["received"], after["accepted"], after["rejected"]) == ("3", "2", "1")
+    sql = "SELECT event_id FROM game_transactions WHERE tenant = 'mender' ORDER BY event_id"
+    assert [row["event_id"] for row in operator.rows(sql)] == ["e-1", "e-2"]
 
 
 def test_a_corrected_bet_counts_once_and_the_audit_finds_nothing(stack: Stack) -> None:
