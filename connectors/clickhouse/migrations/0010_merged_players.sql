@@ -1,6 +1,7 @@
 -- Players of one tenant that share a mobile number or an e-mail address are one person. Events keep the
 -- player that they were posted with; persons are found when they are read. Only events that were received
 -- while the tenant merged channels have contacts, so the data itself says which players are merged.
+-- The KPI views count persons, and leave out test tenants, whose names end with .test.
 
 CREATE TABLE IF NOT EXISTS merge_corrections
 (
