@@ -1,12 +1,12 @@
 """What a backfill has done: a file that a killed process leaves behind, and the next one continues."""
 
 import fcntl
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
 
+from connectors.local.files import replace_file
 from streams.errors import ConfigurationError
 
 
@@ -92,14 +92,4 @@ class Journal:
 
     def save(self) -> None:
         """Writes the progress of all jobs."""
-        fresh = self.path.with_name(f"{self.path.name}.tmp")
-        with open(fresh, "wb") as file:
-            file.write(msgspec.json.format(msgspec.json.encode(self._file)))
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(self.path)
-        directory = os.open(self.path.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        replace_file(self.path, msgspec.json.format(msgspec.json.encode(self._file)))

@@ -22,6 +22,7 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
+from connectors.local.files import replace_file
 from streams.core.event import TEST_SUFFIX, Batch, is_test
 from streams.errors import ConfigurationError
 
@@ -207,12 +208,7 @@ class Registry:
             fcntl.flock(lock, fcntl.LOCK_EX)
             loaded = _load(self.path) if self.path.exists() else _File()
             yield loaded.tenants
-            fresh = self.path.with_suffix(".tmp")
-            with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-                file.write(loaded.model_dump_json(indent=2, exclude_defaults=True))
-                file.flush()
-                os.fsync(file.fileno())
-            fresh.replace(self.path)
+            replace_file(self.path, loaded.model_dump_json(indent=2, exclude_defaults=True).encode())
 
 
 def _load(path: Path) -> _File:

@@ -16,7 +16,6 @@ them all, under the pseudonym that the first run has drawn.
 """
 
 import json
-import os
 import secrets
 import time
 import uuid
@@ -37,6 +36,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 from connectors.clickhouse.erasure import Subject
 from connectors.clickhouse.query import erase_player, insert
 from connectors.edge.tenants import Registry, existing
+from connectors.local.files import replace_file
 from streams.core.identity import erased_mark, key_of, longer_key, partition_of
 from streams.errors import DeliveryFailed
 from streams.kafka.clients import client_config, committed_consumer, idempotent_producer
@@ -101,7 +101,7 @@ def erase(settings: Settings, tenant: str, player_id: str, who: Who, report: Rep
     registry.erase(tenant, mark.hex())
     if journal.refused_at is None:
         journal.refused_at = time.time()
-        _write(path, journal)
+        replace_file(path, msgspec.json.encode(journal))
     report("the edges refuse the player")
     _command(settings, key)
     _let_requests_end(settings, journal.refused_at, report)
@@ -123,18 +123,8 @@ def _begun(path: Path) -> Journal:
     if path.exists():
         return msgspec.json.decode(path.read_bytes(), type=Journal)
     journal = Journal(str(uuid.uuid4()), f"erased-{secrets.token_hex(16)}")
-    _write(path, journal)
+    replace_file(path, msgspec.json.encode(journal))
     return journal
-
-
-def _write(path: Path, journal: Journal) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_suffix(".tmp")
-    with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-        file.write(msgspec.json.encode(journal))
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
 
 
 # Kafka ---------------------------------------------------------------------------------------
