@@ -9,7 +9,7 @@ from functools import partial
 from typing import NamedTuple, Self
 
 from connectors.clickhouse.literals import moment, quoted
-from connectors.clickhouse.query import insert, query, query_rows
+from connectors.clickhouse.query import insert, query_rows
 from connectors.status.differences import CODE, Compared, Conflict, with_accepted
 from streams.errors import ConfigurationError
 from streams.settings import Settings
@@ -86,7 +86,7 @@ def find(settings: Settings, chosen: Filter, items_max: int) -> list[StoredRejec
         f"SELECT {columns} FROM rejects WHERE {chosen.condition()} "
         f"ORDER BY raw_partition, raw_offset, position LIMIT {items_max}"
     )
-    return [StoredReject.of(row) for row in json.loads(query(settings, sql, "json"))["data"]]
+    return [StoredReject.of(row) for row in query_rows(settings, sql)]
 
 
 def count(settings: Settings, chosen: Filter) -> dict[tuple[str, str], int]:
@@ -95,7 +95,7 @@ def count(settings: Settings, chosen: Filter) -> dict[tuple[str, str], int]:
         f"SELECT tenant, code, count() AS items FROM rejects WHERE {chosen.condition()} "
         "GROUP BY tenant, code ORDER BY tenant, code"
     )
-    rows = json.loads(query(settings, sql, "json"))["data"]
+    rows = query_rows(settings, sql)
     return {(row["tenant"], row["code"]): int(row["items"]) for row in rows}
 
 

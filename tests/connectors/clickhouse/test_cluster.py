@@ -4,10 +4,7 @@ chDB has no Keeper: it parses ``ON CLUSTER`` and the replicated engines, and run
 without replication, on two shards in one process (:mod:`tests.connectors.clickhouse.shards`).
 """
 
-import json
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +17,7 @@ from connectors.clickhouse.migrate import HERE, migrate, statements
 from connectors.clickhouse.targets import TARGETS
 from streams.errors import ConfigurationError
 from streams.settings import Settings
+from tests.connectors.clickhouse.apart import answer_of
 
 CLUSTER = Cluster("all_nodes", "roundhouse")
 MIGRATIONS = [
@@ -190,15 +188,7 @@ def test_a_cluster_of_chdb_is_refused(tmp_path: Path) -> None:
 def test_two_shards_answer_as_one_node_and_a_block_with_a_known_token_is_skipped(
     tmp_path: Path,
 ) -> None:
-    run = subprocess.run(
-        [sys.executable, "-m", "tests.connectors.clickhouse.shards", str(tmp_path)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-    assert run.returncode == 0, run.stderr
-    found = json.loads(run.stdout)
+    found = answer_of("tests.connectors.clickhouse.shards", tmp_path)
     assert found["shards"] == 2
     assert found["differ"] == []
     assert set(found["empty"]) <= {

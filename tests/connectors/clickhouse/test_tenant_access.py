@@ -1,8 +1,5 @@
 """A ClickHouse user of one tenant: what is rendered, what the filters let through, and its end."""
 
-import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +19,7 @@ from connectors.edge.tenants import Registry
 from streams.errors import ConfigurationError, QueryFailed
 from streams.settings import Settings
 from tests.clickhouse_server import PASSWORD, USER, running
+from tests.connectors.clickhouse.apart import answer_of
 from tests.connectors.clickhouse.shards import value
 from tests.connectors.clickhouse.tenant_reader import DATABASE, PARAMETERS
 
@@ -114,15 +112,7 @@ def test_on_a_cluster_the_tables_of_the_shards_have_the_policies() -> None:
 def test_on_two_shards_the_reader_sees_its_tenant_in_every_distributed_table_and_view(
     tmp_path: Path,
 ) -> None:
-    run = subprocess.run(
-        [sys.executable, "-m", "tests.connectors.clickhouse.sharded_reader", str(tmp_path)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-    assert run.returncode == 0, run.stderr
-    found = json.loads(run.stdout)
+    found = answer_of("tests.connectors.clickhouse.sharded_reader", tmp_path)
     assert found["seen"] == {name: ["a"] for name in found["seen"]}
     for table, (rows, due) in found["rows"].items():
         assert rows == due > 0, table
@@ -143,15 +133,7 @@ def test_the_reader_sees_its_tenant_in_every_table_and_view_and_changes_nothing(
     client: Client, directory: Path
 ) -> None:
     client.close()  # chDB admits one process to a directory
-    run = subprocess.run(
-        [sys.executable, "-m", "tests.connectors.clickhouse.tenant_reader", str(directory)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-    assert run.returncode == 0, run.stderr
-    found = json.loads(run.stdout)
+    found = answer_of("tests.connectors.clickhouse.tenant_reader", directory)
     assert found["seen"].pop("rates") == ["USD"]
     assert found["seen"] == {name: ["a"] for name in found["seen"]}
     assert found["refused"] == 3
