@@ -7,11 +7,9 @@ cannot change it. An amount counts at the time of its transaction, in the campai
 """
 
 from datetime import datetime, timedelta
-from io import BytesIO
 from typing import NamedTuple, Self
 
 import numpy as np
-import polars
 
 from connectors.campaigns.compiler import (
     PERSON,
@@ -27,7 +25,7 @@ from connectors.campaigns.definition import Campaign
 from connectors.campaigns.effect import AFTER, BEFORE, DURING, METRICS, Players
 from connectors.campaigns.expressions import product
 from connectors.clickhouse.literals import moment, quoted
-from connectors.clickhouse.query import query_bytes
+from connectors.clickhouse.query import query_frame
 from streams.errors import ConfigurationError
 from streams.settings import Settings
 
@@ -176,8 +174,7 @@ def read(
 
     Raises ``ConfigurationError`` if amounts of several currencies would be added.
     """
-    answer = query_bytes(settings, query_of(campaign, windows, as_of), "arrow")
-    frame = polars.read_ipc_stream(BytesIO(answer))
+    frame = query_frame(settings, query_of(campaign, windows, as_of))
     if campaign.counts.currency is None:
         found = sorted(frame["currencies"].explode().drop_nulls().unique())
         if len(found) > 1:

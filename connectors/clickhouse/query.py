@@ -6,7 +6,8 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
-from typing import Any
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 import httpx
@@ -20,6 +21,9 @@ from connectors.clickhouse.questions import add_rows, ask, token_path
 from connectors.local.stack import Running
 from streams.errors import ClickHouseUnavailable, ConfigurationError, NotRunning, QueryFailed
 from streams.settings import Settings
+
+if TYPE_CHECKING:
+    from polars import DataFrame
 
 
 def query(settings: Settings, sql: str, form: str = "table") -> str:
@@ -45,6 +49,13 @@ def query_bytes(settings: Settings, sql: str, form: str) -> bytes:
 def query_rows(settings: Settings, sql: str) -> list[dict[str, Any]]:
     """The rows of a query by column; numbers with a fraction are ``Decimal``."""
     return _rows(query_bytes(settings, sql, "json"))
+
+
+def query_frame(settings: Settings, sql: str) -> "DataFrame":
+    """The rows of a query as a Polars frame, for results of many rows."""
+    from polars import read_ipc_stream
+
+    return read_ipc_stream(BytesIO(query_bytes(settings, sql, "arrow")))
 
 
 def _rows(text: bytes) -> list[dict[str, Any]]:
