@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
 
-.PHONY: help demo test check publish lint-only asyncapi openapi screenshots faults soak bench bench-quick bench-compare bench-chart bench-long lint up clean
+.PHONY: help demo test check publish lint-only asyncapi openapi notebook screenshots faults soak bench bench-quick bench-compare bench-chart bench-long lint up clean
 
 SEED ?= 1
 ROUNDS ?= 2
@@ -46,6 +46,9 @@ asyncapi: $(VENV)/ready ## Make docs/asyncapi.yaml anew, from the contracts and 
 
 openapi: $(VENV)/ready ## Make docs/openapi.json anew, from the formats and the routes of the edge.
 	$(BIN)/roundhouse openapi > docs/openapi.json
+
+notebook: $(VENV)/ready ## Store the results of docs/campaigns.ipynb in it anew.
+	$(BIN)/python -m tests.notebook
 
 screenshots: $(VENV)/ready ## Make the pictures in docs/screenshots anew; needs Chromium.
 	$(BIN)/python -m tests.screenshots

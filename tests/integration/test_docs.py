@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from connectors.campaigns.definition import load
+from connectors.campaigns.evaluation import evaluate
 from connectors.clickhouse.query import query
 from connectors.demo.day import Post, day
 from connectors.demo.feed import feed
@@ -23,6 +25,7 @@ from connectors.local.kafka import missing_tools
 from connectors.local.stack import Stack, on_any_ports
 from streams.settings import Settings
 from tests.integration.cookbook import answers
+from tests.notebook import executed
 from tests.schema_registry import consumer_command
 from tests.waiting import WITHIN_S, wait_until
 
@@ -133,6 +136,15 @@ def test_the_campaign_in_python_prints_standings(running: Running) -> None:
     ranks, frame = result.stdout.splitlines()[:3], result.stdout.splitlines()[3:]
     assert [line.split()[0] for line in ranks] == ["1", "2", "3"]
     assert any("prize" in line and "len" in line for line in frame)
+
+
+def test_every_cell_of_the_notebook_runs_and_has_a_result(running: Running) -> None:
+    cells = [cell for cell in executed(running.stack.environment).cells if cell.cell_type == "code"]
+    assert all(cell.outputs for cell in cells)
+    race = load(ROOT / "connectors/campaigns/examples/turnover-race.yaml").campaign
+    leader = evaluate(running.settings, race).standings[0]
+    assert leader.player_id in cells[1].outputs[0].data["text/plain"]
+    assert "<svg" in cells[6].outputs[0].data["image/svg+xml"]
 
 
 def on_this_stack(example: str, running: Running) -> str:

@@ -33,6 +33,7 @@ class Console:
     """The console, and the line that it shows."""
 
     settings: Settings
+    environment: dict[str, str]
     keys: dict[str, str]
     url: str
 
@@ -98,6 +99,7 @@ def running(home: Path) -> Iterator[Console]:
             assert process.stdout
             found = Console(
                 stack.settings,
+                stack.environment,
                 demo_keys(Registry(settings.tenants_path)),
                 process.stdout.readline().strip(),
             )
