@@ -138,8 +138,9 @@ def backtest(
     """Evaluate a campaign over history, in its own period or another; nothing is stored."""
     from pydantic import ValidationError
 
-    from connectors.campaigns.definition import Period, load
+    from connectors.campaigns.definition import load
     from connectors.campaigns.evaluation import backtest as run
+    from connectors.campaigns.parts import Period
 
     definition = load(file)
     given = definition.campaign.period

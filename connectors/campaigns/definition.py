@@ -6,32 +6,26 @@ an offset as text in the campaign's own time zone. Every mistake is reported wit
 """
 
 import hashlib
-import itertools
 import json
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
-from zoneinfo import ZoneInfo, available_timezones
 
 import yaml
 from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
     Field,
     ValidationError,
     field_validator,
     model_validator,
 )
 
+from connectors.campaigns.forms import Challenge, DepositBonus, Leaderboard
+from connectors.campaigns.parts import CurrencyCode, Money, Names, Part, Period
+from connectors.campaigns.points import Points
+from connectors.campaigns.who import Eligible, Holdout
 from streams.core.event import is_test
 from streams.errors import DefinitionError
-
-Money = Annotated[Decimal, Field(ge=0, max_digits=38, decimal_places=18)]
-Names = Annotated[list[Annotated[str, Field(min_length=1, max_length=256)]], Field(min_length=1)]
-CurrencyCode = Annotated[str, Field(pattern=r"^[A-Z0-9]{3,10}$")]
 
 ROUNDS, DEPOSITS, LOGINS, CUSTOM, SPORTS = (
     "rounds",
@@ -76,69 +70,7 @@ _ONLY_FOR = {
 }
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-def _local(value: object) -> object:
-    if isinstance(value, str):
-        try:
-            moment = datetime.fromisoformat(value)
-        except ValueError:
-            raise ValueError("must be a date or a date and time like 2026-03-14T18:00") from None
-        if moment.tzinfo is not None:
-            raise ValueError("must have no offset: it is meant in the period's time_zone")
-        return moment
-    raise ValueError("must be a date or a date and time like 2026-03-14T18:00")
-
-
-LocalTime = Annotated[datetime, BeforeValidator(_local)]
-
-
-class Period(_Part):
-    """A period from (inclusive) to (exclusive), in local time of ``time_zone``."""
-
-    start: LocalTime = Field(alias="from", description="First moment, local time.")
-    end: LocalTime = Field(alias="to", description="First moment that is over, local time.")
-    time_zone: str = Field("UTC", description="IANA name, e.g. Europe/Helsinki.")
-
-    @field_validator("time_zone")
-    @classmethod
-    def _known(cls, name: str) -> str:
-        if name not in available_timezones():
-            raise ValueError("is not an IANA time zone like Europe/Helsinki")
-        return name
-
-    @model_validator(mode="after")
-    def _forwards(self) -> Self:
-        if self.start >= self.end:
-            raise ValueError("ends before it begins: `to` must be later than `from`")
-        return self
-
-    def utc(self) -> tuple[datetime, datetime]:
-        """Begin and end of the period in UTC."""
-        zone = ZoneInfo(self.time_zone)
-        ends = [moment.replace(tzinfo=zone).astimezone(UTC) for moment in (self.start, self.end)]
-        return ends[0], ends[1]
-
-
-class Eligible(_Part):
-    """The players that take part; a condition that is absent does not restrict. Blocked players never
-    take part.
-    """
-
-    countries: Names | None = Field(None, description="One of these.")
-    not_countries: Names | None = Field(None, description="None of these.")
-    any_tag: Names | None = Field(None, description="At least one of these segment tags.")
-    no_tag: Names | None = Field(None, description="None of these segment tags.")
-    affiliates: Names | None = Field(None, description="Brought by one of these.")
-    registered_from: LocalTime | None = Field(None, description="Registered at or after, local time.")
-    registered_before: LocalTime | None = Field(None, description="Registered before, local time.")
-    consent_email: bool = Field(False, description="Only players who consented to e-mail.")
-    promo_banned: bool = Field(False, description="Also players who are banned from promotions.")
-
-
-class Counts(_Part):
+class Counts(Part):
     """The rounds, deposits, … that count; a condition that is absent does not restrict."""
 
     games: Names | None = Field(None, description="Ids of games.")
@@ -159,157 +91,11 @@ class Counts(_Part):
     first: Annotated[int, Field(ge=1)] | None = Field(None, description="Only the first so many.")
 
 
-_DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-_CLOCK = r"([01]\d|2[0-3]):[0-5]\d"
-
-
-class Multiplier(_Part):
-    """What an entry is worth more, or less, if it meets every condition given."""
-
-    times: Money = Field(description="The factor; of several that apply, each multiplies.")
-    games: Names | None = Field(None, description="Ids of games.")
-    providers: Names | None = None
-    categories: Names | None = Field(None, description="The game has at least one of these.")
-    minimum_odds: Money | None = Field(None, description="Smallest total odds of a sports bet.")
-    weekdays: list[Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]] | None = Field(
-        None, min_length=1, description="Local days of the week."
-    )
-    hours: Annotated[str, Field(pattern=rf"^{_CLOCK}-{_CLOCK}$")] | None = Field(
-        None, description="Local time of the day like 18:00-20:00, its end not included."
-    )
-
-    @model_validator(mode="after")
-    def _conditional(self) -> Self:
-        if self.model_fields_set <= {"times"}:
-            raise ValueError("names no condition, so it would multiply everything alike")
-        return self
-
-    def minutes(self) -> tuple[int, int] | None:
-        """Begin and end of ``hours`` in minutes since midnight; the end may be on the next day."""
-        if self.hours is None:
-            return None
-        start, end = (int(text[:2]) * 60 + int(text[3:]) for text in self.hours.split("-"))
-        return start, end
-
-    def days(self) -> list[int] | None:
-        """``weekdays`` as numbers from Monday, 1."""
-        return None if self.weekdays is None else [_DAYS.index(day) + 1 for day in self.weekdays]
-
-
-class Points(_Part):
-    """What the entries are worth. Without it, an entry is worth what ``measure`` says."""
-
-    multipliers: list[Multiplier] = []
-    most_an_entry: Money | None = Field(None, gt=0, description="Most that one entry is worth.")
-    most_a_day: Money | None = Field(None, gt=0, description="Most that a player gets on a local day.")
-    most_a_player: Money | None = Field(None, gt=0, description="Most that a player gets in all.")
-
-    @property
-    def in_order(self) -> bool:
-        """Whether what an entry is worth depends on the entries before it."""
-        return self.most_a_day is not None or self.most_a_player is not None
-
-
-class Prize(_Part):
-    """The prize of each player on some ranks."""
-
-    ranks: str = Field(pattern=r"^\d{1,5}(-\d{1,5})?$", description="A rank, or a range like 4-10.")
-    amount: Money
-
-    @field_validator("ranks", mode="before")
-    @classmethod
-    def _text(cls, value: object) -> object:
-        return str(value) if isinstance(value, int) else value
-
-    def span(self) -> tuple[int, int]:
-        """The first and the last rank."""
-        first, _, last = self.ranks.partition("-")
-        return int(first), int(last or first)
-
-
-class Leaderboard(_Part):
-    """Players ranked by score, prizes by rank."""
-
-    kind: Literal["leaderboard"]
-    prizes: list[Prize] = Field(min_length=1)
-    ties: Literal["earliest", "equal", "split"] = Field(
-        "earliest",
-        description="Of equal scores: who reached it earlier is before; or all get the best rank's "
-        "prize; or they split the prizes of the ranks they take up.",
-    )
-
-    @model_validator(mode="after")
-    def _whole(self) -> Self:
-        due = 1
-        for prize in self.prizes:
-            first, last = prize.span()
-            if first != due or last < first:
-                raise ValueError(
-                    f"ranks must follow each other from 1: {prize.ranks} found where {due} was expected"
-                )
-            due = last + 1
-        if due > 10_001:
-            raise ValueError("more than 10000 ranks have prizes")
-        return self
-
-
-class Step(_Part):
-    """A target and the prize for reaching it."""
-
-    target: Money = Field(gt=0)
-    prize: Money
-
-
-class Challenge(_Part):
-    """A mission: everyone who reaches a step's target gets its prize, once."""
-
-    kind: Literal["challenge"]
-    steps: list[Step] = Field(min_length=1, max_length=100)
-
-    @model_validator(mode="after")
-    def _rising(self) -> Self:
-        targets = [step.target for step in self.steps]
-        for before, after in itertools.pairwise(targets):
-            if after <= before:
-                raise ValueError(
-                    f"steps overlap: target {after} must be above the one before, {before}"
-                )
-        return self
-
-
-class DepositBonus(_Part):
-    """A share of the deposits, up to a cap for each player."""
-
-    kind: Literal["deposit_bonus"]
-    percent: Money = Field(gt=0, le=1000)
-    cap: Money = Field(gt=0)
-
-
-class Holdout(_Part):
-    """The players who are held back from the campaign, so that its effect can be measured.
-
-    A player is held back if the first 8 hexadecimal digits of the SHA-256 of ``salt`` followed by the
-    player id are below :attr:`threshold`.
-    """
-
-    share: Decimal = Field(gt=0, le=Decimal("0.9"), description="Share of the players, e.g. 0.1.")
-    salt: str = Field(
-        min_length=1,
-        max_length=256,
-        description="Text of this campaign alone; with equal salts the same players are held back.",
-    )
-
-    @property
-    def threshold(self) -> str:
-        """The first hash that is not held back: 8 hexadecimal digits."""
-        return f"{int(self.share * 2**32):08x}"
-
-
 _LATER = ("holdout", "points", "minimum_entries")
 """Fields that came later: without them, the hash of a definition is what it was before."""
 
 
-class Campaign(_Part):
+class Campaign(Part):
     """A campaign. ``measure`` defines the score, ``form`` the prizes for it."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")

@@ -11,7 +11,8 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 
 from connectors.campaigns import compiler
-from connectors.campaigns.definition import Campaign, Definition, Period
+from connectors.campaigns.definition import Campaign, Definition
+from connectors.campaigns.parts import Period
 from connectors.clickhouse.literals import instant, moment, quoted
 from connectors.clickhouse.query import insert, query_rows
 from connectors.player.merging import Person, has_contacts, persons

@@ -11,19 +11,12 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
-from connectors.campaigns.compiler import (
-    PERSON,
-    PLAYER,
-    RATES,
-    chained,
-    deposits,
-    held_back,
-    merged,
-    player_rules,
-)
 from connectors.campaigns.definition import Campaign
 from connectors.campaigns.effect import AFTER, BEFORE, DURING, METRICS, Players
 from connectors.campaigns.expressions import product
+from connectors.campaigns.rules import held_back, player_rules
+from connectors.campaigns.sources import deposits
+from connectors.campaigns.steps import PERSON, PLAYER, RATES, chained, merged
 from connectors.clickhouse.literals import moment, quoted
 from connectors.clickhouse.query import query_frame
 from streams.errors import ConfigurationError

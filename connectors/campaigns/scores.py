@@ -2,14 +2,10 @@
 
 from decimal import Decimal
 
-from connectors.campaigns.definition import (
-    Campaign,
-    Challenge,
-    DepositBonus,
-    Leaderboard,
-    Multiplier,
-)
+from connectors.campaigns.definition import Campaign
 from connectors.campaigns.expressions import any_of, money, one_of, product
+from connectors.campaigns.forms import Challenge, DepositBonus, Leaderboard
+from connectors.campaigns.points import Multiplier
 from connectors.clickhouse.literals import quoted
 
 _VALUES = {

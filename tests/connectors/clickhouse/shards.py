@@ -18,7 +18,8 @@ from typing import Any
 from chdb.session import Session
 
 from connectors.campaigns import compiler
-from connectors.campaigns.definition import Period, load
+from connectors.campaigns.definition import load
+from connectors.campaigns.parts import Period
 from connectors.clickhouse.cluster import SETTINGS, SHARDED_BY, Cluster
 from connectors.clickhouse.migrate import HERE, statements
 from connectors.clickhouse.targets import TARGETS

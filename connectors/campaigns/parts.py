@@ -1,0 +1,58 @@
+"""What the parts of a definition share: amounts, names, local times and the period."""
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Annotated, Self
+from zoneinfo import ZoneInfo, available_timezones
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+
+Money = Annotated[Decimal, Field(ge=0, max_digits=38, decimal_places=18)]
+Names = Annotated[list[Annotated[str, Field(min_length=1, max_length=256)]], Field(min_length=1)]
+CurrencyCode = Annotated[str, Field(pattern=r"^[A-Z0-9]{3,10}$")]
+
+
+class Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _local(value: object) -> object:
+    if isinstance(value, str):
+        try:
+            moment = datetime.fromisoformat(value)
+        except ValueError:
+            raise ValueError("must be a date or a date and time like 2026-03-14T18:00") from None
+        if moment.tzinfo is not None:
+            raise ValueError("must have no offset: it is meant in the period's time_zone")
+        return moment
+    raise ValueError("must be a date or a date and time like 2026-03-14T18:00")
+
+
+LocalTime = Annotated[datetime, BeforeValidator(_local)]
+
+
+class Period(Part):
+    """A period from (inclusive) to (exclusive), in local time of ``time_zone``."""
+
+    start: LocalTime = Field(alias="from", description="First moment, local time.")
+    end: LocalTime = Field(alias="to", description="First moment that is over, local time.")
+    time_zone: str = Field("UTC", description="IANA name, e.g. Europe/Helsinki.")
+
+    @field_validator("time_zone")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in available_timezones():
+            raise ValueError("is not an IANA time zone like Europe/Helsinki")
+        return name
+
+    @model_validator(mode="after")
+    def _forwards(self) -> Self:
+        if self.start >= self.end:
+            raise ValueError("ends before it begins: `to` must be later than `from`")
+        return self
+
+    def utc(self) -> tuple[datetime, datetime]:
+        """Begin and end of the period in UTC."""
+        zone = ZoneInfo(self.time_zone)
+        ends = [moment.replace(tzinfo=zone).astimezone(UTC) for moment in (self.start, self.end)]
+        return ends[0], ends[1]

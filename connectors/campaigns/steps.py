@@ -1,0 +1,78 @@
+"""The chain of named steps that a campaign's SQL is, and the steps that several queries share."""
+
+from datetime import datetime
+
+from connectors.campaigns.definition import Campaign
+from connectors.clickhouse.literals import instant, quoted
+
+Steps = list[tuple[str, str]]
+"""Names and texts of steps."""
+
+
+MERGED = "merged"
+"""The one step that is a value, two arrays, and not a table: a player is looked up without a join."""
+
+PERSON = f"transform(player_id, {MERGED}.1, {MERGED}.2, player_id) AS person_id"
+OWN_ID = "if(player_id = person_id, id, concat(id, '|', player_id)) AS id"
+"""Two players of a person may have used the same id."""
+
+
+def chained(steps: Steps) -> str:
+    """The named steps as the beginning of a query."""
+    parts = []
+    for name, text in steps:
+        inner = f"(\n{_indented(text)}\n)"
+        parts.append(f"{inner} AS {name}" if name == MERGED else f"{name} AS\n{inner}")
+    return "WITH\n" + ",\n".join(parts)
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"    {line}" if line else line for line in text.strip().splitlines())
+
+
+def merged(campaign: Campaign, as_of: datetime) -> tuple[str, str]:
+    """The step that :data:`PERSON` needs."""
+    of = f"tenant = {quoted(campaign.tenant)}, as_of = {quoted(instant(as_of))}"
+    text = f"SELECT (groupArray(player_id), groupArray(person_id))\nFROM merged_players_at({of})"
+    return MERGED, text
+
+
+NEWEST = "(occurred_at, source_event, event_id)"
+
+
+def _newest(column: str, when: str | None = None) -> str:
+    return f"argMaxIf({column}, {NEWEST}, {when or f'isNotNull({column})'}) AS newest_{column}"
+
+
+PLAYER = (
+    "SELECT\n    {person},\n"
+    + ",\n".join(
+        f"    {_newest(column, when)}"
+        for column, when in (
+            ("country", None),
+            ("affiliate", None),
+            ("registered_at", None),
+            ("consent_email", None),
+            ("is_blocked", None),
+            ("is_promo_banned", None),
+            ("tags", "has_tags"),
+        )
+    )
+    + "\nFROM player_events_rows FINAL\nWHERE {until}\nGROUP BY person_id"
+)
+GAME = (
+    "SELECT\n    game_id,\n"
+    + ",\n".join(
+        f"    {_newest(column, when)}"
+        for column, when in (
+            ("provider", None),
+            ("categories", "has_categories"),
+            ("features", "has_features"),
+        )
+    )
+    + "\nFROM game_events_rows FINAL\nWHERE {until}\nGROUP BY game_id"
+)
+RATES = """SELECT base, day, argMax(rate, imported_at) AS day_rate, true AS known
+FROM rates FINAL
+WHERE quote = {quote} AND imported_at <= {as_of}
+GROUP BY base, day"""
