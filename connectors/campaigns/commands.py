@@ -174,9 +174,7 @@ def compare(before: Path, after: Path, as_of: str | None, form: str) -> None:
         _write(frames.comparison(found), form)
         return
     for path, result in ((before, found.before), (after, found.after)):
-        prizes = sorted(
-            (standing.prize for standing in result.standings if standing.prize), reverse=True
-        )
+        prizes = sorted((standing.prize for standing in result.standings.winners), reverse=True)
         click.echo(
             f"{path}: {len(result.standings)} players with a score, {len(prizes)} prizes, cost "
             f"{_plain(result.cost)}, largest {_plain(prizes[0]) if prizes else 0}, median "

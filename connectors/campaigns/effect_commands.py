@@ -61,7 +61,7 @@ def effect(
     as_of = as_of or datetime.now(UTC)
     result = evaluate(settings, campaign, as_of)
     windows = Windows.around(campaign, timedelta(days=before_days), timedelta(days=after_days))
-    took_part = {standing.player_id for standing in result.standings}
+    took_part = set(result.standings.player_ids)
     population = read(settings, campaign, windows, as_of, took_part)
     share = float(campaign.holdout.share) if campaign.holdout else None
     try:

@@ -8,31 +8,18 @@ import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+import polars
 
 from connectors.campaigns import compiler
 from connectors.campaigns.definition import Campaign, Definition
 from connectors.campaigns.parts import Period
+from connectors.campaigns.standings import Standings
 from connectors.clickhouse.literals import instant, moment, quoted
-from connectors.clickhouse.query import insert, query_rows
+from connectors.clickhouse.query import insert, insert_lines, query_frame, query_rows
 from connectors.player.merging import Person, has_contacts, persons
 from streams.settings import Settings
-
-
-class Standing(NamedTuple):
-    """The standing of a player, or of the person that it is merged into.
-
-    ``step``: steps reached in a challenge; ``unpaid``: the part of the prize beyond the budget.
-    """
-
-    rank: int
-    player_id: str
-    score: Decimal
-    reached_at: datetime
-    entries: int
-    step: int
-    prize: Decimal
-    unpaid: Decimal
 
 
 class Result(NamedTuple):
@@ -41,13 +28,13 @@ class Result(NamedTuple):
     campaign: Campaign
     as_of: datetime
     unsettled: int
-    standings: list[Standing]
+    standings: Standings
     left_out: dict[str, int]
 
     @property
     def cost(self) -> Decimal:
         """The sum of all paid prizes."""
-        return sum((standing.prize for standing in self.standings), Decimal(0))
+        return self.standings.cost
 
 
 class Entry(NamedTuple):
@@ -84,37 +71,30 @@ class Comparison(NamedTuple):
     kept: list[str]
 
 
-def evaluate(settings: Settings, campaign: Campaign, as_of: datetime | None = None) -> Result:
-    """The standings over everything received until ``as_of`` (default: now)."""
+def evaluate(
+    settings: Settings, campaign: Campaign, as_of: datetime | None = None, *, threads: int | None = None
+) -> Result:
+    """The standings over everything received until ``as_of`` (default: now).
+
+    ``threads``: most threads that ClickHouse uses; default as many as there are cores.
+    """
     as_of = as_of or datetime.now(UTC)
     merges = has_contacts(settings, campaign.tenant)
-    standings = [
-        Standing(
-            int(row["rank"]),
-            row["player_id"],
-            Decimal(row["score"]),
-            _moment(row["reached_at"]),
-            int(row["entries"]),
-            int(row["step"]),
-            Decimal(row["prize"]),
-            Decimal(row["unpaid"]),
-        )
-        for row in _standings(settings, campaign, as_of, merges)
-    ]
-    out = query_rows(settings, compiler.left_out(campaign, as_of, merges=merges))
-    left_out = {row["rule"]: int(row["entries"]) for row in out if row["rule"]}
+    standings = _standings(settings, campaign, as_of, merges, threads)
+    rules = query_frame(settings, compiler.left_out(campaign, as_of, merges=merges), threads)
+    left_out = {rule: entries for rule, entries in rules.select("rule", "entries").rows() if rule}
     return Result(campaign, as_of, _unsettled(settings, campaign, as_of), standings, left_out)
 
 
 def _standings(
-    settings: Settings, campaign: Campaign, as_of: datetime, merges: bool
-) -> list[dict[str, Any]]:
+    settings: Settings, campaign: Campaign, as_of: datetime, merges: bool, threads: int | None
+) -> Standings:
     totals = compiler.totals(campaign, as_of, merges=merges)
     if totals is not None:
-        found = query_rows(settings, totals)
-        if not any(row["falls"] for row in found):
-            return found
-    return query_rows(settings, compiler.standings(campaign, as_of, merges=merges))
+        found = query_frame(settings, totals, threads)
+        if not found.select(polars.col("falls").cast(polars.Boolean).any()).item():
+            return Standings(found)
+    return Standings(query_frame(settings, compiler.standings(campaign, as_of, merges=merges), threads))
 
 
 def backtest(
@@ -157,9 +137,7 @@ def compare(
     """The differences for players between the definitions ``before`` and ``after``."""
     as_of = as_of or datetime.now(UTC)
     results = evaluate(settings, before, as_of), evaluate(settings, after, as_of)
-    winners = [
-        {standing.player_id for standing in result.standings if standing.prize} for result in results
-    ]
+    winners = [set(result.standings.winners.player_ids) for result in results]
     return Comparison(
         *results,
         gained=sorted(winners[1] - winners[0]),
@@ -184,19 +162,14 @@ def store(settings: Settings, definition: Definition, result: Result) -> str:
         "players": len(result.standings),
         "prizes": str(result.cost),
     }
-    standings = [
-        {
-            **standing._asdict(),
-            "run_id": run_id,
-            "reached_at": instant(standing.reached_at),
-            "score": str(standing.score),
-            "prize": str(standing.prize),
-            "unpaid": str(standing.unpaid),
-        }
-        for standing in result.standings
-    ]
-    if standings:
-        insert(settings, "campaign_results", standings)
+    rows = result.standings.frame.select(
+        polars.lit(run_id).alias("run_id"),
+        polars.col(polars.Int64, polars.String),
+        polars.col(polars.Decimal).cast(polars.String),
+        polars.col("reached_at").dt.strftime("%Y-%m-%d %H:%M:%S%.6f"),
+    )
+    if len(rows):
+        insert_lines(settings, "campaign_results", rows.write_ndjson().encode())
     insert(settings, "campaign_runs", [run])  # written last, so that a stored run is complete
     return run_id
 

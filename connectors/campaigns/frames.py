@@ -9,33 +9,16 @@ from io import BytesIO
 import polars
 
 from connectors.campaigns.evaluation import Comparison, Entry, Result
+from connectors.campaigns.standings import MONEY, TIME
 
-_MONEY = polars.Decimal(38, 18)
-_TIME = polars.Datetime("us", "UTC")
-
-_STANDINGS = polars.Schema(
-    {
-        "campaign": polars.String(),
-        "tenant": polars.String(),
-        "as_of": _TIME,
-        "rank": polars.Int64(),
-        "player_id": polars.String(),
-        "score": _MONEY,
-        "reached_at": _TIME,
-        "entries": polars.Int64(),
-        "step": polars.Int64(),
-        "prize": _MONEY,
-        "unpaid": _MONEY,
-    }
-)
 _ENTRIES = polars.Schema(
     {
         "id": polars.String(),
-        "at": _TIME,
+        "at": TIME,
         "currency": polars.String(),
-        "amount": _MONEY,
-        "payout": _MONEY,
-        "rate": _MONEY,
+        "amount": MONEY,
+        "payout": MONEY,
+        "rate": MONEY,
         "verdict": polars.String(),
         "player_id": polars.String(),
     }
@@ -44,12 +27,15 @@ _ENTRIES = polars.Schema(
 
 def standings(*results: Result) -> polars.DataFrame:
     """One row for each player with a score in each result, by rank."""
-    rows = [
-        (result.campaign.name, result.campaign.tenant, result.as_of, *standing)
+    return polars.concat(
+        result.standings.frame.select(
+            polars.lit(result.campaign.name).alias("campaign"),
+            polars.lit(result.campaign.tenant).alias("tenant"),
+            polars.lit(result.as_of, TIME).alias("as_of"),
+            polars.all(),
+        )
         for result in results
-        for standing in result.standings
-    ]
-    return polars.DataFrame(rows, _STANDINGS, orient="row")
+    )
 
 
 def entries(found: Sequence[Entry]) -> polars.DataFrame:

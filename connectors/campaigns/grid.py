@@ -60,7 +60,7 @@ def evaluated(
     found = []
     for variant in chosen:
         result = evaluate(settings, variant.campaign, as_of)
-        winners = sum(1 for standing in result.standings if standing.prize)
+        winners = len(result.standings.winners)
         found.append(Point(variant, len(result.standings), winners, result.cost))
     return found
 

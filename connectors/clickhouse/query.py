@@ -35,15 +35,16 @@ def query(settings: Settings, sql: str, form: str = "table") -> str:
     return query_bytes(settings, sql, form).decode()
 
 
-def query_bytes(settings: Settings, sql: str, form: str) -> bytes:
+def query_bytes(settings: Settings, sql: str, form: str, threads: int | None = None) -> bytes:
     """The result in any format of :data:`connectors.clickhouse.questions.FORMATS`, asked as by
-    :func:`query`."""
+    :func:`query`. ``threads``: the most that ClickHouse uses."""
     port = _sink_port(settings)
     if port is not None:
+        parameters = {"format": form} | ({} if threads is None else {"threads": str(threads)})
         with _client_of_the_sink() as sink:
-            return _post(sink, settings, port, f"/sql?format={form}", sql.encode())
+            return _post(sink, settings, port, "/sql?" + urlencode(parameters), sql.encode())
     with _opened(settings) as client:
-        return ask(client, sql, form)
+        return ask(client, sql, form, threads=threads)
 
 
 def query_rows(settings: Settings, sql: str) -> list[dict[str, Any]]:
@@ -51,11 +52,11 @@ def query_rows(settings: Settings, sql: str) -> list[dict[str, Any]]:
     return _rows(query_bytes(settings, sql, "json"))
 
 
-def query_frame(settings: Settings, sql: str) -> "DataFrame":
+def query_frame(settings: Settings, sql: str, threads: int | None = None) -> "DataFrame":
     """The rows of a query as a Polars frame, for results of many rows."""
     from polars import read_ipc_stream
 
-    return read_ipc_stream(BytesIO(query_bytes(settings, sql, "arrow")))
+    return read_ipc_stream(BytesIO(query_bytes(settings, sql, "arrow", threads)))
 
 
 def _rows(text: bytes) -> list[dict[str, Any]]:
@@ -65,7 +66,11 @@ def _rows(text: bytes) -> list[dict[str, Any]]:
 
 def insert(settings: Settings, table: str, rows: Sequence[Mapping[str, object]]) -> None:
     """Adds rows to one of :data:`connectors.clickhouse.questions.WRITABLE`."""
-    lines = b"\n".join(json.dumps(row).encode() for row in rows)
+    insert_lines(settings, table, b"\n".join(json.dumps(row).encode() for row in rows))
+
+
+def insert_lines(settings: Settings, table: str, lines: bytes) -> None:
+    """The same for rows that are written already: one JSON object a line."""
     port = _sink_port(settings)
     if port is not None:
         with _client_of_the_sink() as sink:

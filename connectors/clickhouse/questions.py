@@ -25,8 +25,15 @@ _QUESTION = re.compile(r"\s*\(*\s*(?:select|with|show|describe|desc|explain|exis
 _WRITES = re.compile(r";|\$|\binto\s+outfile\b|\bformat\b", re.IGNORECASE)
 
 
-def ask(client: Client, query: str, form: str, within_s: float | None = None) -> bytes:
-    """The result of a query, in one of :data:`FORMATS`; ClickHouse ends it after ``within_s``.
+def ask(
+    client: Client,
+    query: str,
+    form: str,
+    within_s: float | None = None,
+    threads: int | None = None,
+) -> bytes:
+    """The result of a query, in one of :data:`FORMATS`; ClickHouse ends it after ``within_s``, and uses
+    at most ``threads``.
 
     Raises ``ClickHouseError``, or :class:`NotReadOnly` for a statement that could write.
     The settings stand in the statement because chDB would otherwise keep them for the whole process.
@@ -42,6 +49,7 @@ def ask(client: Client, query: str, form: str, within_s: float | None = None) ->
             "chosen outside the query"
         )
     limit = "" if within_s is None else f"max_execution_time = {within_s:g}, "
+    limit += "" if threads is None else f"max_threads = {threads}, "
     try:
         answer = client.raw_query(f"{query}\nFORMAT {FORMATS[form]} SETTINGS {limit}readonly = 1")
     except DatabaseError:

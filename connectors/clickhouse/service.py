@@ -9,9 +9,11 @@ import gc
 import hmac
 import logging
 import os
+import queue
 import secrets
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 
 import msgspec
 import uvicorn
@@ -46,15 +48,22 @@ from streams.telemetry.traces import open_traces
 log = logging.getLogger(__name__)
 
 
-def create_app(client: Client, token: str) -> Starlette:
-    """``POST /sql?format=…&within_s=…`` with the query as body, ``POST /rows?table=…``, and
-    ``POST /erase`` with a :class:`connectors.clickhouse.erasure.Subject` as body.
-    """
-    asking = threading.Lock()
+_QUESTIONS_MAX = 2
+"""Questions at one time: a long one does not keep a short one waiting."""
 
-    def answer(query: bytes, form: str, within_s: float | None) -> bytes:
-        with asking:
-            return ask(client, query.decode(errors="replace"), form, within_s)
+
+def create_app(clients: Sequence[Client], token: str) -> Starlette:
+    """``POST /sql?format=…&within_s=…&threads=…`` with the query as body, ``POST /rows?table=…``, and
+    ``POST /erase`` with a :class:`connectors.clickhouse.erasure.Subject` as body.
+
+    Each client does one thing at a time. The sink's is none of them: in chDB an insert would wait until
+    the client's question is answered.
+    """
+    taken = _free(clients)
+
+    def answer(query: bytes, form: str, within_s: float | None, threads: int | None) -> bytes:
+        with taken() as client:
+            return ask(client, query.decode(errors="replace"), form, within_s, threads)
 
     async def answered(request: Request, work: Callable[[bytes], bytes]) -> Response:
         given = request.headers.get("x-token", "")
@@ -67,12 +76,13 @@ def create_app(client: Client, token: str) -> Starlette:
 
     async def sql(request: Request) -> Response:
         form = request.query_params.get("format", "table")
-        given = request.query_params.get("within_s")
+        given, most = request.query_params.get("within_s"), request.query_params.get("threads")
         within_s = None if given is None else float(given)
-        return await answered(request, lambda query: answer(query, form, within_s))
+        threads = None if most is None else int(most)
+        return await answered(request, lambda query: answer(query, form, within_s, threads))
 
     def remove(body: bytes) -> bytes:
-        with asking:
+        with taken() as client:
             subject = msgspec.json.decode(body, type=Subject)
             return msgspec.json.encode(erase(client, subject, cluster=None))
 
@@ -81,7 +91,12 @@ def create_app(client: Client, token: str) -> Starlette:
 
     async def add(request: Request) -> Response:
         table = request.query_params.get("table", "")
-        return await answered(request, lambda body: add_rows(client, table, body))
+
+        def write(body: bytes) -> bytes:
+            with taken() as client:
+                return add_rows(client, table, body)
+
+        return await answered(request, write)
 
     return Starlette(
         routes=[
@@ -90,6 +105,23 @@ def create_app(client: Client, token: str) -> Starlette:
             Route("/erase", erase_player, methods=["POST"]),
         ]
     )
+
+
+def _free(clients: Sequence[Client]) -> Callable[[], AbstractContextManager[Client]]:
+    """A context that has one of the clients to itself, and waits for one."""
+    free: queue.SimpleQueue[Client] = queue.SimpleQueue()
+    for client in clients:
+        free.put(client)
+
+    @contextmanager
+    def taken() -> Iterator[Client]:
+        client = free.get()
+        try:
+            yield client
+        finally:
+            free.put(client)
+
+    return taken
 
 
 def run_sink(settings: Settings) -> None:
@@ -121,12 +153,9 @@ def _run_sink(settings: Settings, port: int, registry: CollectorRegistry, health
     watch.start()
     thread = threading.Thread(target=_run_or_die, args=(sink.run,), name="sink")
     thread.start()
-    path = token_path(settings)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    token = secrets.token_urlsafe(24)
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        file.write(token)
-    app = create_app(client, token)
+    token = _token(settings)
+    questions = [_opened(settings) for _ in range(_QUESTIONS_MAX)]
+    app = create_app(questions, token)
     end_with_status_0_on_signals()
     gc.freeze()  # objects made so far live as long as the process; collections skip them
     try:
@@ -143,20 +172,30 @@ def _run_sink(settings: Settings, port: int, registry: CollectorRegistry, health
         end_within(settings.stop_within_s / 2)
         sink.stop()
         thread.join()
-        client.close()
+        for each in (*questions, client):
+            each.close()
 
 
 def _reconnecting(settings: Settings, first: Client) -> Callable[[], Client]:
     """Returns ``first`` for chDB, which is in this process, and a new client for a server."""
 
-    def open_client() -> Client:
-        if is_embedded(settings):
-            return first
-        client = connect(settings)
-        client.database = settings.clickhouse_database
-        return client
+    return lambda: first if is_embedded(settings) else _opened(settings)
 
-    return open_client
+
+def _token(settings: Settings) -> str:
+    """A new token, in the file from which other processes of this machine read it."""
+    path = token_path(settings)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    token = secrets.token_urlsafe(24)
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write(token)
+    return token
+
+
+def _opened(settings: Settings) -> Client:
+    client = connect(settings)
+    client.database = settings.clickhouse_database
+    return client
 
 
 def _run_or_die(work: Callable[[], None]) -> None:

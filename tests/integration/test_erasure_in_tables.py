@@ -176,7 +176,7 @@ def test_the_process_that_holds_chdb_erases_for_a_command(chdb: Client) -> None:
     filled(chdb, "held")
 
     async def post(token: str) -> httpx.Response:
-        transport = httpx.ASGITransport(create_app(chdb, "secret"))
+        transport = httpx.ASGITransport(create_app([chdb], "secret"))
         async with httpx.AsyncClient(transport=transport, base_url="http://door") as http:
             body = msgspec.json.encode(SUBJECT)
             return await http.post("/erase", content=body, headers={"x-token": token})

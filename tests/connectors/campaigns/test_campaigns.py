@@ -19,6 +19,7 @@ from click.testing import CliRunner
 from connectors.campaigns import compiler, evaluation, frames
 from connectors.campaigns.definition import Definition, load
 from connectors.campaigns.rates import import_rates
+from connectors.campaigns.standings import Standing
 from connectors.cli.main import main
 from connectors.clickhouse.query import query
 from connectors.clickhouse.query import query_rows as ask
@@ -331,7 +332,7 @@ def test_a_backtest_equals_what_was_shown_live(path: Path, history: History) -> 
 def test_the_extra_cases_are_in_the_results(history: History) -> None:
     """Ties, an unblocked and a blocked player, late wins and a rollback have the expected standings."""
 
-    def of(name: str) -> dict[str, evaluation.Standing]:
+    def of(name: str) -> dict[str, Standing]:
         path = next(path for path in EXAMPLES if path.stem == name)
         result = evaluation.evaluate(history.settings, load(path).campaign)
         return {standing.player_id: standing for standing in result.standings}

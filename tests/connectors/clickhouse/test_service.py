@@ -17,8 +17,13 @@ from streams.settings import Settings
 
 
 @pytest.fixture(scope="module")
-def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
-    opened = connect(Settings(data_dir=tmp_path_factory.mktemp("clickhouse")))
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("clickhouse")
+
+
+@pytest.fixture(scope="module")
+def client(home: Path) -> Iterator[Client]:
+    opened = connect(Settings(data_dir=home))
     opened.command("CREATE DATABASE IF NOT EXISTS door")
     opened.database = "door"
     opened.command("CREATE TABLE IF NOT EXISTS t (a Int8) ENGINE = MergeTree ORDER BY a")
@@ -66,7 +71,7 @@ def test_asking_leaves_the_connection_able_to_write(client: Client) -> None:
 
 
 def test_the_door_asks_for_its_token(client: Client) -> None:
-    app = create_app(client, "secret")
+    app = create_app([client], "secret")
 
     async def post(token: str, query: str, form: str = "csv") -> httpx.Response:
         transport = httpx.ASGITransport(app)
@@ -78,6 +83,35 @@ def test_the_door_asks_for_its_token(client: Client) -> None:
     assert asyncio.run(post("secret", "SELECT 1 AS a")).text == '"a"\n1\n'
     assert asyncio.run(post("secret", "SELECT nonsense")).status_code == 400
     assert asyncio.run(post("secret", "SELECT 1", "xml")).status_code == 400
+
+
+def test_a_long_question_holds_up_neither_an_insert_nor_a_short_question(
+    client: Client, home: Path
+) -> None:
+    asked = [connect(Settings(data_dir=home)) for _ in "ab"]
+    endless = "SELECT sum(sipHash64(number)) FROM numbers(1000000000000000)"
+    running = "SELECT count() AS n FROM system.processes WHERE query LIKE '%sipHash64%'"
+
+    async def questions() -> None:
+        transport = httpx.ASGITransport(create_app(asked, "secret"))
+        async with httpx.AsyncClient(transport=transport, base_url="http://door") as http:
+
+            async def post(query: str) -> httpx.Response:
+                path = "/sql?format=tsv&threads=1&within_s=300"
+                return await http.post(path, content=query, headers={"x-token": "secret"})
+
+            long = asyncio.create_task(post(endless))
+            while (await post(running)).text.split()[-1] != "2":  # the question itself is one of them
+                assert not long.done()
+            client.command("INSERT INTO t VALUES (7)")
+            assert not long.done()
+            client.command("KILL QUERY WHERE query LIKE 'SELECT sum(sipHash64%'")
+            assert (await long).status_code == 400
+
+    asyncio.run(questions())
+    client.command("TRUNCATE TABLE t")
+    for each in asked:
+        each.close()
 
 
 def test_migrations_are_applied_once_and_may_not_change(client: Client, tmp_path: Path) -> None:

@@ -1,0 +1,90 @@
+"""Standings: a Polars frame with one row for each player with a score, and the rows as tuples.
+
+A campaign may have a million players, so the frame is what is kept, compared and written; a tuple is
+made only of a row that somebody reads. Amounts are ``Decimal(38, 18)``, times have microseconds and are
+UTC.
+"""
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import NamedTuple, Self, overload
+
+import polars
+
+MONEY = polars.Decimal(38, 18)
+TIME = polars.Datetime("us", "UTC")
+
+SCHEMA = polars.Schema(
+    {
+        "rank": polars.Int64(),
+        "player_id": polars.String(),
+        "score": MONEY,
+        "reached_at": TIME,
+        "entries": polars.Int64(),
+        "step": polars.Int64(),
+        "prize": MONEY,
+        "unpaid": MONEY,
+    }
+)
+
+
+class Standing(NamedTuple):
+    """The standing of a player, or of the person that it is merged into.
+
+    ``step``: steps reached in a challenge; ``unpaid``: the part of the prize beyond the budget.
+    """
+
+    rank: int
+    player_id: str
+    score: Decimal
+    reached_at: datetime
+    entries: int
+    step: int
+    prize: Decimal
+    unpaid: Decimal
+
+
+class Standings(Sequence[Standing]):
+    """The standings of a campaign in the order of their ranks; a slice is standings again."""
+
+    __slots__ = ("frame",)
+
+    def __init__(self, frame: polars.DataFrame) -> None:
+        """``frame`` has at least the columns of :data:`SCHEMA`; others are left out."""
+        self.frame = frame.select(SCHEMA.names()).cast(SCHEMA)
+
+    def __len__(self) -> int:
+        return self.frame.height
+
+    @overload
+    def __getitem__(self, at: int) -> Standing: ...
+    @overload
+    def __getitem__(self, at: slice) -> Self: ...
+    def __getitem__(self, at: int | slice) -> Standing | Self:
+        if isinstance(at, slice):
+            return type(self)(self.frame[at])
+        return Standing(*self.frame.row(at))
+
+    def __iter__(self) -> Iterator[Standing]:
+        return map(Standing._make, self.frame.iter_rows())
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Standings) and self.frame.equals(other.frame)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @property
+    def player_ids(self) -> polars.Series:
+        """The players with a score."""
+        return self.frame["player_id"]
+
+    @property
+    def winners(self) -> Self:
+        """The standings with a prize."""
+        return type(self)(self.frame.filter(polars.col("prize") != 0))
+
+    @property
+    def cost(self) -> Decimal:
+        """The sum of all paid prizes."""
+        return Decimal(self.frame["prize"].sum())
