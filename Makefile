@@ -14,12 +14,12 @@ TESTERS ?= 4
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-$(VENV)/ready: pyproject.toml hatch_build.py streams/wire/_encode.pyx
+$(VENV)/ready: pyproject.toml hatch_build.py $(wildcard streams/*/*.pyx streams/*/*.pxd)
 	@echo "Installing Roundhouse and its tools into $(VENV): half a minute or more, once ..."
 	@$(PYTHON) -m venv $(VENV)
 	@echo "  pip"
 	@$(BIN)/pip install --quiet --upgrade 'pip>=25.1'
-	@echo "  dependencies, and the compiled encoder where there is a C compiler"
+	@echo "  dependencies, and the modules in C where there is a C compiler"
 	@$(BIN)/pip install --quiet --editable . --group dev
 	@echo "Installed."
 	@touch $@

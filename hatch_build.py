@@ -1,4 +1,4 @@
-"""Compiles ``streams/wire/_encode.pyx`` where there is a C compiler, else the wheel is pure Python."""
+"""Compiles the modules in C where there is a C compiler, else the wheel is pure Python."""
 
 import shutil
 import tempfile
@@ -10,7 +10,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 from setuptools import Distribution, Extension
 from setuptools.errors import CCompilerError, ExecError, PlatformError
 
-SOURCE = Path("streams", "wire", "_encode.pyx")
+SOURCES = sorted(Path("streams").rglob("*.pyx"))
 
 
 class CustomBuildHook(BuildHookInterface[Any]):
@@ -20,12 +20,13 @@ class CustomBuildHook(BuildHookInterface[Any]):
         try:
             compiled = _compiled(self._home.name)
         except (CCompilerError, ExecError, PlatformError) as error:
-            self.app.display_warning(f"{SOURCE} is not compiled, fastavro does its work: {error}")
+            self.app.display_warning(f"nothing is compiled, Python does the work: {error}")
             return
-        if version == "editable":
-            shutil.copy(compiled, SOURCE.parent)
-        else:
-            build_data["force_include"][str(compiled)] = f"{SOURCE.parent}/{compiled.name}"
+        for source, module in zip(SOURCES, compiled, strict=True):
+            if version == "editable":
+                shutil.copy(module, source.parent)
+            else:
+                build_data["force_include"][str(module)] = f"{source.parent}/{module.name}"
         build_data["pure_python"] = False
         build_data["infer_tag"] = True
 
@@ -33,11 +34,13 @@ class CustomBuildHook(BuildHookInterface[Any]):
         self._home.cleanup()
 
 
-def _compiled(home: str) -> Path:
-    name = ".".join(SOURCE.with_suffix("").parts)
-    modules = cythonize([Extension(name, [str(SOURCE)])], build_dir=home, quiet=True)
+def _compiled(home: str) -> list[Path]:
+    """The compiled modules, in the order of :data:`SOURCES`."""
+    names = [".".join(source.with_suffix("").parts) for source in SOURCES]
+    extensions = [Extension(name, [str(source)]) for name, source in zip(names, SOURCES, strict=True)]
+    modules = cythonize(extensions, build_dir=home, quiet=True)
     build = Distribution({"ext_modules": modules}).get_command_obj("build_ext")
     build.build_temp = build.build_lib = home
     build.ensure_finalized()
     build.run()
-    return Path(build.get_ext_fullpath(name))
+    return [Path(build.get_ext_fullpath(name)) for name in names]

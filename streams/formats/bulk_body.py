@@ -5,7 +5,7 @@ every item of a kind that it does not support, is validated by its pydantic mode
 error in it.
 """
 
-from collections.abc import Mapping, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Any
 
 from msgspec import Raw
@@ -33,11 +33,23 @@ Where = tuple[str | int, ...]
 _ERASED = json_text.decode(ERASED_ITEM)
 
 
-def bulk_reader(kinds: Mapping[str, type[Data]], validated_only: Set[str] = frozenset()) -> Reader:
+Plain = Callable[[list[Raw]], Sequence[Item | None]]
+"""Reads those of some texts that are certainly valid, faster than :class:`FastReader`."""
+
+
+def _none_is_plain(texts: list[Raw]) -> Sequence[Item | None]:
+    return [None] * len(texts)
+
+
+def bulk_reader(
+    kinds: Mapping[str, type[Data]],
+    validated_only: Set[str] = frozenset(),
+    plain: Plain = _none_is_plain,
+) -> Reader:
     """A reader of items of these kinds, by ``event``.
 
     ``validated_only`` names the kinds that :class:`FastReader` does not support because a field is
-    nested.
+    nested. ``plain`` reads first.
     """
     right = FastReader({name: model for name, model in kinds.items() if name not in validated_only})
     validators = {name: model.__pydantic_validator__.validate_python for name, model in kinds.items()}
@@ -77,7 +89,10 @@ def bulk_reader(kinds: Mapping[str, type[Data]], validated_only: Set[str] = froz
         where, texts = json_text.items(body)
         if texts is not None:
             check_count(len(texts), items_max)
-            return [read_text(text, where, index) for index, text in enumerate(texts)]
+            return [
+                read_text(texts[index], where, index) if item is None else item
+                for index, item in enumerate(plain(texts))
+            ]
         where, values = _items_of(json_text.decode(body))
         check_count(len(values), items_max)
         return [read_value(item, (*where, index), None) for index, item in enumerate(values)]

@@ -1,7 +1,9 @@
 """The platform's native format, ``POST /api/v1/events`` (contracts/native-events)."""
 
-from typing import Annotated, Any, Literal
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, cast
 
+from msgspec import Raw
 from pydantic import Field
 
 from streams.core.event import Batch, Kind, Translated, player_body
@@ -11,11 +13,21 @@ from streams.formats.validation import (
     Currency,
     Data,
     Id,
+    Item,
     Number,
+    Reader,
     Text,
     Timestamp,
 )
 from streams.wire.money import to_bytes
+
+try:
+    from streams.formats import _native
+except ImportError:
+    _native = None  # type: ignore[assignment]
+
+compiled = _native
+"""The reader of plain bets and wins in C; None if there was no C compiler at installation."""
 
 Labels = Annotated[list[Id], Field(max_length=1000)]
 
@@ -191,4 +203,22 @@ KINDS: dict[str, type[Data]] = {
     "login": Login,
 }
 
-read = bulk_reader(KINDS)
+
+def _reader() -> Reader:
+    if compiled is None:
+        return bulk_reader(KINDS)
+
+    class Plain(_native.Gameround):
+        """A bet or a win that was read in C."""
+
+        __slots__ = ()
+        translate = Gameround.translate
+        _translated = Event._translated
+
+    def plain(texts: list[Raw]) -> Sequence[Item | None]:
+        return cast(Sequence[Item | None], _native.gamerounds(Plain, texts))
+
+    return bulk_reader(KINDS, plain=plain)
+
+
+read = _reader()

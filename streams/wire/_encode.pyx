@@ -6,15 +6,12 @@ The contract is that module's, and so are the tests. A value that is not of its 
 ``AttributeError``.
 """
 
-from cpython.bytes cimport PyBytes_AsStringAndSize, PyBytes_FromStringAndSize
 from cpython.dict cimport PyDict_GetItemWithError
-from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
+from cpython.mem cimport PyMem_Free
 from cpython.object cimport PyObject, PyObject_GetAttr
-from libc.stdint cimport int64_t, uint64_t
-from libc.string cimport memcpy
+from libc.stdint cimport int64_t
 
-cdef extern from "Python.h":
-    const char* PyUnicode_AsUTF8AndSize(object text, Py_ssize_t* size) except NULL
+from streams.wire._out cimport Out, begin, put, put_all, put_bytes, put_long, put_string, written
 
 cdef enum:
     LONG, STRING, BYTES, BOOLEAN, ENUM, ARRAY, MAP, RECORD
@@ -30,11 +27,6 @@ cdef dict _KINDS = {
     "map": MAP,
     "record": RECORD,
 }
-
-cdef enum:
-    FIRST_ROOM = 512
-    LONGEST_VARINT = 10
-
 
 def encoder(schema, *, attributes=None):
     """See :func:`streams.wire.avro_encoder.encoder`."""
@@ -74,12 +66,6 @@ cdef _Value _value(schema, attributes):
     return made
 
 
-cdef struct Out:
-    char* data
-    Py_ssize_t size
-    Py_ssize_t room
-
-
 cdef class _Value:
     """How values of one type are written.
 
@@ -102,7 +88,7 @@ cdef class _Value:
         begin(&out)
         try:
             self.write(&out, record)
-            return PyBytes_FromStringAndSize(out.data, out.size)
+            return written(&out)
         finally:
             PyMem_Free(out.data)
 
@@ -155,62 +141,10 @@ cdef class _Value:
         return 0
 
 
-cdef inline int begin(Out* out) except -1:
-    """Makes room; whoever begins frees ``data``."""
-    out.size, out.room = 0, FIRST_ROOM
-    out.data = <char*> PyMem_Malloc(out.room)
-    if out.data == NULL:
-        raise MemoryError
-    return 0
-
-
-cdef inline int put(Out* out, const char* data, Py_ssize_t size) except -1:
-    if out.size + size > out.room:
-        grow(out, size)
-    memcpy(out.data + out.size, data, size)
-    out.size += size
-    return 0
-
-
-cdef inline int put_long(Out* out, int64_t number) except -1:
-    """Zigzag, then seven bits a byte, the lowest first."""
-    cdef uint64_t rest = (<uint64_t> number << 1) ^ <uint64_t> (number >> 63)
-    if out.size + LONGEST_VARINT > out.room:
-        grow(out, LONGEST_VARINT)
-    while rest > 127:
-        out.data[out.size] = <char> (rest & 127 | 128)
-        out.size += 1
-        rest >>= 7
-    out.data[out.size] = <char> rest
-    out.size += 1
-    return 0
-
-
-cdef inline int put_string(Out* out, object text) except -1:
-    cdef Py_ssize_t size
-    cdef const char* data = PyUnicode_AsUTF8AndSize(text, &size)
-    put_long(out, size)
-    return put(out, data, size)
-
-
-cdef inline int put_bytes(Out* out, object value) except -1:
-    put_long(out, len(<bytes?> value))
-    return put_all(out, value)
-
-
-cdef int grow(Out* out, Py_ssize_t more) except -1:
-    cdef Py_ssize_t room = 2 * out.room + more
-    cdef char* data = <char*> PyMem_Realloc(out.data, room)
-    if data == NULL:
-        raise MemoryError
-    out.data, out.room = data, room
-    return 0
-
-
 def joined(bytes head, int64_t number, list tails):
     """See :func:`streams.wire.avro_encoder.joined`."""
     cdef Out out
-    cdef list made = []
+    cdef list datums = []
     cdef Py_ssize_t lead
     begin(&out)
     try:
@@ -220,14 +154,7 @@ def joined(bytes head, int64_t number, list tails):
         for tail in tails:
             out.size = lead
             put_all(&out, tail)
-            made.append(PyBytes_FromStringAndSize(out.data, out.size))
-        return made
+            datums.append(written(&out))
+        return datums
     finally:
         PyMem_Free(out.data)
-
-
-cdef inline int put_all(Out* out, object value) except -1:
-    cdef Py_ssize_t size
-    cdef char* data
-    PyBytes_AsStringAndSize(value, &data, &size)
-    return put(out, data, size)
