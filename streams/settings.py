@@ -184,6 +184,12 @@ class Settings(BaseSettings):
 
     console_host: str = Field("127.0.0.1", description="Address the console listens on.")
     console_port: int = Field(8090, ge=0, le=65535, description="Port the console listens on.")
+    live_share: float = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description="Share of one core that the evaluations of running campaigns take at most.",
+    )
 
     @property
     def state_path(self) -> Path:

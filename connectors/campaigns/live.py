@@ -1,0 +1,255 @@
+"""The standings of campaigns, kept ready in memory for all who read them.
+
+One thread evaluates one campaign at a time, and only what may have changed: something of the tenant was
+received since, or rates, merges or erasures were changed. A reader is answered from the last snapshot
+and waits for nothing.
+
+A snapshot is as of a moment :data:`SETTLES_WITHIN` ago, so that what was received until then is
+stored. A backtest as of the same moment gives the same, to the last digit; ``unsettled`` says how many
+items are on their way all the same, and then the campaign is evaluated again.
+
+Evaluations use one thread of ClickHouse and at most ``live_share`` of the time. A campaign is not
+evaluated again before :data:`_PAUSE` times the duration of its last evaluation has passed.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+
+import polars
+
+from connectors.campaigns.definition import Campaign
+from connectors.campaigns.evaluation import Result, evaluate
+from connectors.clickhouse.client import is_embedded
+from connectors.clickhouse.literals import moment, quoted
+from connectors.clickhouse.query import query_rows
+from connectors.local.stack import Running
+from streams.errors import NotRunning, RoundhouseError
+from streams.settings import Settings
+
+SETTLES_WITHIN = timedelta(seconds=2)
+_NEWS_OF = timedelta(minutes=10)
+_AT_LEAST_EVERY_S = 600.0
+"""An item that is stored more than ``_NEWS_OF`` after its receipt is seen by then."""
+
+_KEPT_S = 600.0
+"""A campaign that is over is kept so long after somebody has asked for it."""
+
+_PAUSE = 4.0
+_TICK_S = 1.0
+_OUTAGE_S = 5.0
+
+Counts = Mapping[tuple[str, str], int]
+"""Outcomes by tenant and minute of receipt; the empty tenant has rates, merges and erasures."""
+
+
+class Snapshot(NamedTuple):
+    """A result, the seconds that it took, and the result before it of the same definition, if any."""
+
+    result: Result
+    cost_s: float
+    before: Result | None
+
+    def rows(self, offset: int, limit: int) -> polars.DataFrame:
+        """The standings from a position on, which is in ``position``, with ``rank_before``."""
+        return self._moved(self._numbered().slice(offset, limit))
+
+    def found(self, text: str, limit: int) -> polars.DataFrame:
+        """The standings of the first players whose id has a text."""
+        has = polars.col("player_id").str.contains(text, literal=True)
+        return self._moved(self._numbered().filter(has).head(limit))
+
+    def of_player(self, player_id: str) -> polars.DataFrame:
+        """The standing of a player; no row if the player has no score."""
+        return self._moved(self._numbered().filter(polars.col("player_id") == player_id))
+
+    def _numbered(self) -> polars.DataFrame:
+        return self.result.standings.frame.with_row_index("position")
+
+    def _moved(self, rows: polars.DataFrame) -> polars.DataFrame:
+        """Rows with ``rank_before``, null for a player who had none."""
+        if self.before is None:
+            return rows.with_columns(polars.lit(None, polars.Int64).alias("rank_before"))
+        before = self.before.standings.frame.select("player_id", rank_before="rank")
+        wanted = before.filter(polars.col("player_id").is_in(rows["player_id"].implode()))
+        return rows.join(wanted, on="player_id", how="left", maintain_order="left")
+
+
+_WATCHED = ("score", "step", "prize")
+
+
+def changes(before: Result | None, after: Result) -> polars.DataFrame:
+    """One row for each player whose score, step or prize changed, with rank and these before and after.
+
+    The columns of a side are null for a player without a standing there.
+    """
+    frame = after.standings.frame.select("player_id", "rank", *_WATCHED)
+    earlier = before.standings.frame.select(frame.columns) if before else frame.clear()
+    joined = frame.join(earlier, on="player_id", how="full", coalesce=True, suffix="_before")
+    same = polars.all_horizontal(
+        polars.col(name).eq_missing(polars.col(f"{name}_before")) for name in _WATCHED
+    )
+    return joined.filter(~same)
+
+
+@dataclass
+class _Kept:
+    """What is known of a campaign. Times are those of a monotonic clock."""
+
+    campaign: Campaign
+    snapshot: Snapshot | None = None
+    counts: Counts = field(default_factory=dict)
+    looked_at: float = float("-inf")
+    next_at: float = float("-inf")
+    asked_at: float = float("-inf")
+
+    def is_stale(self, counts: Counts, now: float) -> bool:
+        """Whether an evaluation may give something else than the last."""
+        if self.snapshot is None or self.snapshot.result.unsettled:
+            return True
+        if now - self.looked_at > _AT_LEAST_EVERY_S:
+            return True
+        mine = ("", self.campaign.tenant)
+        return any(count > self.counts.get(key, 0) for key, count in counts.items() if key[0] in mine)
+
+    def urgency(self, now: float) -> tuple[bool, float]:
+        """The campaign with the highest is evaluated next; one that is looked at comes four times as
+        often as another."""
+        asked = now - self.asked_at < _KEPT_S
+        return self.snapshot is None and asked, (now - self.looked_at) * (4 if asked else 1)
+
+
+def is_running(campaign: Campaign, at: datetime) -> bool:
+    """Whether a campaign has begun and is not over."""
+    start, end = campaign.period.utc()
+    return start <= at < end
+
+
+class Live:
+    """Keeps the running campaigns ready, and those of the past that somebody asks for.
+
+    ``campaigns`` gives the present definitions; ``published`` receives each new snapshot, in the thread
+    of :meth:`run`.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        campaigns: Callable[[], Iterable[Campaign]],
+        published: Callable[[Snapshot], None] = lambda snapshot: None,
+    ) -> None:
+        self._settings = settings
+        self._campaigns = campaigns
+        self._published = published
+        self._kept: dict[str, _Kept] = {}
+        """Replaced as a whole, so that readers need no lock."""
+        self._asked = threading.Event()
+        self.problem: str | None = None
+        """Why nothing can be evaluated now, for the readers."""
+
+    def snapshot(self, name: str) -> Snapshot | None:
+        """The last snapshot of a campaign; None if there is none yet. It is evaluated then."""
+        kept = self._kept.get(name)
+        if kept is None:
+            return None
+        kept.asked_at = time.monotonic()
+        if kept.snapshot is None:
+            self._asked.set()
+        return kept.snapshot
+
+    def peek(self, name: str) -> Snapshot | None:
+        """The last snapshot of a campaign, without asking for one."""
+        kept = self._kept.get(name)
+        return kept.snapshot if kept else None
+
+    def run(self, stop: threading.Event) -> None:
+        """Evaluates until ``stop`` is set, which takes effect after the evaluation in hand."""
+        while not stop.is_set():
+            began = time.monotonic()
+            try:
+                evaluated = self.look(datetime.now(UTC), began)
+                self.problem = None
+            except RoundhouseError as error:
+                self.problem = str(error)
+                stop.wait(_OUTAGE_S)
+                continue
+            took = time.monotonic() - began
+            share = self._settings.live_share
+            stop.wait(took * (1 - share) / share)
+            if not evaluated and not stop.is_set():
+                self._asked.wait(_TICK_S)
+                self._asked.clear()
+
+    def look(self, at: datetime, now: float) -> bool:
+        """Evaluates the campaign that needs it most; False if none does. ``now``: monotonic seconds."""
+        as_of = at - SETTLES_WITHIN
+        self._take_over(at, now)
+        wanted = [
+            kept
+            for kept in self._kept.values()
+            if is_running(kept.campaign, at) or now - kept.asked_at < _KEPT_S
+        ]
+        counts = self._counts({kept.campaign.tenant for kept in wanted}, as_of)
+        due = [kept for kept in wanted if kept.next_at <= now and kept.is_stale(counts, now)]
+        if not due:
+            return False
+        self._evaluate(max(due, key=lambda kept: kept.urgency(now)), as_of, counts, now)
+        return True
+
+    def _take_over(self, at: datetime, now: float) -> None:
+        """The present definitions; a snapshot of another definition, or that nobody asks for, is
+        dropped."""
+        kept = {}
+        for campaign in self._campaigns():
+            known = self._kept.get(campaign.name)
+            if known is None or known.campaign.sha256 != campaign.sha256:
+                known = _Kept(campaign, asked_at=known.asked_at if known else float("-inf"))
+            elif not is_running(campaign, at) and now - known.asked_at >= _KEPT_S:
+                known.snapshot = None
+            kept[campaign.name] = known
+        self._kept = kept
+
+    def _evaluate(self, kept: _Kept, as_of: datetime, counts: Counts, now: float) -> None:
+        before = kept.snapshot.result if kept.snapshot else None
+        began = time.monotonic()
+        result = evaluate(self._settings, kept.campaign, as_of, threads=1)
+        cost_s = time.monotonic() - began
+        if before is not None and before.standings == result.standings and kept.snapshot:
+            before = kept.snapshot.before  # the movement that was shown stays
+        kept.snapshot = Snapshot(result, cost_s, before)
+        kept.counts, kept.looked_at = counts, now
+        kept.next_at = now + cost_s + max(_TICK_S, _PAUSE * cost_s)
+        self._published(kept.snapshot)
+
+    def _counts(self, tenants: set[str], as_of: datetime) -> Counts:
+        """What was received until ``as_of``, of the last minutes. Without a running line nothing is,
+        and chDB is not opened for the question."""
+        if not tenants or (is_embedded(self._settings) and not _is_up(self._settings)):
+            return {}
+        return {
+            (row["tenant"], row["minute"]): int(row["outcomes"])
+            for row in query_rows(self._settings, _news(sorted(tenants), as_of))
+        }
+
+
+def _news(tenants: Sequence[str], as_of: datetime) -> str:
+    changed = " + ".join(
+        f"(SELECT count() FROM {table})" for table in ("rates", "merge_corrections", "erasures")
+    )
+    return (
+        "SELECT tenant, toString(toStartOfMinute(received_at)) AS minute, count() AS outcomes\n"
+        f"FROM outcomes_rows\nWHERE tenant IN ({', '.join(map(quoted, tenants))}) "
+        f"AND received_at > {moment(as_of - _NEWS_OF)} AND received_at <= {moment(as_of)}\n"
+        f"GROUP BY tenant, minute\nUNION ALL\nSELECT '', '', {changed}"
+    )
+
+
+def _is_up(settings: Settings) -> bool:
+    try:
+        Running(settings)
+    except NotRunning:
+        return False
+    return True
