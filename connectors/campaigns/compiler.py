@@ -4,6 +4,8 @@ Every query is a chain of named steps::
 
     merged              the players that are one person with others, and the person of each
     player, game        the newest facts of each person and game, of what was received until ``as_of``
+    depositor, activity, newcomer, joined
+                        what each person did that a campaign asks for
     ever, entry         what may count: rounds, deposits, logins, custom events or sports bets; then
                         each with its person and, except for one person, only what lies in the period
     priced              the same, in the campaign's currency
@@ -35,6 +37,7 @@ from connectors.campaigns.definition import (
     Campaign,
 )
 from connectors.campaigns.expressions import money, one_of, product
+from connectors.campaigns.facts import behaviour, joining
 from connectors.campaigns.forms import Challenge
 from connectors.campaigns.rules import ranged, ruled
 from connectors.campaigns.sources import custom_events, deposits, logins, sports_bets
@@ -44,6 +47,7 @@ from connectors.campaigns.steps import (
     PERSON,
     PLAYER,
     RATES,
+    Events,
     Steps,
     chained,
     merged,
@@ -113,6 +117,9 @@ def _entries(campaign: Campaign, as_of: datetime, merges: bool, only: Sequence[s
     steps.append(("player", PLAYER.format(person=person, until=mine)))
     if campaign.source == ROUNDS:
         steps.append(("game", GAME.format(until=until)))
+    events = Events(mine, person, as_of)
+    known = [*behaviour(campaign, events), *joining(campaign, events)]
+    steps += [(fact.name, fact.text) for fact in known]
     entry = f"SELECT *{f' REPLACE ({OWN_ID})' if merges else ''}, {person}\nFROM ever"
     if not only:
         start, end = campaign.period.utc()
@@ -127,7 +134,7 @@ def _entries(campaign: Campaign, as_of: datetime, merges: bool, only: Sequence[s
             ("price", RATES.format(quote=quoted(campaign.counts.currency), as_of=moment(as_of)))
         )
     steps.append(("priced", _priced(campaign)))
-    steps.append(("ruled", ruled(campaign)))
+    steps.append(("ruled", ruled(campaign, known)))
     steps.append(("ranged", ranged(campaign)))
     return steps
 

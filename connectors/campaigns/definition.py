@@ -23,7 +23,7 @@ from pydantic import (
 from connectors.campaigns.forms import Challenge, DepositBonus, Leaderboard
 from connectors.campaigns.parts import CurrencyCode, Money, Names, Part, Period
 from connectors.campaigns.points import Points
-from connectors.campaigns.who import Eligible, Holdout
+from connectors.campaigns.who import Eligible, Holdout, OptIn
 from streams.core.event import is_test
 from streams.errors import DefinitionError
 
@@ -91,18 +91,17 @@ class Counts(Part):
     first: Annotated[int, Field(ge=1)] | None = Field(None, description="Only the first so many.")
 
 
-_LATER = ("holdout", "points", "minimum_entries")
-"""Fields that came later: without them, the hash of a definition is what it was before."""
-
-
 class Campaign(Part):
     """A campaign. ``measure`` defines the score, ``form`` the prizes for it."""
+
+    LATER = frozenset({"holdout", "points", "minimum_entries", "opt_in"})
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")
     title: str = ""
     tenant: str = Field(min_length=1)
     period: Period
     eligible: Eligible = Eligible()
+    opt_in: OptIn | None = Field(None, description="Only players who join by a custom event.")
     counts: Counts = Counts()
     measure: str
     points: Points = Points()
@@ -161,11 +160,7 @@ class Campaign(Part):
     @property
     def sha256(self) -> str:
         """A hash of the definition that does not depend on the layout of the file."""
-        document = self.model_dump(mode="json", by_alias=True)
-        for name in _LATER:
-            if getattr(self, name) == type(self).model_fields[name].default:
-                del document[name]
-        text = json.dumps(document, sort_keys=True)
+        text = json.dumps(self.meant(), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Annotated, Self
+from typing import Annotated, Any, ClassVar, Self
 from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
@@ -14,6 +14,25 @@ CurrencyCode = Annotated[str, Field(pattern=r"^[A-Z0-9]{3,10}$")]
 
 class Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    LATER: ClassVar[frozenset[str]] = frozenset()
+    """Fields that came later: without them, the hash of a definition is what it was before."""
+
+    def meant(self) -> dict[str, Any]:
+        """The part as JSON, without fields of :data:`LATER` that say nothing."""
+        document = self.model_dump(mode="json", by_alias=True)
+        for name, field in type(self).model_fields.items():
+            value, key = getattr(self, name), field.alias or name
+            if name in self.LATER and value == field.get_default(call_default_factory=True):
+                del document[key]
+            elif isinstance(value, Part):
+                document[key] = value.meant()
+            elif isinstance(value, list):
+                document[key] = [
+                    inner.meant() if isinstance(inner, Part) else plain
+                    for inner, plain in zip(value, document[key], strict=True)
+                ]
+        return document
 
 
 def _local(value: object) -> object:

@@ -14,9 +14,10 @@ import numpy as np
 from connectors.campaigns.definition import Campaign
 from connectors.campaigns.effect import AFTER, BEFORE, DURING, METRICS, Players
 from connectors.campaigns.expressions import product
+from connectors.campaigns.facts import behaviour
 from connectors.campaigns.rules import held_back, player_rules
 from connectors.campaigns.sources import deposits
-from connectors.campaigns.steps import PERSON, PLAYER, RATES, chained, merged
+from connectors.campaigns.steps import PERSON, PLAYER, RATES, Events, chained, merged
 from connectors.clickhouse.literals import moment, quoted
 from connectors.clickhouse.query import query_frame
 from streams.errors import ConfigurationError
@@ -58,8 +59,11 @@ class Population(NamedTuple):
 def query_of(campaign: Campaign, windows: Windows, as_of: datetime) -> str:
     """The query of a population."""
     until = f"tenant = {quoted(campaign.tenant)} AND received_at <= {moment(as_of)}"
+    moved = windows.start - campaign.period.utc()[0]
+    known = behaviour(campaign, Events(until, PERSON, as_of), moved)
     steps = [
         merged(campaign, as_of),
+        *((fact.name, fact.text) for fact in known),
         (
             "player",
             PLAYER.format(person=PERSON, until=f"{until} AND occurred_at < {moment(windows.start)}"),
@@ -83,14 +87,16 @@ def query_of(campaign: Campaign, windows: Windows, as_of: datetime) -> str:
     )
     steps.append(("played", _played(campaign, windows)))
     group = held_back(campaign.holdout) if campaign.holdout else "false"
-    excluded = " OR ".join(
-        f"({rule.excludes})" for rule in player_rules(campaign.model_copy(update={"holdout": None}))
-    )
+    rules = player_rules(campaign.model_copy(update={"holdout": None}))
+    rules += [rule for fact in known for rule in fact.rules]
+    excluded = " OR ".join(f"({rule.excludes})" for rule in rules)
+    joins = ["player", "stopped", *(fact.name for fact in known)]
+    joined = "\n".join(f"LEFT JOIN {name} USING (person_id)" for name in joins)
     return (
         f"{chained(steps)}\nSELECT person_id AS player_id, unconverted, currencies,\n"
         f"    {', '.join(_COLUMNS)},\n"
         f"    {group} AS held_back, ifNull(has_stopped, false) AS stopped\n"
-        "FROM played\nLEFT JOIN player USING (person_id)\nLEFT JOIN stopped USING (person_id)\n"
+        f"FROM played\n{joined}\n"
         f"WHERE NOT ({excluded})\nORDER BY player_id"
     )
 
@@ -165,8 +171,10 @@ def read(
 ) -> Population:
     """The population of a campaign. ``took_part``: the players with an entry that counted.
 
-    Raises ``ConfigurationError`` if amounts of several currencies would be added.
+    Raises ``ConfigurationError`` if amounts of several currencies would be added, or if who is eligible
+    follows from what players did after the beginning.
     """
+    _known_at_the_beginning(campaign)
     frame = query_frame(settings, query_of(campaign, windows, as_of))
     if campaign.counts.currency is None:
         found = sorted(frame["currencies"].explode().drop_nulls().unique())
@@ -186,3 +194,15 @@ def read(
         values,
     )
     return Population(players, int(frame["unconverted"].sum()))
+
+
+def _known_at_the_beginning(campaign: Campaign) -> None:
+    wanted = campaign.eligible
+    late = wanted.behaviour_at is not None and wanted.behaviour_at > campaign.period.start
+    if late or wanted.first_deposit_in_period:
+        name = "behaviour_at" if late else "first_deposit_in_period"
+        raise ConfigurationError(
+            f"eligible.{name} chooses players by what they did after the beginning of the period, "
+            "which the campaign itself may have changed: their effect cannot be measured. Leave it "
+            "out, and everyone who was eligible before is compared"
+        )

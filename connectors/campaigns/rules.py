@@ -1,28 +1,25 @@
 """The rules that exclude an entry or its player; each has the name that ``explain`` shows."""
 
+from collections.abc import Sequence
 from datetime import datetime, tzinfo
-from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from connectors.campaigns.definition import LOGINS, ROUNDS, SPORTS, Campaign
 from connectors.campaigns.expressions import any_of, money, one_of
+from connectors.campaigns.steps import Fact, Rule
 from connectors.campaigns.who import Holdout
 from connectors.clickhouse.literals import moment, quoted
 
 
-class Rule(NamedTuple):
-    """A condition in SQL that excludes an entry or a player, and its name."""
-
-    excludes: str
-    name: str
-
-
-def ruled(campaign: Campaign) -> str:
-    rules = [*player_rules(campaign), *_entry_rules(campaign)]
+def ruled(campaign: Campaign, facts: Sequence[Fact] = ()) -> str:
+    """Each entry with the first rule that excludes it; those about the player come first."""
+    rules = [*player_rules(campaign), *(rule for fact in facts for rule in fact.rules)]
+    rules += _entry_rules(campaign)
     cases = ",\n        ".join(f"{rule.excludes}, {quoted(rule.name)}" for rule in rules)
     joins = ["LEFT JOIN player USING (person_id)"]
     if campaign.source == ROUNDS:
         joins.append("LEFT JOIN game USING (game_id)")
+    joins += [f"LEFT JOIN {fact.name} USING (person_id)" for fact in facts]
     text = "\n".join(joins)
     return f"""
 SELECT

@@ -1,9 +1,36 @@
 """The chain of named steps that a campaign's SQL is, and the steps that several queries share."""
 
 from datetime import datetime
+from typing import NamedTuple
 
 from connectors.campaigns.definition import Campaign
 from connectors.clickhouse.literals import instant, quoted
+
+
+class Events(NamedTuple):
+    """The events that steps read: a condition in SQL, the person of each, and until when they were
+    received.
+    """
+
+    until: str
+    person: str
+    as_of: datetime
+
+
+class Rule(NamedTuple):
+    """A condition in SQL that excludes an entry or a player, and its name."""
+
+    excludes: str
+    name: str
+
+
+class Fact(NamedTuple):
+    """A step with one row for each person, and the rules over its columns."""
+
+    name: str
+    text: str
+    rules: list[Rule]
+
 
 Steps = list[tuple[str, str]]
 """Names and texts of steps."""

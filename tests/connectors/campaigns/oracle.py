@@ -6,7 +6,7 @@ import json
 from collections import defaultdict
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import ROUND_DOWN, Context, Decimal, localcontext
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ WIDE = Context(prec=80)
 DIGITS = Decimal(1).scaleb(-18)
 CENTS = Decimal("0.01")
 Key = tuple[datetime, str, str]
+SAID_AT = datetime(2050, 1, 1, tzinfo=UTC)
+"""Stands for the time of Gameball's events, which send none: it is later than 2026, before 2060."""
 
 
 def cut(amount: Decimal, to: Decimal = DIGITS) -> Decimal:
@@ -197,9 +199,20 @@ def round_of(round_id: str, plays: list[dict[str, Any]], *, real: bool) -> Entry
     return entry
 
 
+@dataclass
+class Facts:
+    """What a person did: deposits with time, currency and amount; times of bets and logins; events."""
+
+    deposits: list[tuple[datetime, str, Decimal]] = field(default_factory=list)
+    bets: list[datetime] = field(default_factory=list)
+    logins: list[datetime] = field(default_factory=list)
+    events: list[str] = field(default_factory=list)
+
+
 class _Campaign:
     def __init__(self, rules: Any, tenant: Books, rates: Any) -> None:
         self.rules, self.tenant, self.rates = rules, tenant, rates
+        self.known_facts: dict[str, Facts] = {}
         self.counts = rules.get("counts", {})
         self.points = rules.get("points", {})
         self.measure = rules["measure"]
@@ -219,7 +232,12 @@ class _Campaign:
                 known[person] = self.tenant.known(person)
             if player != person:
                 entry.id += f"|{player}"
-            if self.eligible(person, known[person]) and self.counted(entry):
+            if (
+                self.eligible(person, known[person])
+                and self.behaves(person)
+                and self.joined(person, entry)
+                and self.counted(entry)
+            ):
                 by_person[person].append(entry)
         for player, entries in by_person.items():
             entries.sort(key=lambda entry: (entry.at, entry.id))
@@ -248,7 +266,7 @@ class _Campaign:
         elif self.measure == "custom_events":
             for player, identity, name in self.tenant.events:
                 if name == self.counts["event"]:
-                    yield player, Entry(identity, datetime(2050, 1, 1, tzinfo=UTC))
+                    yield player, Entry(identity, SAID_AT)
         elif self.measure == "sports_turnover":
             for (player, slip), states in self.tenant.bets.items():
                 approved = [s for s in states if s["type"] == "Bet" and s["status"] == "Approved"]
@@ -287,6 +305,68 @@ class _Campaign:
                 or (since is not None and since < self.local(wanted["registered_before"]))
             )
         )
+
+    def facts(self, person: str) -> Facts:
+        """What a person did, at any time."""
+        if person not in self.known_facts:
+
+            def mine(player: str) -> bool:
+                return self.tenant.person(player) == person
+
+            found = self.known_facts[person] = Facts()
+            for (player, _), states in self.tenant.deposits.items():
+                if mine(player):
+                    first = min(states, key=lambda state: state["key"])
+                    found.deposits.append(
+                        (first["key"][0], first["currency"], Decimal(first["amount"]))
+                    )
+            for (player, _), plays in self.tenant.plays.items():
+                if mine(player):
+                    found.bets += [play["key"][0] for play in plays if play["kind"] == "bet"]
+            for (player, _), states in self.tenant.bets.items():
+                if mine(player):
+                    found.bets += [state["key"][0] for state in states if state["type"] == "Bet"]
+            found.logins = [at for player, _, at in self.tenant.logins if mine(player)]
+            found.events = [name for player, _, name in self.tenant.events if mine(player)]
+        return self.known_facts[person]
+
+    def behaves(self, person: str) -> bool:
+        """Whether a person did before the campaign what the campaign asks for."""
+        wanted = self.rules.get("eligible", {})
+        naive = datetime.fromisoformat(wanted.get("behaviour_at", self.rules["period"]["from"]))
+        at = naive.replace(tzinfo=self.zone)
+
+        def since(days: str) -> datetime:
+            return (naive - timedelta(days=int(days))).replace(tzinfo=self.zone)
+
+        if asked := wanted.get("deposited"):
+            inside = [d for d in self.facts(person).deposits if since(asked["days"]) <= d[0] < at]
+            total = Decimal(0)
+            for when, currency, amount in inside:
+                rate = self.rate(currency, asked.get("currency", currency), when)
+                total += cut(amount * rate) if rate is not None else 0
+            if len(inside) < int(asked.get("times", 1)) or total < Decimal(asked.get("amount", 0)):
+                return False
+        if asked := wanted.get("lapsed"):
+            found = self.facts(person)
+            times = found.logins if asked.get("without") == "logins" else found.bets
+            before = [when for when in times if when < at]
+            if not before or max(before) >= since(asked["days"]):
+                return False
+        if wanted.get("first_deposit_in_period") == "true":
+            firsts = sorted(when for when, _, _ in self.facts(person).deposits)
+            if not firsts or not self.start <= firsts[0] < self.end:
+                return False
+        return True
+
+    def joined(self, person: str, entry: Entry) -> bool:
+        """Whether a person joined, and before an entry if that is asked for."""
+        asked = self.rules.get("opt_in")
+        if asked is None:
+            return True
+        if asked["event"] not in self.facts(person).events or self.end <= SAID_AT:
+            return False
+        return asked.get("counts_before") == "true" or entry.at >= SAID_AT
 
     def counted(self, entry: Entry) -> bool:
         """Whether an entry counts; also converts its amounts."""
@@ -327,14 +407,21 @@ class _Campaign:
         to = self.counts.get("currency")
         if to is None or entry.currency == to:
             return True
-        day = f"{entry.at.astimezone(UTC):%Y-%m-%d}"
-        known = [
-            rate for since, rate in sorted(self.rates.get((entry.currency, to), [])) if since <= day
-        ]
-        if not known:
+        rate = self.rate(entry.currency, to, entry.at)
+        if rate is None:
             return False
-        entry.amount, entry.payout = cut(entry.amount * known[-1]), cut(entry.payout * known[-1])
+        entry.amount, entry.payout = cut(entry.amount * rate), cut(entry.payout * rate)
         return True
+
+    def rate(self, base: str, to: str, at: datetime) -> Decimal | None:
+        """The newest rate on the day of a moment."""
+        if base == to:
+            return Decimal(1)
+        day = f"{at.astimezone(UTC):%Y-%m-%d}"
+        known: list[Decimal] = [
+            rate for since, rate in sorted(self.rates.get((base, to), [])) if since <= day
+        ]
+        return known[-1] if known else None
 
     def limited(self, entries: list[Entry]) -> list[Entry]:
         if self.measure == "login_days":

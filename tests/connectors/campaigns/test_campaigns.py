@@ -4,7 +4,7 @@ import asyncio
 import csv
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -14,6 +14,7 @@ from xml.etree import ElementTree
 
 import polars
 import pytest
+import yaml
 from click.testing import CliRunner
 
 from connectors.campaigns import compiler, evaluation, frames
@@ -129,9 +130,63 @@ def extra() -> list[Post]:
     casino("win", "y-fallen", 0, "20", 3)
     casino("bet", "y-fallen", 1, "1", 4)
     casino("rollbackwin", "y-fallen", 1, "9.5", 5)  # a win that never came
+    earlier = before_the_day(play)
+    native += earlier
     return [
         Post("aurora", NATIVE, _json(native), len(native), 0),
         Post("borealis", FASTTRACK, _json(fasttrack), len(fasttrack), 0),
+        *joiners(),
+    ]
+
+
+def before_the_day(play: Callable[..., None]) -> list[Any]:
+    """Native items of players who deposited or played before the day, or never before."""
+    items: list[Any] = []
+
+    def deposit(player: str, at: str, amount: int, currency: str = "EUR") -> None:
+        data = {
+            "unique_id": f"x-{player}-{at}", "timestamp": at, "player_id": player, "amount": amount,
+            "currency": currency, "method": "card",
+        }  # fmt: skip
+        items.append({"event": "deposit", "data": data})
+
+    for player, before in (
+        ("x-lapsed", "2026-02-01T12:00:00"),
+        ("x-thirty", "2026-02-12T00:00:00"),  # 30 days before in Helsinki is 2026-02-11T22:00Z
+        ("x-regular", "2026-03-10T12:00:00"),
+    ):
+        play("bet", player, 1, "5", before)
+        play("bet", player, 2, "15", "2026-03-14T13:00:00")
+    deposit("x-saver", "2026-03-12T12:00:00", 60)
+    deposit("x-saver", "2026-03-13T12:00:00", 700, "SEK")
+    deposit("x-saver", "2026-03-14T13:00:00", 50)
+    deposit("x-once", "2026-03-13T12:00:00", 500)
+    deposit("x-early", "2026-03-07T09:59:59.999999", 500)  # 7 days before, and a little
+    deposit("x-early", "2026-03-13T12:00:00", 99)
+    deposit("x-late", "2026-03-13T12:00:00", 99)
+    deposit("x-late", "2026-03-14T10:00:00", 99)
+    deposit("x-new", "2026-03-14T12:00:00", 80)
+    deposit("x-new", "2026-03-14T13:00:00", 80)
+    for player in ("x-saver", "x-once", "x-early", "x-late", "x-new"):
+        play("bet", player, 1, "2000", "2026-03-14T14:00:00")
+    return items
+
+
+def joiners() -> list[Post]:
+    """Posts of players who play before and after the moment of a custom event, or without one."""
+    items: list[Any] = []
+    for player in ("z-joined", "z-stranger"):
+        for year in (2026, 2060, 2061):
+            data = {
+                "unique_id": f"{player}-{year}", "timestamp": f"{year}-03-14T12:00:00Z",
+                "user_id": player, "game_id": "z-game", "user_currency": "USD", "bonus_bet_user": 0,
+                "total_bet_user": 100, "bonus_win_user": 0, "total_win_user": 0,
+            }  # fmt: skip
+            items.append({"event": "realtime-gameround", "data": data})
+    visit = json.dumps({"playerUniqueId": "z-joined", "events": {"visit_shop": {}}}).encode()
+    return [
+        Post("cascade", FASTTRACK, _json(items), len(items), 0),
+        Post("cascade", GAMEBALL, visit, 1, 0, "z-joined"),
     ]
 
 
@@ -278,6 +333,33 @@ def test_an_example_gives_what_plain_python_gives(path: Path, history: History) 
         assert (plain(result, timed=True) if timed else found) == due
         assert result.unsettled == 0
     assert due, "no player has a score, so the example tests nothing"
+
+
+RULES = [
+    ("join-race", "opt_in"),
+    ("join-first", "opt_in"),
+    ("reload", "eligible.deposited.amount"),
+    ("reload", "eligible.deposited.times"),
+    ("come-back", "eligible.lapsed"),
+    ("first-deposit", "eligible.first_deposit_in_period"),
+]
+
+
+@pytest.mark.parametrize(("name", "rule"), RULES)
+def test_a_rule_changes_the_result_of_its_example(
+    name: str, rule: str, history: History, tmp_path: Path
+) -> None:
+    """In plain Python, which the SQL equals with the rule."""
+    path = next(path for path in EXAMPLES if path.stem == name)
+    document = yaml.load(path.read_text(), yaml.BaseLoader)
+    part, (*way, last) = document, rule.split(".")
+    for step in way:
+        part = part[int(step)] if isinstance(part, list) else part[step]
+    del part[last]
+    other = tmp_path / path.name
+    other.write_text(yaml.safe_dump(document))
+    books = oracle.books([*history.posts[0], *history.posts[1]])
+    assert oracle.standings(other, books, rates()) != oracle.standings(path, books, rates())
 
 
 FALLING = """

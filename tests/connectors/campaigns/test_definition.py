@@ -46,6 +46,19 @@ def told(tmp_path: Path, text: str) -> str:
         ("measure: turnover", "measure: net_loss", "file:1: a challenge cannot measure net_loss"),
         ("kind: challenge", "kind: lottery", "file:8: form: input tag 'lottery'"),
         ("currency: EUR", "currency: euro", "file:6: counts.currency: string should match pattern"),
+        ("measure:", "opt_in: {}\nmeasure:", "file:7: opt_in.event: field required"),
+        (
+            "measure:", "eligible: {behaviour_at: 2026-03-01}\nmeasure:",
+            "file:7: eligible: behaviour_at is the moment for deposited and lapsed: add one of them",
+        ),
+        (
+            "measure:", "eligible:\n  deposited: {days: 7, amount: 5}\nmeasure:",
+            "file:8: eligible.deposited: amount and currency belong together, like amount: 100",
+        ),
+        (
+            "measure:", "eligible:\n  lapsed: {days: 7, without: fun}\nmeasure:",
+            "file:8: eligible.lapsed.without: input should be 'bets' or 'logins'",
+        ),
         ("tenant: acme\n", "", "file:1: tenant: field required"),
         ("tenant: acme\n", "tenant: acme\ntenant: other\n", "file:2: tenant stands twice"),
         ("tenant: acme", "tenant: acme.test", "file:2: tenant: acme.test is a test tenant, and no"),

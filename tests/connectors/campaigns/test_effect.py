@@ -198,6 +198,26 @@ def test_a_population_is_what_plain_python_adds_up(past: Past) -> None:
                 assert int(row[column]) == len(days[player, column]), (player, column)
 
 
+def test_a_population_holds_who_behaved_so_before_and_not_who_did_afterwards(past: Past) -> None:
+    def of(change: str) -> set[str]:
+        path = past.file("planted", lambda text: text + change)
+        campaign = load(path).campaign
+        rows = query_rows(past.settings, query_of(campaign, windows(campaign), AS_OF))
+        return {row["player_id"] for row in rows}
+
+    week = {
+        play.player
+        for index, play in enumerate(past.plays["planted"])
+        if index % 5 == 0 and START - timedelta(days=7) <= play.at < START
+    }
+    assert week - {"p1"} == of("eligible: {deposited: {days: 7}}\n") < of("")
+    for late in ("first_deposit_in_period: true", "lapsed: {days: 7}, behaviour_at: 2026-03-02"):
+        path = past.file("planted", lambda text, late=late: f"{text}eligible: {{{late}}}\n")  # type: ignore[misc]
+        campaign = load(path).campaign
+        with pytest.raises(ConfigurationError, match="after the beginning of the period"):
+            read(past.settings, campaign, windows(campaign), AS_OF, set())
+
+
 def test_amounts_are_converted_and_one_without_a_rate_is_left_out_and_counted(past: Past) -> None:
     campaign = past.campaign("mixed")
     found = read(past.settings, campaign, windows(campaign), AS_OF, {"s"})
