@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from connectors.campaigns.effect_commands import FILE, effect, plan
+from connectors.campaigns.effect_commands import FILE, OCCURRENCE, effect, plan
 from streams.errors import ConfigurationError, DefinitionError
 from streams.settings import Settings
 
@@ -69,6 +69,18 @@ def check(files: tuple[Path, ...], offline: bool) -> None:
 
 
 @campaign.command()
+@click.argument("file", type=FILE)
+def occurrences(file: Path) -> None:
+    """List the occurrences of a period that recurs which have begun: name, period (UTC), hash."""
+    from connectors.campaigns.definition import load
+
+    for definition in load(file).occurrences(datetime.now(UTC)):
+        found = definition.campaign
+        start, end = found.period.utc()
+        click.echo(f"{found.name}  {start:%Y-%m-%dT%H:%M} {end:%Y-%m-%dT%H:%M}  {found.sha256}")
+
+
+@campaign.command()
 def schema() -> None:
     """Print the JSON Schema of definitions, for editors."""
     from connectors.campaigns.definition import json_schema
@@ -79,17 +91,20 @@ def schema() -> None:
 @campaign.command()
 @click.argument("file", type=FILE)
 @click.option("--sql", is_flag=True, help="Print the query instead.")
+@OCCURRENCE
 @_AS_OF
 @_TOP
 @_FORMAT
-def evaluate(file: Path, sql: bool, as_of: str | None, top: int | None, form: str) -> None:
+def evaluate(
+    file: Path, sql: bool, occurrence: datetime | None, as_of: str | None, *, top: int | None, form: str
+) -> None:
     """Evaluate a campaign, store the result and show it."""
     from connectors.campaigns import compiler
     from connectors.campaigns.definition import load
     from connectors.campaigns.evaluation import evaluate as run
     from connectors.campaigns.evaluation import store
 
-    definition = load(file)
+    definition = load(file, occurrence=occurrence)
     if sql:
         click.echo(compiler.standings(definition.campaign, _moment(as_of)))
         return
@@ -102,16 +117,19 @@ def evaluate(file: Path, sql: bool, as_of: str | None, top: int | None, form: st
 @campaign.command()
 @click.argument("file", type=FILE)
 @click.option("--watch", is_flag=True, help="Show it again every two seconds, until Ctrl-C.")
+@OCCURRENCE
 @_TOP
 @_FORMAT
-def leaderboard(file: Path, watch: bool, top: int | None, form: str) -> None:
+def leaderboard(
+    file: Path, watch: bool, occurrence: datetime | None, top: int | None, form: str
+) -> None:
     """Show the current standings; nothing is stored."""
     from connectors.campaigns.definition import load
     from connectors.campaigns.evaluation import evaluate as run
 
     if watch and form != "table":
         raise click.UsageError("--watch shows a table, so it cannot be combined with --format")
-    definition = load(file)
+    definition = load(file, occurrence=occurrence)
     settings = Settings.load()
     while True:
         result = run(settings, definition.campaign)
@@ -129,12 +147,14 @@ def leaderboard(file: Path, watch: bool, top: int | None, form: str) -> None:
     "--from", "start", metavar="LOCAL", help="Another beginning, in the campaign's time zone."
 )
 @click.option("--to", "end", metavar="LOCAL", help="Another end.")
+@OCCURRENCE
 @_AS_OF
 @_TOP
 @_FORMAT
 def backtest(
-    file: Path, start: str | None, end: str | None, as_of: str | None, top: int | None, *, form: str
-) -> None:
+    *, file: Path, start: str | None, end: str | None, occurrence: datetime | None,
+    as_of: str | None, top: int | None, form: str,
+) -> None:  # fmt: skip
     """Evaluate a campaign over history, in its own period or another; nothing is stored."""
     from pydantic import ValidationError
 
@@ -142,7 +162,7 @@ def backtest(
     from connectors.campaigns.evaluation import backtest as run
     from connectors.campaigns.parts import Period
 
-    definition = load(file)
+    definition = load(file, occurrence=occurrence)
     given = definition.campaign.period
     try:
         period = Period.model_validate(
@@ -160,14 +180,18 @@ def backtest(
 @campaign.command()
 @click.argument("before", type=FILE)
 @click.argument("after", type=FILE)
+@OCCURRENCE
 @_AS_OF
 @_FORMAT
-def compare(before: Path, after: Path, as_of: str | None, form: str) -> None:
+def compare(
+    before: Path, after: Path, occurrence: datetime | None, as_of: str | None, form: str
+) -> None:
     """Evaluate two definitions over the same data: cost, winners gained and lost, distribution."""
     from connectors.campaigns.definition import load
     from connectors.campaigns.evaluation import compare as run
 
-    found = run(Settings.load(), load(before).campaign, load(after).campaign, _moment(as_of))
+    chosen = [load(file, occurrence=occurrence).campaign for file in (before, after)]
+    found = run(Settings.load(), *chosen, _moment(as_of))
     if form != "table":
         from connectors.campaigns import frames
 
@@ -195,9 +219,13 @@ def compare(before: Path, after: Path, as_of: str | None, form: str) -> None:
     help="Values of a field, e.g. counts.minimum_bet=0.2,0.5; repeat it for every combination.",
 )
 @click.option("--chart", type=FILE, help="Write a chart of cost against winners, an SVG.")
+@OCCURRENCE
 @_AS_OF
 @_FORMAT
-def grid(file: Path, vary: tuple[str, ...], chart: Path | None, as_of: str | None, form: str) -> None:
+def grid(
+    *, file: Path, vary: tuple[str, ...], chart: Path | None, occurrence: datetime | None,
+    as_of: str | None, form: str,
+) -> None:  # fmt: skip
     """Evaluate variants of a definition over the same data: what each costs and whom it reaches."""
     from connectors.campaigns import grid as variants
 
@@ -207,7 +235,8 @@ def grid(file: Path, vary: tuple[str, ...], chart: Path | None, as_of: str | Non
         if not equals or name in axes:
             raise click.UsageError(f"--vary {text!r}: name each field once, like budget=100,200")
         axes[name] = values.split(",")
-    points = variants.evaluated(Settings.load(), variants.variants(file, axes), _moment(as_of))
+    chosen = variants.variants(file, axes, occurrence)
+    points = variants.evaluated(Settings.load(), chosen, _moment(as_of))
     if form != "table":
         _write(variants.frame(points), form)
     else:
@@ -223,16 +252,18 @@ def grid(file: Path, vary: tuple[str, ...], chart: Path | None, as_of: str | Non
 @campaign.command()
 @click.argument("file", type=FILE)
 @click.argument("player")
+@OCCURRENCE
 @_AS_OF
 @_FORMAT
-def explain(file: Path, player: str, as_of: str | None, form: str) -> None:
+def explain(file: Path, player: str, occurrence: datetime | None, as_of: str | None, form: str) -> None:
     """List which entries of a player, and of those that it is merged with, counted and which did not,
     with the rule that excluded each.
     """
     from connectors.campaigns.definition import load
     from connectors.campaigns.evaluation import explain as run
 
-    person, entries = run(Settings.load(), load(file).campaign, player, _moment(as_of))
+    chosen = load(file, occurrence=occurrence).campaign
+    person, entries = run(Settings.load(), chosen, player, _moment(as_of))
     if form != "table":
         from connectors.campaigns import frames
 

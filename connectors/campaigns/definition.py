@@ -8,9 +8,10 @@ an offset as text in the campaign's own time zone. Every mistake is reported wit
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self, TypeVar
 
 import yaml
 from pydantic import (
@@ -23,6 +24,7 @@ from pydantic import (
 from connectors.campaigns.forms import Challenge, DepositBonus, Leaderboard
 from connectors.campaigns.parts import CurrencyCode, Money, Names, Part, Period
 from connectors.campaigns.points import Points
+from connectors.campaigns.recurrence import LONGEST_NAME, Occurrence, Recurrence
 from connectors.campaigns.who import Eligible, Holdout, OptIn
 from streams.core.event import is_test
 from streams.errors import DefinitionError
@@ -199,21 +201,36 @@ _Loader.add_constructor(
 
 
 class Definition(NamedTuple):
-    """A campaign and its file."""
+    """A campaign and its file. If the file's period recurs, the campaign is one occurrence of it."""
 
     campaign: Campaign
     path: Path
     text: str
+    recurrence: Recurrence | None = None
+    name: str = ""
+    """The name in the file, if its period recurs."""
+
+    def occurrences(self, until: datetime) -> Iterator[Self]:
+        """A definition for each occurrence that begins before a moment; this one if none recurs."""
+        if self.recurrence is None:
+            yield self
+            return
+        for occurrence in self.recurrence.until(self.name, until):
+            yield self._replace(campaign=self.campaign.model_copy(update=occurrence._asdict()))
 
     def line(self, *where: str | int) -> int:
         """The line of a field in the file."""
         return _line_of(yaml.compose(self.text, _Loader), where)
 
 
-def load(path: Path, changes: Mapping[str, str] | None = None) -> Definition:
+def load(
+    path: Path, changes: Mapping[str, str] | None = None, occurrence: datetime | None = None
+) -> Definition:
     """The campaign in a file. Raises :class:`DefinitionError` with every mistake and its line.
 
     ``changes`` gives other values, in YAML, to fields that are named like ``form.prizes.0.amount``.
+    Of a period that recurs, the campaign is the newest occurrence that has begun by the end of the
+    local day ``occurrence``; by default the one that is running, or the first or last if none is.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -222,16 +239,53 @@ def load(path: Path, changes: Mapping[str, str] | None = None) -> Definition:
     document = _parsed(str(path), text)
     for name, value in (changes or {}).items():
         _change(document, name, _parsed(f"{name}={value}", value))
+    period = document.get("period") if isinstance(document, dict) else None
+    if isinstance(period, dict) and "every" in period:
+        recurrence = _checked(Recurrence, period, path, text, "period")
+        name = str(document.get("name", ""))
+        chosen = _chosen(recurrence, name, occurrence, path, text)
+        document["period"] = chosen.period.model_dump(mode="json", by_alias=True)
+        if name:
+            document["name"] = chosen.name
+        return Definition(_checked(Campaign, document, path, text), path, text, recurrence, name)
+    if occurrence is not None:
+        raise DefinitionError(f"{path}: its period does not recur, so that it has no occurrences")
+    return Definition(_checked(Campaign, document, path, text), path, text)
+
+
+_Model = TypeVar("_Model", bound=Part)
+
+
+def _checked(model: type[_Model], value: Any, path: Path, text: str, *at: str) -> _Model:
+    """The part of a file at ``at``. Raises ``DefinitionError`` with every mistake and its line."""
     try:
-        campaign = Campaign.model_validate(document)
+        return model.model_validate(value)
     except ValidationError as error:
         root = yaml.compose(text, _Loader)
-        lines = [
-            f"{path}:{_line_of(root, entry['loc'])}: {_name(entry['loc'])}{_message(entry)}"
-            for entry in error.errors()
-        ]
+        places = [((*at, *entry["loc"]), _message(entry)) for entry in error.errors()]
+        lines = [f"{path}:{_line_of(root, loc)}: {_name(loc)}{message}" for loc, message in places]
         raise DefinitionError("\n".join(dict.fromkeys(lines))) from None
-    return Definition(campaign, path, text)
+
+
+def _chosen(
+    recurrence: Recurrence, name: str, day: datetime | None, path: Path, text: str
+) -> Occurrence:
+    if len(name) > LONGEST_NAME:
+        line = _line_of(yaml.compose(text, _Loader), ("name",))
+        raise DefinitionError(
+            f"{path}:{line}: name: the date of each occurrence is added to it, so that it has "
+            f"{LONGEST_NAME} characters at most"
+        )
+    if day is None:
+        return recurrence.at(name, datetime.now(UTC))
+    found = recurrence.of(name, day)
+    if found is None:
+        last = f" and the last ends at {recurrence.end:%Y-%m-%dT%H:%M}" if recurrence.end else ""
+        raise DefinitionError(
+            f"{path}: it has no occurrence on {day:%Y-%m-%d}: the first begins at "
+            f"{recurrence.start:%Y-%m-%dT%H:%M}{last}"
+        )
+    return found
 
 
 def _parsed(source: str, text: str) -> Any:
@@ -300,4 +354,6 @@ def json_schema() -> dict[str, Any]:
     """The JSON Schema of a definition, for editors."""
     schema = Campaign.model_json_schema(by_alias=True)
     schema["properties"]["measure"]["enum"] = list(MEASURES)
+    recurring = Recurrence.model_json_schema(by_alias=True)
+    schema["properties"]["period"] = {"anyOf": [schema["properties"]["period"], recurring]}
     return schema

@@ -20,11 +20,17 @@ if TYPE_CHECKING:
     from connectors.campaigns.statistics import Difference
 
 FILE = click.Path(path_type=Path, dir_okay=False)
+OCCURRENCE = click.option(
+    "--occurrence", type=click.DateTime(["%Y-%m-%d"]), metavar="DATE",
+    help="Of a period that recurs, the newest occurrence that has begun by the end of this local day; "
+    "default: the one that is running, or the first or last.",
+)  # fmt: skip
 
 
 def _shared(command: Callable[..., None]) -> Callable[..., None]:
     """The options of both commands."""
     for option in (
+        OCCURRENCE,
         click.option("--as-of", type=UtcTime(), help="What was received until then (UTC)."),
         click.option("--format", "form", type=click.Choice(["table", "json"]), default="table"),
         click.option(
@@ -48,7 +54,7 @@ def _shared(command: Callable[..., None]) -> Callable[..., None]:
 @_shared
 def effect(
     *, file: Path, before_days: float, after_days: float, confidence: float, form: str,
-    as_of: datetime | None,
+    as_of: datetime | None, occurrence: datetime | None,
 ) -> None:  # fmt: skip
     """Compare the players who could take part in a campaign with those who could not."""
     _check_scipy()
@@ -57,7 +63,7 @@ def effect(
     from connectors.campaigns.evaluation import evaluate
     from connectors.campaigns.population import Windows, read
 
-    settings, campaign = Settings.load(), load(file).campaign
+    settings, campaign = Settings.load(), load(file, occurrence=occurrence).campaign
     as_of = as_of or datetime.now(UTC)
     result = evaluate(settings, campaign, as_of)
     windows = Windows.around(campaign, timedelta(days=before_days), timedelta(days=after_days))
@@ -104,7 +110,7 @@ def _of_data(windows: "Windows", as_of: datetime, population: "Population") -> l
 def plan(
     *, file: Path, metric: str, size: float | None, share: float | None, until: datetime | None,
     power: float, before_days: float, after_days: float, confidence: float, form: str,
-    as_of: datetime | None,
+    as_of: datetime | None, occurrence: datetime | None,
 ) -> None:  # fmt: skip
     """Say how many players a campaign needs for its effect to be found, by the tenant's own past."""
     _check_scipy()
@@ -112,7 +118,7 @@ def plan(
     from connectors.campaigns.effect import plan as planned
     from connectors.campaigns.population import Windows, read
 
-    campaign = load(file).campaign
+    campaign = load(file, occurrence=occurrence).campaign
     as_of = as_of or datetime.now(UTC)
     windows = Windows.around(campaign, timedelta(days=before_days), timedelta(days=after_days))
     past = windows.ending(until or min(as_of, windows.start))

@@ -34,8 +34,10 @@ class Point(NamedTuple):
     cost: Decimal
 
 
-def variants(path: Path, axes: Mapping[str, Sequence[str]]) -> list[Variant]:
-    """The definition in a file with every combination of values.
+def variants(
+    path: Path, axes: Mapping[str, Sequence[str]], occurrence: datetime | None = None
+) -> list[Variant]:
+    """The definition in a file with every combination of values; ``occurrence``: as in ``load``.
 
     Raises ``DefinitionError`` for a combination that is no campaign, and for more than
     :data:`VARIANTS_MAX`.
@@ -46,7 +48,7 @@ def variants(path: Path, axes: Mapping[str, Sequence[str]]) -> list[Variant]:
     found = []
     for changes in combinations:
         try:
-            found.append(Variant(changes, load(path, changes).campaign))
+            found.append(Variant(changes, load(path, changes, occurrence).campaign))
         except DefinitionError as error:
             raise DefinitionError(f"with {named(changes)}: {error}") from None
     return found

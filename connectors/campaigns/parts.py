@@ -50,6 +50,13 @@ def _local(value: object) -> object:
 LocalTime = Annotated[datetime, BeforeValidator(_local)]
 
 
+def known_zone(name: str) -> str:
+    """The name of a time zone. Raises ``ValueError`` if there is none of that name."""
+    if name not in available_timezones():
+        raise ValueError("is not an IANA time zone like Europe/Helsinki")
+    return name
+
+
 class Period(Part):
     """A period from (inclusive) to (exclusive), in local time of ``time_zone``."""
 
@@ -57,12 +64,7 @@ class Period(Part):
     end: LocalTime = Field(alias="to", description="First moment that is over, local time.")
     time_zone: str = Field("UTC", description="IANA name, e.g. Europe/Helsinki.")
 
-    @field_validator("time_zone")
-    @classmethod
-    def _known(cls, name: str) -> str:
-        if name not in available_timezones():
-            raise ValueError("is not an IANA time zone like Europe/Helsinki")
-        return name
+    _zone = field_validator("time_zone")(known_zone)
 
     @model_validator(mode="after")
     def _forwards(self) -> Self:

@@ -199,6 +199,15 @@ def round_of(round_id: str, plays: list[dict[str, Any]], *, real: bool) -> Entry
     return entry
 
 
+def last_of(period: Any) -> Any:
+    """The last day of a period that recurs every day."""
+    assert period["every"] == "day"
+    start, end = (datetime.fromisoformat(period[name]) for name in ("from", "to"))
+    while start + timedelta(days=1) < end:
+        start += timedelta(days=1)
+    return {**period, "from": start.isoformat()}
+
+
 @dataclass
 class Facts:
     """What a person did: deposits with time, currency and amount; times of bets and logins; events."""
@@ -217,6 +226,8 @@ class _Campaign:
         self.points = rules.get("points", {})
         self.measure = rules["measure"]
         self.zone = ZoneInfo(rules["period"].get("time_zone", "UTC"))
+        if "every" in rules["period"]:
+            self.rules = rules = {**rules, "period": last_of(rules["period"])}
         self.start, self.end = (self.local(rules["period"][name]) for name in ("from", "to"))
 
     def local(self, text: str) -> datetime:
