@@ -190,8 +190,8 @@ def compare(
     from connectors.campaigns.definition import load
     from connectors.campaigns.evaluation import compare as run
 
-    chosen = [load(file, occurrence=occurrence).campaign for file in (before, after)]
-    found = run(Settings.load(), *chosen, _moment(as_of))
+    one, other = (load(file, occurrence=occurrence).campaign for file in (before, after))
+    found = run(Settings.load(), one, other, _moment(as_of))
     if form != "table":
         from connectors.campaigns import frames
 
