@@ -98,6 +98,10 @@ class StagedItem(msgspec.Struct, array_like=True, frozen=True, gc=False):
     transactions: list[Transaction]
 
 
+PackedItem = tuple[bytes, int]
+"""A staged item as MessagePack, and how many bytes its contents have."""
+
+
 class PackedGroup(NamedTuple):
     """A group with the fields of the contract ``staged-chunk``; its items are packed as MessagePack."""
 
@@ -115,8 +119,7 @@ class PackedGroup(NamedTuple):
 class Group(NamedTuple):
     """The items of one request that belong to one staged partition, or a part of them.
 
-    ``contents`` are the encodings of their contents. They are empty in translate, which writes the
-    present version.
+    ``contents`` are the encodings of their contents.
     """
 
     raw_partition: int
@@ -124,26 +127,28 @@ class Group(NamedTuple):
     part: int
     batch: Batch
     items: list[StagedItem]
-    contents: Contents = ()
+    contents: Contents
 
 
-_pack_items = msgspec.msgpack.Encoder().encode
+_pack = msgspec.msgpack.Encoder().encode
 _unpack_items = msgspec.msgpack.Decoder(list[StagedItem]).decode
 
 
-def pack(group: Group) -> PackedGroup:
-    """The group with its items packed."""
-    batch = group.batch
+def pack_item(item: StagedItem) -> PackedItem:
+    """The item packed."""
+    return _pack(item), sum(map(len, item.contents))
+
+
+def pack(at: tuple[int, int, int], batch: Batch, items: Iterable[PackedItem]) -> PackedGroup:
+    """A group of a batch. ``at``: its raw partition, raw offset and part."""
     return PackedGroup(
-        group.raw_partition,
-        group.raw_offset,
-        group.part,
+        *at,
         batch.tenant,
         batch.source,
         batch.batch_id,
         batch.received_at,
         batch.counts,
-        _pack_items(group.items),
+        _pack([msgspec.Raw(item) for item, _ in items]),
     )
 
 

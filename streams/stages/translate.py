@@ -24,14 +24,24 @@ from streams.errors import EnvelopeError
 from streams.formats import READERS
 from streams.formats.validation import Invalid, Item, ItemError
 from streams.records.raw_batch import RawRecord, Request, batch_of, requests_of
-from streams.records.staged_chunk import Group, PackedGroup, StagedItem, pack
+from streams.records.staged_chunk import PackedGroup, PackedItem, StagedItem, pack, pack_item
+from streams.wire.contracts import versions
 from streams.wire.json_text import raw_items
+
+try:
+    from streams.formats._native import Gameround
+    from streams.stages._translate import Plain
+except ImportError:
+    Gameround = Plain = None  # type: ignore[assignment,misc]
 
 PART_ITEMS = 1000
 PART_BYTES = 512 * 1024
 """Limits of a part of a raw record. They belong to the replay contract: see ``part`` in
 ``avro/staged-chunk.avsc``.
 """
+
+COMPILED = Plain is not None and len(versions("game-transaction")) == 1
+"""Whether plain bets and wins are staged in C, which writes version 1 of their contract."""
 
 _UNLIMITED = 1 << 62
 _NOBODY = Batch("", "", "", 0, False, False, None)
@@ -99,12 +109,12 @@ class _Translating:
         self.rejects += self._rejects(number, batch, request.body, invalid)
         self.unexpected += max(0, len(invalid) - _announced(request.headers))
 
-    def _stage(self, partition: int, batch: Batch, items: Iterable[StagedItem]) -> None:
+    def _stage(self, partition: int, batch: Batch, items: Iterable[PackedItem]) -> None:
         """The groups of one request for one staged partition."""
         groups = self.groups[partition]
         for part in _parts(items):
-            group = Group(self.record.partition, self.record.offset, len(groups), batch, part)
-            groups.append(pack(group))
+            at = self.record.partition, self.record.offset, len(groups)
+            groups.append(pack(at, batch, part))
 
     def _rejects(
         self, number: int, batch: Batch, body: bytes, invalid: list[tuple[int, Invalid]]
@@ -139,50 +149,77 @@ class _Translating:
 
 def _staged(
     batch: Batch, items: Iterable[Item | Invalid], partitions: int
-) -> tuple[dict[int, list[StagedItem]], list[tuple[int, Invalid]]]:
+) -> tuple[dict[int, list[PackedItem]], list[tuple[int, Invalid]]]:
     """The items of a request by staged partition, and its invalid items by position."""
-    tenant = key_of(batch.tenant)
-    hash_leads: dict[str, str] = {}
-    staged: dict[int, list[StagedItem]] = defaultdict(list)
+    in_python = _Stager(batch, partitions)
+    in_c = in_python.for_plain() if COMPILED else None
+    staged = in_python.staged
     invalid: list[tuple[int, Invalid]] = []
     for position, item in enumerate(items):
         if isinstance(item, Invalid):
             invalid.append((position, item))
             continue
-        translated = item.translate(batch)
-        event = translated.source_event
-        if event not in hash_leads:
-            hash_leads[event] = reduce(lengthened, (batch.tenant, batch.source, event), "")
+        found = in_c.stage(item, position) if in_c and isinstance(item, Gameround) else None
+        if found is None:
+            in_python.stage(item, position)
+        else:
+            staged[found[0]].append(found[1])
+    return staged, invalid
+
+
+class _Stager:
+    """Stages the items of one request, by staged partition."""
+
+    def __init__(self, batch: Batch, partitions: int) -> None:
+        self.staged: dict[int, list[PackedItem]] = defaultdict(list)
+        self._batch = batch
+        self._partitions = partitions
+        self._tenant = key_of(batch.tenant)
+        self._id_leads: dict[str, str] = {}
+
+    def for_plain(self) -> "Plain":
+        """The one in C, for plain bets and wins."""
+        return Plain(self._id_lead("gameround"), longer_key(self._tenant, ""), self._partitions)
+
+    def stage(self, item: Item, position: int) -> None:
+        translated = item.translate(self._batch)
         contents = encode_content(translated)
-        key = longer_key(tenant, translated.subject)
-        own_partition = partition_of(key, partitions)
+        key = longer_key(self._tenant, translated.subject)
+        own_partition = partition_of(key, self._partitions)
         entry = StagedItem(
             position,
             translated.kind,
             False,
-            hash_after(hash_leads[event], translated.event_id),
+            hash_after(self._id_lead(translated.source_event), translated.event_id),
             hash_of_content(translated, contents),
             key,
             contents,
             transactions_of(translated) if translated.kind is Kind.GAME_TRANSACTION else [],
         )
-        staged[own_partition].append(entry)
+        self.staged[own_partition].append(pack_item(entry))
         if translated.kind is Kind.GAME:
-            for other in range(partitions):
+            copy = pack_item(replace(entry, lookup_only=True))
+            for other in range(self._partitions):
                 if other != own_partition:
-                    staged[other].append(replace(entry, lookup_only=True))
-    return staged, invalid
+                    self.staged[other].append(copy)
+
+    def _id_lead(self, event: str) -> str:
+        """What the hashed list of an id begins with."""
+        if event not in self._id_leads:
+            lead = reduce(lengthened, (self._batch.tenant, self._batch.source, event), "")
+            self._id_leads[event] = lead
+        return self._id_leads[event]
 
 
-def _parts(items: Iterable[StagedItem]) -> Iterator[list[StagedItem]]:
-    part: list[StagedItem] = []
+def _parts(items: Iterable[PackedItem]) -> Iterator[list[PackedItem]]:
+    part: list[PackedItem] = []
     room = PART_BYTES
     for item in items:
         if len(part) == PART_ITEMS or room <= 0:
             yield part
             part, room = [], PART_BYTES
         part.append(item)
-        room -= sum(map(len, item.contents))
+        room -= item[1]
     yield part
 
 

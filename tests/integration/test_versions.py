@@ -21,12 +21,14 @@ from streams.records.staged_chunk import (
     CONTENTS,
     PARTITIONS,
     Group,
+    PackedItem,
     StagedItem,
     StagedRecord,
     content_header,
     encode_chunk,
     groups_of,
     pack,
+    pack_item,
 )
 from streams.records.topics import SCHEMAS
 from streams.settings import Settings
@@ -60,20 +62,26 @@ def publish_newer(settings: Settings) -> None:
 
 def by_newer(record: StagedRecord, channel: bytes) -> StagedRecord:
     """The staged record as a newer version's translate stage would have written it."""
-    groups = [_grown(group, channel) for group in groups_of(unframe(record.value), memory.CONTENTS)]
+    groups = [
+        pack((group.raw_partition, group.raw_offset, group.part), group.batch, _grown(group, channel))
+        for group in groups_of(unframe(record.value), memory.CONTENTS)
+    ]
     frames = FRAMES | {contract: frame(number) for contract, number in NEWER.items()}
-    value = FRAMES["staged-chunk"] + encode_chunk(map(pack, groups))
+    value = FRAMES["staged-chunk"] + encode_chunk(groups)
     return record._replace(value=value, headers=[content_header(frames)])
 
 
-def _grown(group: Group, channel: bytes) -> Group:
+def _grown(group: Group, channel: bytes) -> list[PackedItem]:
     items = [
-        replace(item, contents=[content + channel for content in item.contents])
-        if item.kind.contract in NEWER
-        else item
+        StagedItem(*(getattr(item, field) for field in StagedItem.__struct_fields__))
         for item in group.items
     ]
-    return group._replace(items=items)
+    return [
+        pack_item(replace(item, contents=[content + channel for content in item.contents]))
+        if item.kind.contract in NEWER
+        else pack_item(item)
+        for item in items
+    ]
 
 
 PLAYER = {

@@ -11,6 +11,8 @@ from streams.errors import EnvelopeError
 from streams.formats import native
 from streams.formats.bulk_body import bulk_reader
 from streams.formats.validation import Invalid, Item, Reader
+from streams.records.raw_batch import RawRecord, headers_of
+from streams.stages import translate as translating
 
 BATCH = Batch("acme", "native", "batch-1", 1_773_500_000_000_000, True, False, None)
 compiled = pytest.mark.skipif(native.compiled is None, reason="installed without a C compiler")
@@ -109,3 +111,31 @@ def test_a_plain_item_is_read_in_c() -> None:
     [item] = native.read(f'[{{"event":"gameround","data":{{{data}}}}}]'.encode(), BATCH, 10)
     assert native.compiled is not None
     assert isinstance(item, native.compiled.Gameround)
+
+
+@compiled
+@given(
+    texts=st.lists(items(), min_size=1, max_size=5),
+    tenant=st.sampled_from(["acme", "a|b%c", "höger.test"]),
+    partitions=st.sampled_from([1, 4, 64]),
+)
+def test_items_are_staged_in_c_as_python_stages_them(
+    texts: list[str], tenant: str, partitions: int
+) -> None:
+    batch = BATCH._replace(tenant=tenant)
+    record = RawRecord(2, 7, headers_of(batch, 0), f"[{','.join(texts)}]".encode())
+    with pytest.MonkeyPatch.context() as patch:
+        found = translating.translate(record, partitions)
+        patch.setattr(translating, "COMPILED", False)
+        assert found == translating.translate(record, partitions)
+
+
+@compiled
+def test_parts_are_divided_in_c_as_in_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    bet = ",".join(f'"{name}":{text}' for name, text in USUAL.items())
+    bets = (f'{{"event":"gameround","data":{{{bet}}}}}'.replace("bet-1", f"b{n}") for n in range(2100))
+    record = RawRecord(0, 0, headers_of(BATCH, 0), f"[{','.join(bets)}]".encode())
+    found = translating.translate(record, 1)
+    monkeypatch.setattr(translating, "COMPILED", False)
+    assert found == translating.translate(record, 1)
+    assert [group.part for group in found.groups[0]] == [0, 1, 2]

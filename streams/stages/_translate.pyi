@@ -1,0 +1,6 @@
+from streams.formats._native import Gameround
+from streams.records.staged_chunk import PackedItem
+
+class Plain:
+    def __init__(self, id_lead: str, key_lead: str, partitions: int) -> None: ...
+    def stage(self, item: Gameround, position: int) -> tuple[int, PackedItem] | None: ...
