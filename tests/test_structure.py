@@ -12,7 +12,8 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from connectors.campaigns.definition import MEASURES, Campaign, Counts
+from connectors.campaigns.counts import MEASURES, Counts
+from connectors.campaigns.definition import Campaign
 from connectors.campaigns.who import Eligible
 from connectors.cli.main import main
 from connectors.edge.lookups import LOOKUPS

@@ -334,7 +334,7 @@ def show_standings(console: "Console", result: "Result", top: int) -> None:
     for name in (
         "rank",
         "player",
-        named.measure,
+        named.scored,
         "entries",
         "step",
         "prize",

@@ -14,6 +14,7 @@ Every query is a chain of named steps::
     progress            the score as it stood after each
     standing            the score of each person, and when it was reached; computed without progress
                         where the order of the entries cannot matter
+    mission_1, …        of a mission: when each person reached the step, each a chain of its own
     ranked              rank, prize, and what the budget leaves of it
 
 Everything is computed from single events that were received until ``as_of``, never from a newest state,
@@ -27,18 +28,12 @@ one of its players, and results have it as ``player_id``. For a tenant of which 
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
-from connectors.campaigns import scores
-from connectors.campaigns.definition import (
-    CUSTOM,
-    DEPOSITS,
-    LOGINS,
-    ROUNDS,
-    SPORTS,
-    Campaign,
-)
+from connectors.campaigns import missions, scores
+from connectors.campaigns.counts import CUSTOM, DEPOSITS, LOGINS, ROUNDS, SPORTS
+from connectors.campaigns.definition import Campaign
 from connectors.campaigns.expressions import money, one_of, product
 from connectors.campaigns.facts import behaviour, joining
-from connectors.campaigns.forms import Challenge
+from connectors.campaigns.forms import Challenge, Mission
 from connectors.campaigns.rules import ranged, ruled
 from connectors.campaigns.sources import custom_events, deposits, logins, sports_bets
 from connectors.campaigns.steps import (
@@ -48,6 +43,7 @@ from connectors.campaigns.steps import (
     PLAYER,
     RATES,
     Events,
+    Fact,
     Steps,
     chained,
     merged,
@@ -57,12 +53,22 @@ from connectors.clickhouse.literals import moment, quoted
 
 def standings(campaign: Campaign, as_of: datetime, *, merges: bool = True) -> str:
     """A query with one row for each player with a score; its columns are those of a stored result."""
+    if isinstance(campaign.form, Mission):
+        steps = missions.steps(campaign, campaign.form, _of(as_of, merges))
+        return _standings(campaign, steps, [("standing", missions.standing(campaign.form))])
     scored = [
         ("worth", scores.worth(campaign)),
         ("progress", scores.progress(campaign)),
         ("standing", scores.standing(campaign)),
     ]
     return _standings(campaign, _entries(campaign, as_of, merges), scored)
+
+
+def _of(as_of: datetime, merges: bool, only: Sequence[str] = ()) -> missions.Entries:
+    def entries(campaign: Campaign, facts: Sequence[Fact]) -> Steps:
+        return _entries(campaign, as_of, merges, only, facts)
+
+    return entries
 
 
 def totals(campaign: Campaign, as_of: datetime, *, merges: bool = True) -> str | None:
@@ -73,7 +79,7 @@ def totals(campaign: Campaign, as_of: datetime, *, merges: bool = True) -> str |
     :func:`standings` knows its highest value.
     """
     in_order = campaign.measure == "wins_in_a_row" or campaign.points.in_order
-    if in_order or isinstance(campaign.form, Challenge):
+    if in_order or isinstance(campaign.form, Challenge | Mission):
         return None
     entries = _entries(campaign, as_of, merges)
     scored = [("worth", scores.worth(campaign)), ("standing", scores.totals(campaign))]
@@ -90,26 +96,42 @@ def explanation(
     campaign: Campaign, as_of: datetime, player_ids: Sequence[str], *, merges: bool = True
 ) -> str:
     """A query with one row for each entry of the players of a person, and the rule that excludes it."""
-    steps = _entries(campaign, as_of, merges, only=player_ids)
+    steps = _every(campaign, _of(as_of, merges, player_ids))
+    counts = "concat(step, 'counts')" if isinstance(campaign.form, Mission) else "'counts'"
     columns = (
-        "id, at, currency, amount, payout, rate, if(rule = '', 'counts', rule) AS verdict, player_id"
+        f"id, at, currency, amount, payout, rate, if(rule = '', {counts}, rule) AS verdict, player_id"
     )
-    return f"{chained(steps)}\nSELECT {columns}\nFROM ranged\nORDER BY at, id"
+    return f"{chained(steps)}\nSELECT {columns}\nFROM ranged\nORDER BY at, id, verdict"
 
 
 def left_out(campaign: Campaign, as_of: datetime, *, merges: bool = True) -> str:
     """A query that counts the entries of the period and the players that each rule excludes; the empty
     rule excludes none.
     """
-    steps = _entries(campaign, as_of, merges)
+    steps = _every(campaign, _of(as_of, merges))
     return (
         f"{chained(steps)}\nSELECT rule, count() AS entries, uniqExact(person_id) AS players\n"
         "FROM ranged\nGROUP BY rule\nORDER BY rule"
     )
 
 
-def _entries(campaign: Campaign, as_of: datetime, merges: bool, only: Sequence[str] = ()) -> Steps:
-    """The steps up to each entry with its rule; of the period, or of some players at any time."""
+def _every(campaign: Campaign, entries: missions.Entries) -> Steps:
+    """The steps up to each entry with its rule; of a mission, each entry for each of its steps."""
+    if isinstance(campaign.form, Mission):
+        return missions.entries(campaign, campaign.form, entries)
+    return entries(campaign, ())
+
+
+def _entries(
+    campaign: Campaign,
+    as_of: datetime,
+    merges: bool,
+    only: Sequence[str] = (),
+    facts: Sequence[Fact] = (),
+) -> Steps:
+    """The steps up to each entry with its rule; of the period, or of some players at any time.
+    ``facts``: more to know of the players.
+    """
     until = f"tenant = {quoted(campaign.tenant)} AND received_at <= {moment(as_of)}"
     mine = f"{until} AND {one_of('player_id', only)}" if only else until
     steps = [merged(campaign, as_of)] if merges else []
@@ -118,7 +140,7 @@ def _entries(campaign: Campaign, as_of: datetime, merges: bool, only: Sequence[s
     if campaign.source == ROUNDS:
         steps.append(("game", GAME.format(until=until)))
     events = Events(mine, person, as_of)
-    known = [*behaviour(campaign, events), *joining(campaign, events)]
+    known = [*behaviour(campaign, events), *joining(campaign, events), *facts]
     steps += [(fact.name, fact.text) for fact in known]
     entry = f"SELECT *{f' REPLACE ({OWN_ID})' if merges else ''}, {person}\nFROM ever"
     if not only:

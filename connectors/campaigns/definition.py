@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, Self, TypeVar
+from typing import Annotated, Any, NamedTuple, Self, TypeVar
 
 import yaml
 from pydantic import (
@@ -21,76 +21,14 @@ from pydantic import (
     model_validator,
 )
 
-from connectors.campaigns.forms import Challenge, DepositBonus, Leaderboard
-from connectors.campaigns.parts import CurrencyCode, Money, Names, Part, Period
+from connectors.campaigns.counts import ADDED, CUSTOM, MEASURES, ONLY_FOR, Counts, known_measure
+from connectors.campaigns.forms import Challenge, DepositBonus, Leaderboard, Mission, MissionStep, Step
+from connectors.campaigns.parts import Money, Part, Period
 from connectors.campaigns.points import Points
 from connectors.campaigns.recurrence import LONGEST_NAME, Occurrence, Recurrence
 from connectors.campaigns.who import Eligible, Holdout, OptIn
 from streams.core.event import is_test
 from streams.errors import DefinitionError
-
-ROUNDS, DEPOSITS, LOGINS, CUSTOM, SPORTS = (
-    "rounds",
-    "deposits",
-    "logins",
-    "custom events",
-    "sports bets",
-)
-
-MEASURES = {
-    "turnover": ROUNDS,
-    "rounds": ROUNDS,
-    "largest_win": ROUNDS,
-    "best_multiplier": ROUNDS,
-    "wins_in_a_row": ROUNDS,
-    "sum_of_wins": ROUNDS,
-    "net_loss": ROUNDS,
-    "deposits": DEPOSITS,
-    "deposit_count": DEPOSITS,
-    "login_days": LOGINS,
-    "custom_events": CUSTOM,
-    "sports_turnover": SPORTS,
-}
-"""The measures and the kinds of entries that each applies to."""
-
-ADDED = frozenset(MEASURES) - {"largest_win", "best_multiplier", "wins_in_a_row", "net_loss"}
-"""The measures that add up what entries are worth, none of which is meant to be negative."""
-
-_ONLY_FOR = {
-    "games": (ROUNDS,),
-    "providers": (ROUNDS,),
-    "categories": (ROUNDS,),
-    "features": (ROUNDS,),
-    "minimum_bet": (ROUNDS, SPORTS),
-    "minimum_multiplier": (ROUNDS,),
-    "money": (ROUNDS, SPORTS),
-    "minimum_deposit": (DEPOSITS,),
-    "event": (CUSTOM,),
-    "minimum_odds": (SPORTS,),
-    "currency": (ROUNDS, DEPOSITS, SPORTS),
-    "first": (ROUNDS, DEPOSITS, SPORTS, CUSTOM),
-}
-
-
-class Counts(Part):
-    """The rounds, deposits, … that count; a condition that is absent does not restrict."""
-
-    games: Names | None = Field(None, description="Ids of games.")
-    providers: Names | None = None
-    categories: Names | None = Field(None, description="The game has at least one of these.")
-    features: Names | None = Field(None, description="The game has at least one of these.")
-    minimum_bet: Money | None = Field(None, description="Smallest stake of a round or sports bet.")
-    minimum_multiplier: Money | None = Field(
-        None, description="Payout at least so many times the stake."
-    )
-    minimum_deposit: Money | None = None
-    minimum_odds: Money | None = Field(None, description="Smallest total odds of a sports bet.")
-    money: Literal["all", "real"] = Field("all", description="Real money only, or bonus money too.")
-    event: str | None = Field(None, description="Name of the custom event.")
-    currency: CurrencyCode | None = Field(
-        None, description="Amounts are converted to it by the day's rate; without it, see `check`."
-    )
-    first: Annotated[int, Field(ge=1)] | None = Field(None, description="Only the first so many.")
 
 
 class Campaign(Part):
@@ -110,7 +48,7 @@ class Campaign(Part):
     minimum_entries: Annotated[int, Field(ge=1)] = Field(
         1, description="A player with fewer entries that count has no score."
     )
-    form: Annotated[Leaderboard | Challenge | DepositBonus, Field(discriminator="kind")]
+    form: Annotated[Leaderboard | Challenge | Mission | DepositBonus, Field(discriminator="kind")]
     holdout: Holdout | None = Field(
         None, description="Players who never take part, to measure the effect on the others."
     )
@@ -125,26 +63,26 @@ class Campaign(Part):
             raise ValueError(f"{tenant} is a test tenant, and no campaign counts test events")
         return tenant
 
-    @field_validator("measure")
-    @classmethod
-    def _known(cls, measure: str) -> str:
-        if measure not in MEASURES:
-            raise ValueError(f"must be one of {', '.join(MEASURES)}")
-        return measure
+    _known = field_validator("measure")(known_measure)
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
+        self.check()
+        return self
+
+    def check(self) -> None:
+        """Raises ``ValueError`` for parts that do not fit each other."""
         source = MEASURES[self.measure]
         for name in self.counts.model_fields_set:
-            if source not in _ONLY_FOR[name]:
+            if source not in ONLY_FOR[name]:
                 raise ValueError(
                     f"counts.{name} says nothing about {source}, which {self.measure} measures"
                 )
         if self.points != Points() and self.measure not in ADDED:
             raise ValueError(f"points are for measures that add up, and {self.measure} does not")
         for multiplier in self.points.multipliers:
-            for name in multiplier.model_fields_set & _ONLY_FOR.keys():
-                if source not in _ONLY_FOR[name]:
+            for name in multiplier.model_fields_set & ONLY_FOR.keys():
+                if source not in ONLY_FOR[name]:
                     raise ValueError(f"a multiplier's {name} says nothing about {source}")
         if source == CUSTOM and self.counts.event is None:
             raise ValueError("counts.event is required: which custom events count?")
@@ -152,7 +90,41 @@ class Campaign(Part):
             raise ValueError("a challenge cannot measure net_loss: it may fall again after a step")
         if self.form.kind == "deposit_bonus" and self.measure != "deposits":
             raise ValueError("a deposit_bonus measures deposits")
+
+    @model_validator(mode="after")
+    def _opens(self) -> Self:
+        if not isinstance(self.form, Mission):
+            return self
+        if self.minimum_entries > 1:
+            raise ValueError("minimum_entries says nothing about a mission: its steps have targets")
+        for number, step in enumerate(self.form.steps, 1):
+            try:
+                self.of_step(step).check()
+            except ValueError as error:
+                raise ValueError(f"step {number} of the mission: {error}") from None
         return self
+
+    def of_step(self, step: MissionStep) -> Self:
+        """The challenge that one step of a mission is."""
+        steps = [Step(target=step.target, prize=step.prize)]
+        changed: dict[str, Any] = {"form": Challenge(kind="challenge", steps=steps)}
+        changed |= {"counts": step.counts} if step.counts else {}
+        changed |= {"measure": step.measure} if step.measure else {}
+        return self.model_copy(update=changed)
+
+    def measured(self) -> list[tuple[tuple[str | int, ...], Self]]:
+        """The campaign, or that of each step of a mission, and where in the file it stands."""
+        if not isinstance(self.form, Mission):
+            return [((), self)]
+        return [
+            (("form", "steps", index) if step.counts else (), self.of_step(step))
+            for index, step in enumerate(self.form.steps)
+        ]
+
+    @property
+    def scored(self) -> str:
+        """What the score is: the measure, or the steps of a mission."""
+        return "steps" if isinstance(self.form, Mission) else self.measure
 
     @property
     def source(self) -> str:
@@ -318,7 +290,8 @@ def _change(document: Any, name: str, value: Any) -> None:
 
 
 def _name(loc: tuple[str | int, ...]) -> str:
-    parts = [str(part) for part in loc if part not in ("leaderboard", "challenge", "deposit_bonus")]
+    kinds = ("leaderboard", "challenge", "mission", "deposit_bonus")
+    parts = [str(part) for part in loc if part not in kinds]
     return f"{'.'.join(parts)}: " if parts else ""
 
 

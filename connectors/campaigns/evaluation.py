@@ -5,7 +5,6 @@ moment, so a live result and a later backtest ``as_of`` the same moment are equa
 """
 
 import uuid
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import NamedTuple
@@ -200,26 +199,32 @@ def problems(settings: Settings, definition: Definition) -> list[str]:
         "features": "arrayJoin(features)",
     }
     for name, expression in known_by.items():
-        wanted: Sequence[str] = getattr(campaign.counts, name) or ()
+        wanted = [
+            ((*where, "counts", name, index), value)
+            for where, own in campaign.measured()
+            for index, value in enumerate(getattr(own.counts, name) or ())
+        ]
         if wanted:
             text = f"SELECT DISTINCT {expression} AS value FROM games WHERE tenant = {tenant}"
             known = {row["value"] for row in query_rows(settings, text)}
-            for index, value in enumerate(wanted):
+            for where, value in wanted:
                 if value not in known:
-                    wrong(f"{value} is unknown for tenant {campaign.tenant}", "counts", name, index)
-    if campaign.counts.currency:
-        text = compiler.left_out(campaign, datetime.now(UTC))
-        missing = sum(
-            int(row["entries"]) for row in query_rows(settings, text) if row["rule"] == "no rate"
-        )
-        if missing:
+                    wrong(f"{value} is unknown for tenant {campaign.tenant}", *where)
+    for where, own in campaign.measured():
+        if missing := _without_rate(settings, own) if own.counts.currency else 0:
             wrong(
                 f"{missing} entries in the period are in a currency that has no rate to "
-                f"{campaign.counts.currency}; they do not count. `roundhouse rates import FILE.csv`",
+                f"{own.counts.currency}; they do not count. `roundhouse rates import FILE.csv`",
+                *where,
                 "counts",
                 "currency",
             )
-    return found
+    return list(dict.fromkeys(found))
+
+
+def _without_rate(settings: Settings, campaign: Campaign) -> int:
+    rows = query_rows(settings, compiler.left_out(campaign, datetime.now(UTC)))
+    return sum(int(row["entries"]) for row in rows if row["rule"] == "no rate")
 
 
 def _unsettled(settings: Settings, campaign: Campaign, as_of: datetime) -> int:

@@ -5,6 +5,7 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from connectors.campaigns.counts import Counts, known_measure
 from connectors.campaigns.parts import Money, Part
 
 
@@ -73,6 +74,27 @@ class Challenge(Part):
                     f"steps overlap: target {after} must be above the one before, {before}"
                 )
         return self
+
+
+class MissionStep(Step):
+    """A target of its own; what counts and its measure are the campaign's where they are left out."""
+
+    measure: str | None = Field(None, description="Another measure than the campaign's.")
+    counts: Counts | None = Field(None, description="In place of all of the campaign's conditions.")
+
+    @field_validator("measure")
+    @classmethod
+    def _known(cls, measure: str | None) -> str | None:
+        return None if measure is None else known_measure(measure)
+
+
+class Mission(Part):
+    """Steps in sequence: an entry counts for a step if it is later than the one that reached the step
+    before.
+    """
+
+    kind: Literal["mission"]
+    steps: list[MissionStep] = Field(min_length=2, max_length=8)
 
 
 class DepositBonus(Part):

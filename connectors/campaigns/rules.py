@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from datetime import datetime, tzinfo
 from zoneinfo import ZoneInfo
 
-from connectors.campaigns.definition import LOGINS, ROUNDS, SPORTS, Campaign
+from connectors.campaigns.counts import LOGINS, ROUNDS, SPORTS
+from connectors.campaigns.definition import Campaign
 from connectors.campaigns.expressions import any_of, money, one_of
 from connectors.campaigns.steps import Fact, Rule
 from connectors.campaigns.who import Holdout

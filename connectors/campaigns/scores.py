@@ -4,7 +4,7 @@ from decimal import Decimal
 
 from connectors.campaigns.definition import Campaign
 from connectors.campaigns.expressions import any_of, money, one_of, product
-from connectors.campaigns.forms import Challenge, DepositBonus, Leaderboard
+from connectors.campaigns.forms import Challenge, DepositBonus, Leaderboard, Mission
 from connectors.campaigns.points import Multiplier
 from connectors.clickhouse.literals import quoted
 
@@ -157,7 +157,7 @@ def ranked(campaign: Campaign) -> str:
             inner = f"*, {position} AS position"
             pot = f"sum({_prize_of('position', form)}) OVER (PARTITION BY score)"
             due = f"toDecimal128(toDecimal128({pot} / count() OVER (PARTITION BY score), 2), 18)"
-    elif isinstance(form, Challenge):
+    elif isinstance(form, Challenge | Mission):
         cases = ", ".join(
             f"step = {number}, {money(sum((step.prize for step in form.steps[:number]), Decimal(0)))}"
             for number in range(1, len(form.steps) + 1)

@@ -1,5 +1,7 @@
 """The chain of named steps that a campaign's SQL is, and the steps that several queries share."""
 
+import re
+from collections.abc import Iterable
 from datetime import datetime
 from typing import NamedTuple
 
@@ -103,3 +105,33 @@ RATES = """SELECT base, day, argMax(rate, imported_at) AS day_rate, true AS know
 FROM rates FINAL
 WHERE quote = {quote} AND imported_at <= {as_of}
 GROUP BY base, day"""
+
+
+SHARED = (MERGED, "player")
+"""Steps that are the same in every chain of a query."""
+
+
+def numbered(chain: Steps, number: int) -> Steps:
+    """A chain whose steps, but for :data:`SHARED`, have a number after their names, so that a query may
+    have several: ClickHouse does not find a step from within one of the same name.
+    """
+    names = "|".join(re.escape(name) for name, _ in chain if name not in SHARED)
+    literal = r"'(?:[^'\\]|\\.)*'"
+    found = re.compile(rf"{literal}|(\b(?:FROM|JOIN)\s+(?:{names})\b)|(\b(?:{names})(?=\.))")
+
+    def renamed(match: re.Match[str]) -> str:
+        return f"{match[0]}_{number}" if match[1] or match[2] else match[0]
+
+    return [
+        (name if name in SHARED else f"{name}_{number}", found.sub(renamed, text))
+        for name, text in chain
+    ]
+
+
+def joined(chains: Iterable[Steps]) -> Steps:
+    """Chains as one, with the steps that they share once."""
+    found: dict[str, str] = {}
+    for chain in chains:
+        for name, text in chain:
+            assert found.setdefault(name, text) == text, f"two steps are called {name}"
+    return list(found.items())

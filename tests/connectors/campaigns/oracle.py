@@ -234,25 +234,10 @@ class _Campaign:
         return datetime.fromisoformat(text).replace(tzinfo=self.zone)
 
     def run(self) -> Any:
+        if self.rules["form"]["kind"] == "mission":
+            return self.prizes(self.mission())
         scores = []
-        by_person: dict[str, list[Entry]] = defaultdict(list)
-        known: dict[str, dict[str, Any]] = {}
-        for player, entry in self.entries():
-            person = self.tenant.person(player)
-            if person not in known:
-                known[person] = self.tenant.known(person)
-            if player != person:
-                entry.id += f"|{player}"
-            if (
-                self.eligible(person, known[person])
-                and self.behaves(person)
-                and self.joined(person, entry)
-                and self.counted(entry)
-            ):
-                by_person[person].append(entry)
-        for player, entries in by_person.items():
-            entries.sort(key=lambda entry: (entry.at, entry.id))
-            entries = self.limited(entries)
+        for player, entries in self.gathered().items():
             progress = self.progress(entries)
             final = progress[-1] if self.measure == "net_loss" else max(progress)
             reached = next(e.at for e, p in zip(entries, progress, strict=True) if p == final)
@@ -261,6 +246,50 @@ class _Campaign:
             if final > 0 and len(entries) >= int(self.rules.get("minimum_entries", 1)):
                 scores.append((player, final, reached, entries, progress))
         return self.prizes(scores)
+
+    def mission(self) -> list[Any]:
+        """For each person with a step: the number of steps, when the last was reached, the entries."""
+        reached: dict[str, list[datetime]] = defaultdict(list)
+        counted: dict[str, list[Entry]] = defaultdict(list)
+        for number, step in enumerate(self.rules["form"]["steps"]):
+            changes = {name: step[name] for name in ("measure", "counts") if name in step}
+            own = _Campaign({**self.rules, **changes}, self.tenant, self.rates)
+            open_since = {
+                person: times[-1] for person, times in reached.items() if len(times) == number
+            }
+            for person, entries in own.gathered(open_since if number else None).items():
+                counted[person] += entries
+                for entry, score in zip(entries, own.progress(entries), strict=True):
+                    if score >= Decimal(step["target"]):
+                        reached[person].append(entry.at)
+                        break
+        return [
+            (person, Decimal(len(times)), times[-1], counted[person], [])
+            for person, times in reached.items()
+        ]
+
+    def gathered(self, open_since: dict[str, datetime] | None = None) -> dict[str, list[Entry]]:
+        """The entries that count of each person, in order; later than a time, if there are such."""
+        by_person: dict[str, list[Entry]] = defaultdict(list)
+        known: dict[str, dict[str, Any]] = {}
+        for player, entry in self.entries():
+            person = self.tenant.person(player)
+            if person not in known:
+                known[person] = self.tenant.known(person)
+            if player != person:
+                entry.id += f"|{player}"
+            if open_since is not None and not (person in open_since and entry.at > open_since[person]):
+                continue
+            if (
+                self.eligible(person, known[person])
+                and self.behaves(person)
+                and self.joined(person, entry)
+                and self.counted(entry)
+            ):
+                by_person[person].append(entry)
+        for entries in by_person.values():
+            entries.sort(key=lambda entry: (entry.at, entry.id))
+        return {person: self.limited(entries) for person, entries in by_person.items()}
 
     def entries(self) -> Iterable[tuple[str, Entry]]:
         real = self.counts.get("money") == "real"
@@ -509,6 +538,9 @@ class _Campaign:
                 due = self.by_rank(rank)
                 if form.get("ties") == "split":
                     due = cut(sum((self.by_rank(n) for n in tied), Decimal(0)) / len(tied), CENTS)
+            elif form["kind"] == "mission":
+                step, order = int(score), (reached, player)
+                due = sum((Decimal(each["prize"]) for each in form["steps"][:step]), Decimal(0))
             elif form["kind"] == "challenge":
                 for target in form["steps"]:
                     at = [

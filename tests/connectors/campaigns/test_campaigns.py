@@ -342,6 +342,8 @@ RULES = [
     ("reload", "eligible.deposited.times"),
     ("come-back", "eligible.lapsed"),
     ("first-deposit", "eligible.first_deposit_in_period"),
+    ("welcome-path", "form.steps.0"),
+    ("welcome-path", "form.steps.1.counts"),
 ]
 
 
@@ -396,7 +398,7 @@ def test_the_order_of_entries_is_left_out_only_where_it_cannot_matter(
     text = compiler.totals(campaign, history.moments[1])
     if text is None:
         in_order = campaign.measure == "wins_in_a_row" or campaign.points.in_order
-        assert in_order or campaign.form.kind == "challenge"
+        assert in_order or campaign.form.kind in ("challenge", "mission")
         return
     found = ask(history.settings, text)
     assert not any(row.pop("falls") for row in found)
@@ -482,6 +484,17 @@ def test_explain_gives_a_verdict_on_everything_of_a_player(history: History) -> 
         if entry.verdict == "counts"
     ]
     assert (len(counted), sum(entry.amount for entry in counted)) == (top.entries, top.score)
+
+
+def test_explain_says_for_which_step_of_a_mission_an_entry_counted(history: History) -> None:
+    path = next(path for path in EXAMPLES if path.stem == "welcome-path")
+    campaign = load(path).campaign
+    top = evaluation.evaluate(history.settings, campaign).standings[0]
+    entries = evaluation.explain(history.settings, campaign, top.player_id).entries
+    counted = [entry.verdict for entry in entries if entry.verdict.endswith("counts")]
+    assert len(counted) == top.entries
+    assert list(dict.fromkeys(counted)) == [f"step {number}: counts" for number in (1, 2, 3)]
+    assert "step 2: before the step was open" in {entry.verdict for entry in entries}
 
 
 def test_compare_says_who_wins_and_loses_by_a_change(history: History, tmp_path: Path) -> None:

@@ -46,6 +46,19 @@ def told(tmp_path: Path, text: str) -> str:
         ("measure: turnover", "measure: net_loss", "file:1: a challenge cannot measure net_loss"),
         ("kind: challenge", "kind: lottery", "file:8: form: input tag 'lottery'"),
         ("currency: EUR", "currency: euro", "file:6: counts.currency: string should match pattern"),
+        (
+            "kind: challenge", "kind: mission\n  step: 1", "file:10: form.step: is not a field here",
+        ),
+        (
+            "kind: challenge\n  steps:\n",
+            "kind: mission\n  steps:\n    - {measure: deposits, target: 1, prize: 1}\n",
+            "file:1: step 1 of the mission: counts.minimum_bet says nothing about deposits",
+        ),
+        (
+            "kind: challenge\n  steps:\n",
+            "kind: mission\n  steps:\n    - {measure: luck, target: 1, prize: 1}\n",
+            "file:11: form.steps.0.measure: must be one of turnover",
+        ),
         ("measure:", "opt_in: {}\nmeasure:", "file:7: opt_in.event: field required"),
         (
             "measure:", "eligible: {behaviour_at: 2026-03-01}\nmeasure:",
