@@ -357,7 +357,7 @@ def test_a_rule_changes_the_result_of_its_example(
     part, (*way, last) = document, rule.split(".")
     for step in way:
         part = part[int(step)] if isinstance(part, list) else part[step]
-    del part[last]
+    del part[int(last) if isinstance(part, list) else last]
     other = tmp_path / path.name
     other.write_text(yaml.safe_dump(document))
     books = oracle.books([*history.posts[0], *history.posts[1]])
