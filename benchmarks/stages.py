@@ -4,6 +4,7 @@ State is in RocksDB as the worker has it, and the threads of RocksDB are in the 
 """
 
 import argparse
+import gc
 import json
 import time
 from collections.abc import Iterator, Sequence
@@ -72,8 +73,6 @@ class Partition:
         effects = process(groups, self.reader, FRAMES, At(self.number, self.offset))
         decided = time.process_time()
         changelog_records(effects.window, Position(self.offset, {}))
-        for outputs in effects.outputs.values():
-            [(key.encode(), value) for key, value in outputs]
         packed = time.process_time()
         self.window.write(effects.window, self.offset, 1_773_500_000)
         seconds["store"] += time.process_time() - packed
@@ -88,6 +87,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--events", type=int, default=200_000)
     arguments = parser.parse_args()
+    gc.disable()  # as in the worker, which collects every 30 s
     work = list(records(arguments.events))
     takes = [work[at : at + RECORDS_A_TAKE] for at in range(0, len(work), RECORDS_A_TAKE)]
     seconds = dict.fromkeys(("translate", "unpack", "process", "pack", "store"), 0.0)

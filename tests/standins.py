@@ -42,6 +42,11 @@ class MemoryState:
         self._profiles: dict[str, bytes] = {}
         self.erased: set[bytes] = set()
 
+    @property
+    def entries(self) -> tuple[dict[bytes, bytes], dict[str, bytes]]:
+        """All that the window's table and that of profiles have."""
+        return self._window, self._profiles
+
     def window(self, keys: Sequence[bytes]) -> list[bytes | None]:
         return [self._window.get(key) for key in keys]
 

@@ -68,6 +68,13 @@ _STATE = Codec("round", 0, _PLAYER_AT, attributes=Round.__struct_fields__)
 _PLAYER = Codec("round", _PLAYER_AT, _GAME_AT)
 _GAME = Codec("round", _GAME_AT)
 
+
+def is_of(state_fields: Sequence[str], datum_fields: Sequence[str]) -> bool:
+    """Whether these are the fields of a state, and of the first run of a datum, in their order."""
+    datum = [field["name"] for field in schema("round")["fields"][:_PLAYER_AT]]
+    return Round.__struct_fields__ == tuple(state_fields) and datum == list(datum_fields)
+
+
 to_state: Callable[[Round], bytes] = msgspec.msgpack.Encoder().encode
 """The round as the window table stores it."""
 

@@ -5,11 +5,9 @@ What it writes is what ``streams.stages.translate`` writes in Python, its oracle
 1 of the contract ``game-transaction``; a property test compares the two.
 """
 
-from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.mem cimport PyMem_Free
-from libc.string cimport memchr
 
-from streams.core._blake2b cimport blake2b
+from streams.core._identity cimport blake2b, is_plain_in_keys, put_part
 from streams.formats._native cimport Gameround
 from streams.wire._out cimport (
     Out,
@@ -79,7 +77,7 @@ cdef class Plain:
         cdef char id_hash[DIGEST_BYTES_MAX]
         cdef char content_hash[DIGEST_BYTES_MAX]
         cdef bytes key
-        if not _is_plain_in_keys(item.player_id_text):
+        if not is_plain_in_keys(item.player_id_text):
             return None
         self._hash_id(item.unique_id_text, id_hash)
         self._write_content(item)
@@ -100,11 +98,10 @@ cdef class Plain:
         return crc32(key) % self.partitions, (written(&self.out), self.content.size)
 
     cdef int _hash_id(self, Text unique_id, char* digest) except -1:
-        """See :func:`streams.core.identity.hash_after`: the length is in characters."""
+        """See :func:`streams.core.identity.hash_after`."""
         self.out.size = 0
         put_all(&self.out, self.id_lead)
-        put_all(&self.out, b"%d:" % _characters(unique_id))
-        put(&self.out, unique_id.data, unique_id.size)
+        put_part(&self.out, unique_id)
         blake2b(self.out.data, self.out.size, digest, _ID_BYTES)
         return 0
 
@@ -145,15 +142,3 @@ cdef class Plain:
         pack_money(out, item.units)
         pack_money(out, item.units if item.is_bonus else <int128> 0)
         return 0
-
-
-cdef bint _is_plain_in_keys(Text text) noexcept nogil:
-    return memchr(text.data, c"|", text.size) == NULL and memchr(text.data, c"%", text.size) == NULL
-
-
-cdef Py_ssize_t _characters(Text text) noexcept nogil:
-    """The characters of UTF-8: its bytes but those that continue one."""
-    cdef Py_ssize_t i, count = 0
-    for i in range(text.size):
-        count += (text.data[i] & 0xC0) != 0x80
-    return count

@@ -41,6 +41,14 @@ from streams.records.staged_chunk import PROFILE_KINDS, Group, StagedItem
 from streams.records.topics import OUTCOMES, REJECTS, ROUNDS
 from streams.wire.avro import Record, unframe
 
+try:
+    from streams.stages import _process
+except ImportError:
+    _process = None  # type: ignore[assignment]
+
+COMPILED = _process is not None and rounds.is_of(_process.STATE_FIELDS, _process.DATUM_FIELDS)
+"""Whether items with one transaction are decided, and their rounds folded, in C."""
+
 ID_KEY = b"\x01"
 ROUND_KEY = b"\x02"
 
@@ -86,7 +94,7 @@ class Effects:
     among them by code.
     """
 
-    outputs: dict[str, list[tuple[str, bytes]]] = field(default_factory=lambda: defaultdict(list))
+    outputs: dict[str, list[tuple[bytes, bytes]]] = field(default_factory=lambda: defaultdict(list))
     window: dict[bytes, bytes] = field(default_factory=dict)
     profiles: dict[str, ProfilePut] = field(default_factory=dict)
     outcomes: list[Outcome] = field(default_factory=list)
@@ -117,16 +125,21 @@ class _Group:
         self.batch = staged.batch
         self._heads: dict[Kind, bytes] = {}
         self.hash_lead = lengthened("", staged.batch.tenant)
+        self.hash_lead_bytes = self.hash_lead.encode()
         self.corrects = is_correction(staged.batch.batch_id)
         self.tally = {"accepted": 0, "duplicate": 0, "conflict": 0}
 
     def datums(self, item: StagedItem) -> list[bytes]:
         """The framed datums of an item's events, in the version in which their contents are written."""
-        head = self._heads.get(item.kind)
+        return datums(self.head(item.kind), item.position, item.contents)
+
+    def head(self, kind: Kind) -> bytes:
+        """The frame and the fields of the batch, with which the datums of a kind begin."""
+        head = self._heads.get(kind)
         if head is None:
-            content = self.staged.contents[item.kind]
-            head = self._heads[item.kind] = content.frame + content.encode_batch(self.batch)
-        return datums(head, item.position, item.contents)
+            content = self.staged.contents[kind]
+            head = self._heads[kind] = content.frame + content.encode_batch(self.batch)
+        return head
 
 
 class _Item(msgspec.Struct, gc=False):
@@ -136,12 +149,6 @@ class _Item(msgspec.Struct, gc=False):
     staged: StagedItem
     id_key: bytes
     round_key: bytes = b""
-
-
-class _OpenRound(NamedTuple):
-    state: rounds.Round
-    round_key: bytes
-    key: str
 
 
 class _Processing:
@@ -159,16 +166,12 @@ class _Processing:
         self.effects = Effects()
         self.canonical = [self.effects.outputs[kind.topic] for kind in Kind]
         self.ids: dict[bytes, bytes | None] = {}
-        self.open_rounds: dict[bytes, _OpenRound] = {}
-        self.touched: dict[bytes, _OpenRound] = {}
+        self.open_rounds: dict[bytes, rounds.Round | _process.Round] = {}
+        self.touched: dict[bytes, bytes] = {}
         self.profiles: dict[str, Profile | None] = {}
 
     def run(self) -> Effects:
-        items = [
-            _Item(group, staged, ID_KEY + staged.id_hash)
-            for group in self.groups
-            for staged in group.staged.items
-        ]
+        items = self._items()
         if self.lookup.erased:
             items = self._without_erased(items)
         self._look_up_ids(items)
@@ -176,16 +179,32 @@ class _Processing:
         corrections = self._corrections(items)
         self._look_up_rounds([*fresh, *corrections] if corrections else fresh)
         self._look_up_profiles(fresh)
-        for item in items:
-            if corrections and item.group.corrects:
-                self._correct(item)
-            elif item.staged.lookup_only:
-                self._learn(item)
-            else:
-                self._decide(item)
+        if COMPILED and not corrections:
+            canonical = self.canonical[Kind.GAME_TRANSACTION]
+            _process.Deciding(self, canonical, self._apply).run(items)
+        else:
+            for item in items:
+                self._apply(item)
         self._emit_rounds()
         self._emit_outcomes()
         return self.effects
+
+    def _items(self) -> list[_Item]:
+        if COMPILED:
+            return _process.entries(self.groups, ID_KEY)
+        return [
+            _Item(group, staged, ID_KEY + staged.id_hash)
+            for group in self.groups
+            for staged in group.staged.items
+        ]
+
+    def _apply(self, item: _Item) -> None:
+        if item.group.corrects:
+            self._correct(item)
+        elif item.staged.lookup_only:
+            self._learn(item)
+        else:
+            self._decide(item)
 
     def _corrections(self, items: list[_Item]) -> list[_Item]:
         if not any(group.corrects for group in self.groups):
@@ -211,18 +230,31 @@ class _Processing:
         self.ids = dict(zip(keys, self.lookup.window(keys), strict=True))
 
     def _look_up_rounds(self, items: list[_Item]) -> None:
-        keys: dict[bytes, str] = {}
-        for item in items:
-            if item.staged.transactions:
-                first = item.staged.transactions[0]
-                player = lengthened(item.group.hash_lead, first.player_id)
-                item.round_key = ROUND_KEY + hash_after(player, first.round_id)
-                keys[item.round_key] = item.staged.key
-        for round_key, datum in zip(keys, self.lookup.window(list(keys)), strict=True):
+        if COMPILED:
+            _process.find_round_keys(items, ROUND_KEY, self._find_round_key)
+        else:
+            for item in items:
+                self._find_round_key(item)
+        keys = list(dict.fromkeys(item.round_key for item in items if item.round_key))
+        for round_key, datum in zip(keys, self.lookup.window(keys), strict=True):
             if datum is not None:
-                self.open_rounds[round_key] = _OpenRound(
-                    rounds.of_state(datum), round_key, keys[round_key]
-                )
+                in_c = _process.of_state(datum) if COMPILED else None
+                self.open_rounds[round_key] = rounds.of_state(datum) if in_c is None else in_c
+
+    def _find_round_key(self, item: _Item) -> None:
+        if item.staged.transactions:
+            first = item.staged.transactions[0]
+            player = lengthened(item.group.hash_lead, first.player_id)
+            item.round_key = ROUND_KEY + hash_after(player, first.round_id)
+
+    def _round(self, round_key: bytes) -> rounds.Round | None:
+        """The state of a round, which may be one in C; its changes count if they are put back."""
+        state = self.open_rounds.get(round_key)
+        return (
+            state
+            if state is None or isinstance(state, rounds.Round)
+            else rounds.of_state(state.to_state())
+        )
 
     def _look_up_profiles(self, items: list[_Item]) -> None:
         keys = list({_profile_key(item) for item in items if item.staged.kind in PROFILE_KINDS})
@@ -248,16 +280,19 @@ class _Processing:
     def _fold(self, item: _Item) -> tuple[str, str] | None:
         """Folds the item's transactions into their round, or returns the refusal's code and message."""
         batch, transactions = item.group.batch, item.staged.transactions
-        opened = self.open_rounds.get(item.round_key)
-        if opened is None:
+        state = self._round(item.round_key)
+        if state is None:
             state = rounds.opened_by(batch, transactions[0], self.at.segment)
-            opened = _OpenRound(state, item.round_key, item.staged.key)
-        refused = rounds.refusal(opened.state, transactions)
+        refused = rounds.refusal(state, transactions)
         if refused is None:
-            self.open_rounds[item.round_key] = self.touched[item.round_key] = opened
+            self._touch(item, state)
             for transaction in transactions:
-                rounds.fold(opened.state, batch, transaction)
+                rounds.fold(state, batch, transaction)
         return refused
+
+    def _touch(self, item: _Item, state: rounds.Round) -> None:
+        self.open_rounds[item.round_key] = state
+        self.touched[item.round_key] = item.staged.key.encode()
 
     def _accept(self, item: _Item, counted_as: str = "accepted") -> None:
         group, staged = item.group, item.staged
@@ -265,7 +300,7 @@ class _Processing:
         self.ids[item.id_key] = self.effects.window[item.id_key] = staged.content_hash
         canonical = self.canonical[staged.kind]
         for value in group.datums(staged):
-            canonical.append((staged.key, value))
+            canonical.append((staged.key.encode(), value))
         if staged.kind in PROFILE_KINDS:
             self._learn(item)
 
@@ -293,13 +328,12 @@ class _Processing:
 
     def _refold(self, item: _Item, before: StagedItem) -> tuple[str, str] | None:
         """Replaces transactions in their round by the item's, or returns the refusal."""
-        opened, after = self.open_rounds.get(item.round_key), item.staged
-        state = None if opened is None else opened.state
+        state, after = self._round(item.round_key), item.staged
         refused = rounds.correction_refusal(state, before.transactions, after.transactions)
         if refused is None:
-            assert opened is not None
-            self.touched[item.round_key] = opened
-            rounds.correct(opened.state, item.group.batch, before.transactions, after.transactions)
+            assert state is not None
+            self._touch(item, state)
+            rounds.correct(state, item.group.batch, before.transactions, after.transactions)
         return refused
 
     def _refuse(self, item: _Item, code: str, message: str, payload: bytes | None = None) -> None:
@@ -317,7 +351,7 @@ class _Processing:
         reason = Reason("conflict", code, errors, "canonical", payload)
         refused = Reject.of(self._counted_at(group.staged), group.batch, staged.position, reason)
         value = self.frames["reject"] + encode_reject(refused)
-        self.effects.outputs[REJECTS].append((group.batch.tenant, value))
+        self.effects.outputs[REJECTS].append((group.batch.tenant.encode(), value))
 
     def _learn(self, item: _Item) -> None:
         """Merges an event into the profile that it updates; an unknown player gets a profile."""
@@ -352,24 +386,27 @@ class _Processing:
         )
         head = self.frames[Kind.PLAYER.contract] + encode_batch(item.group.batch)
         for value in datums(head, item.staged.position, encode_content(player)):
-            self.canonical[Kind.PLAYER].append((item.staged.key, value))
+            self.canonical[Kind.PLAYER].append((item.staged.key.encode(), value))
 
     # Emitting --------------------------------------------------------------------------------
 
     def _emit_rounds(self) -> None:
-        touched = self.touched.values()
-        players = self._round_runs(Kind.PLAYER, [state_key(Kind.PLAYER, key) for _, _, key in touched])
-        games = self._round_runs(
-            Kind.GAME, [game_key(state.tenant, state.game_id) for state, _, _ in touched]
-        )
         emitted, frame = self.effects.outputs[ROUNDS], self.frames["round"]
-        for (state, round_key, key), player, game in zip(touched, players, games, strict=True):
+        if COMPILED and _process.emit_rounds(self, emitted, frame):
+            return
+        keys = [key.decode() for key in self.touched.values()]
+        states = [state for state in map(self._round, self.touched) if state is not None]
+        players = self.round_runs(Kind.PLAYER, [state_key(Kind.PLAYER, key) for key in keys])
+        games = self.round_runs(Kind.GAME, [game_key(state.tenant, state.game_id) for state in states])
+        for state, round_key, key, player, game in zip(
+            states, self.touched, keys, players, games, strict=True
+        ):
             state.revision += 1
             self.effects.window[round_key] = rounds.to_state(state)
             value = b"%b%b%b%b" % (frame, rounds.encode_state(state), player, game)
-            emitted.append((longer_key(key, state.round_id), value))
+            emitted.append((longer_key(key, state.round_id).encode(), value))
 
-    def _round_runs(self, kind: Kind, keys: list[str]) -> Iterable[bytes]:
+    def round_runs(self, kind: Kind, keys: list[str]) -> Iterable[bytes]:
         """The encoded profiles for rounds, with the changes of this chunk applied."""
         runs = self.lookup.round_runs(kind, keys)
         if not self.effects.profiles:
@@ -385,7 +422,7 @@ class _Processing:
                 counted = Outcome.of(self._counted_at(group.staged), group.batch, **group.tally)
                 self.effects.outcomes.append(counted)
                 value = self.frames["outcome"] + encode_outcome(counted)
-                self.effects.outputs[OUTCOMES].append((group.batch.tenant, value))
+                self.effects.outputs[OUTCOMES].append((group.batch.tenant.encode(), value))
 
     def _counted_at(self, group: Group) -> CountedAt:
         return CountedAt(

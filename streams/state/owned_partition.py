@@ -356,7 +356,7 @@ class OwnedPartition:
         self._metrics.partitions.measure(self.partition, "profiles", self._tables.profiles.size())
 
     def _decide(self, fresh: Sequence[StagedRecord]) -> tuple[Effects, Position]:
-        refused: list[tuple[str, bytes]] = []
+        refused: list[tuple[bytes, bytes]] = []
         raw = dict(self.position.raw)
         groups: list[Group] = []
         for expected, record in enumerate(fresh, self.expected):
@@ -375,7 +375,7 @@ class OwnedPartition:
             try:
                 staged = self._read(record)
             except ValueError as error:
-                refused.append(("", self._refuse(record, error)))
+                refused.append((b"", self._refuse(record, error)))
                 continue
             for group in staged:
                 at = group.raw_offset, group.part
@@ -421,8 +421,7 @@ class OwnedPartition:
             position,
         )
         self._producer.begin_transaction()
-        for topic, outputs in effects.outputs.items():
-            records = [(key.encode(), value) for key, value in outputs]
+        for topic, records in effects.outputs.items():
             if parents and topic == OUTCOMES:  # one record is enough to tell the sink
                 first, *records = records
                 traced = [(TRACEPARENT, parent) for parent in parents[:LINKS_MAX]]

@@ -2,17 +2,24 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.core.event import Batch
+from streams.core.event import Batch, Kind
+from streams.core.identity import erased_mark
+from streams.core.round import Round, Transaction, of_state, to_state
 from streams.errors import EnvelopeError
 from streams.formats import native
 from streams.formats.bulk_body import bulk_reader
 from streams.formats.validation import Invalid, Item, Reader
+from streams.records import staged_chunk
 from streams.records.raw_batch import RawRecord, headers_of
+from streams.records.staged_chunk import PackedGroup, StagedItem, unpack
+from streams.stages import process as processing
 from streams.stages import translate as translating
+from tests.line import CONTENTS, Line
 
 BATCH = Batch("acme", "native", "batch-1", 1_773_500_000_000_000, True, False, None)
 compiled = pytest.mark.skipif(native.compiled is None, reason="installed without a C compiler")
@@ -139,3 +146,186 @@ def test_parts_are_divided_in_c_as_in_python(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(translating, "COMPILED", False)
     assert found == translating.translate(record, 1)
     assert [group.part for group in found.groups[0]] == [0, 1, 2]
+
+
+AMOUNTS = st.one_of(
+    st.just(b"\x00"),
+    st.integers(0, 10**38 - 1).map(lambda units: units.to_bytes(units.bit_length() // 8 + 1, "big")),
+    st.binary(min_size=0, max_size=17),
+)
+TEXTS = st.text(max_size=40)
+TRANSACTIONS = st.builds(
+    Transaction,
+    TEXTS,
+    st.integers(-(2**63), 2**64 - 1),
+    st.sampled_from(["bet", "win", "loss", "rollback_bet", "rollback_win", "bonus"]),
+    *[TEXTS] * 4,
+    *[AMOUNTS] * 2,
+)
+STAGED = st.builds(
+    StagedItem,
+    st.integers(-1, 2**31),
+    st.sampled_from([Kind.GAME_TRANSACTION, Kind.GAME_TRANSACTION, Kind.LOGIN]),
+    st.booleans(),
+    st.binary(min_size=16, max_size=16),
+    st.binary(min_size=7, max_size=300),
+    TEXTS,
+    st.lists(st.binary(max_size=300), max_size=2),
+    st.lists(TRANSACTIONS, max_size=2),
+)
+
+
+@compiled
+@given(items=st.lists(STAGED, max_size=20), cut=st.integers(0, 400), byte=st.integers(0, 255))
+def test_staged_items_are_read_in_c_as_python_reads_them(
+    items: list[StagedItem], cut: int, byte: int
+) -> None:
+    whole = msgspec.msgpack.encode(items)
+    for packed in (whole, whole[:cut], whole[:cut] + bytes([byte]) + whole[cut + 1 :]):
+        group = PackedGroup(0, 0, 0, "acme", "native", "batch", 0, True, packed)
+        with pytest.MonkeyPatch.context() as patch:
+            found = unpacked(group)
+            patch.setattr(staged_chunk, "compiled", None)
+            assert found == unpacked(group)
+
+
+def unpacked(group: PackedGroup) -> Any:
+    """The fields of the items of a group; None if it is refused."""
+    try:
+        items = unpack(group, CONTENTS).items
+    except ValueError:
+        return None
+    return [[getattr(item, field) for field in StagedItem.__struct_fields__] for item in items]
+
+
+ROUNDS = st.builds(
+    Round,
+    *[TEXTS] * 3,
+    st.integers(0, 2**40),
+    st.integers(0, 2**31),
+    st.sampled_from(["native", "fasttrack", "other"]),
+    *[TEXTS] * 3,
+    st.booleans(),
+    *[st.integers(-(2**60), 2**60)] * 3,
+    *[st.integers(0, 2**31)] * 5,
+    *[AMOUNTS.filter(lambda amount: 0 < len(amount) < 17)] * 9,
+    *[st.none() | st.integers(-(2**60), 2**60)] * (len(Round.__struct_fields__) - 27),
+)
+
+
+@compiled
+@given(state=ROUNDS, fields=st.sampled_from([26, 27, 28]))
+def test_a_round_that_c_reads_is_written_as_it_was(state: Round, fields: int) -> None:
+    from streams.stages import _process
+
+    stored = msgspec.msgpack.encode(msgspec.msgpack.decode(to_state(state))[:fields])
+    found = _process.of_state(stored)
+    assert found is None or found.to_state() == to_state(of_state(stored))
+
+
+CASINO = st.builds(
+    lambda number, kind, amount, second, *more: (
+        "fasttrack",
+        f'{{"event":"realtime-casino","data":{{"unique_id":"u-{number}","type":"{kind}",'
+        f'"amount":{amount},"timestamp":"2026-03-14T12:00:0{second}Z","user_id":"{more[0]}",'
+        f'"round_id":"{more[1]}","game_id":"{more[2]}","currency":"{more[3]}",'
+        f'"bonus_wager_amount":{more[4]}}}}}',
+    ),
+    st.integers(0, 12),
+    st.sampled_from(["bet", "win", "loss", "rollbackbet", "rollbackwin"]),
+    st.sampled_from(
+        ["0", "1.5", "0.000000000000000001", "12345678901234567890", "99999999999999999999"]
+    ),
+    st.integers(0, 3),
+    st.sampled_from(["p-1", "p|2", "é"]),
+    st.sampled_from(["r-1", "r%2"]),
+    st.sampled_from(["g-1", "g|2", "å"]),
+    st.sampled_from(["EUR", "EUR", "SEK"]),
+    st.sampled_from(["0", "0", "0.5"]),
+)
+GAMEROUND = st.builds(
+    lambda number, bet, win: (
+        "fasttrack",
+        f'{{"event":"realtime-gameround","data":{{"unique_id":"r-{number}","total_bet_user":{bet},'
+        f'"total_win_user":{win},"timestamp":"2026-03-14T12:00:01Z","user_id":"p-1","game_id":"g-1",'
+        '"user_currency":"EUR","bonus_bet_user":0,"bonus_win_user":0}}',
+    ),
+    st.integers(1, 3),
+    st.sampled_from(["1", "2"]),
+    st.sampled_from(["0", "3"]),
+)
+NATIVE_KINDS = st.builds(
+    lambda number, player, more: ("native", more % {"number": number, "player": player}),
+    st.integers(0, 5),
+    st.sampled_from(["p-1", "p|2"]),
+    st.sampled_from(
+        [
+            '{"event":"gameround","data":{"unique_id":"n-%(number)d","timestamp":"2026-03-14T12:00:00Z",'
+            '"player_id":"%(player)s","game_id":"g-1","round_id":"n-1","amount":2,"currency":"EUR",'
+            '"is_win":false,"is_bonus":true}}',
+            '{"event":"login","data":{"unique_id":"l-%(number)d","timestamp":"2026-03-14T12:00:00Z",'
+            '"player_id":"%(player)s"}}',
+            '{"event":"player","data":{"unique_id":"c-%(number)d","timestamp":"2026-03-14T12:00:00Z",'
+            '"player_id":"%(player)s","country":"S%(number)d"}}',
+            '{"event":"game","data":{"unique_id":"d-%(number)d","timestamp":"2026-03-14T12:00:00Z",'
+            '"game_id":"g-1","name":"%(player)s"}}',
+        ]
+    ),
+)
+POSTS = st.lists(
+    st.tuples(
+        st.lists(st.one_of(CASINO, CASINO, CASINO, GAMEROUND, NATIVE_KINDS), min_size=1, max_size=6),
+        st.sampled_from(["acme", "acme", "a|b"]),
+        st.sampled_from([*["batch"] * 7, "correction-1"]),
+        st.integers(0, 5),
+        st.booleans(),
+        st.sampled_from([*["settle"] * 4, *["wait"] * 3, "erase"]),
+    ),
+    min_size=1,
+    max_size=8,
+)
+
+
+def settled(posts: list[Any]) -> Line:
+    """A line after it has processed the posts."""
+    line = Line(1)
+    for texts, tenant, batch_id, received, counts, then in posts:
+        for source in ("fasttrack", "native"):
+            body = ",".join(text for origin, text in texts if origin == source)
+            batch = Batch(
+                tenant, source, batch_id, 1_773_500_000_000_000 + received, counts, False, None
+            )
+            line.post(f"[{body}]".encode(), batch)
+        if then == "erase":
+            line.states[0].erased.add(erased_mark("acme|p-1"))
+        if then != "wait":
+            line.settle()
+    line.settle()
+    return line
+
+
+@compiled
+@given(posts=POSTS)
+def test_items_are_processed_in_c_as_python_processes_them(posts: list[Any]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        found = settled(posts)
+        patch.setattr(staged_chunk, "compiled", None)
+        patch.setattr(processing, "COMPILED", False)
+        due = settled(posts)
+    assert found.datums == due.datums
+    assert found.states[0].entries == due.states[0].entries
+
+
+@compiled
+def test_plain_items_are_processed_in_c() -> None:
+    assert processing.COMPILED
+    assert translating.COMPILED
+    [group] = settled_groups()
+    assert type(group.items[0]).__name__ == "PlainItem"
+
+
+def settled_groups() -> list[staged_chunk.Group]:
+    line = Line(1)
+    bet = ",".join(f'"{name}":{text}' for name, text in USUAL.items())
+    line.post(f'[{{"event":"gameround","data":{{{bet}}}}}]'.encode())
+    return [unpack(group, CONTENTS) for group in line.staged[0]]

@@ -1,8 +1,11 @@
-# BLAKE2b (RFC 7693) without a key, for texts of a few hundred bytes: a call of hashlib takes longer
-# than the hash.
+# What streams.core.identity computes, in C. BLAKE2b (RFC 7693) is here without a key, for texts of a few
+# hundred bytes: a call of hashlib takes longer than the hash.
 
 from libc.stdint cimport uint8_t, uint64_t
-from libc.string cimport memcpy, memset
+from libc.stdio cimport snprintf
+from libc.string cimport memchr, memcpy, memset
+
+from streams.wire._out cimport Out, Text, put
 
 cdef enum:
     BLOCK_BYTES = 128
@@ -86,3 +89,23 @@ cdef inline void blake2b(const char* data, Py_ssize_t size, char* digest, int di
     memcpy(block, data + at, size - at)
     compress(h, block, size, True)
     memcpy(digest, h, digest_bytes)
+
+
+cdef inline Py_ssize_t characters(Text text) noexcept nogil:
+    """The characters of UTF-8: its bytes but those that continue one."""
+    cdef Py_ssize_t i, count = 0
+    for i in range(text.size):
+        count += (text.data[i] & 0xC0) != 0x80
+    return count
+
+
+cdef inline int put_part(Out* out, Text part) except -1:
+    """See :func:`streams.core.identity.lengthened`."""
+    cdef char length[24]
+    put(out, length, snprintf(length, sizeof(length), b"%zd:", characters(part)))
+    return put(out, part.data, part.size)
+
+
+cdef inline bint is_plain_in_keys(Text part) noexcept nogil:
+    """Whether a part stands in keys as it is, without a character escaped."""
+    return memchr(part.data, c"|", part.size) == NULL and memchr(part.data, c"%", part.size) == NULL

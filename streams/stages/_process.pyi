@@ -1,0 +1,23 @@
+from collections.abc import Callable
+from typing import Any
+
+STATE_FIELDS: tuple[str, ...]
+DATUM_FIELDS: tuple[str, ...]
+
+class Round:
+    def to_state(self) -> bytes: ...
+
+def of_state(state: bytes) -> Round | None: ...
+def entries(groups: list[Any], lead: bytes) -> list[Any]: ...
+def find_round_keys(entries: list[Any], lead: bytes, in_python: Callable[[Any], None]) -> None: ...
+
+class Deciding:
+    def __init__(
+        self,
+        processing: Any,
+        canonical: list[tuple[bytes, bytes]],
+        in_python: Callable[[Any], None],
+    ) -> None: ...
+    def run(self, entries: list[Any]) -> None: ...
+
+def emit_rounds(processing: Any, emitted: list[tuple[bytes, bytes]], frame: bytes) -> bool: ...
