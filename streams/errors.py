@@ -96,6 +96,18 @@ class NotSettled(RoundhouseError):
     """The line did not settle in time what was posted or written."""
 
 
+class Overtaken(RoundhouseError):
+    """Another process has begun to settle the same campaign, so this one has published nothing."""
+
+
+class AlreadySettled(RoundhouseError):
+    """A campaign was settled under another definition, or is to be reviewed and was not settled."""
+
+
+class ResultChanged(RoundhouseError):
+    """The stored rows of a result are not what was evaluated."""
+
+
 class NotReadOnly(RoundhouseError):
     """A query is not one statement that only reads."""
 

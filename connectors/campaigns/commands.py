@@ -4,13 +4,14 @@ import json
 import sys
 import time
 from datetime import UTC, datetime
-from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from connectors.campaigns.effect_commands import FILE, OCCURRENCE, effect, plan
+from connectors.campaigns.expressions import plain
+from connectors.campaigns.settle_commands import review, settle
 from streams.errors import ConfigurationError, DefinitionError
 from streams.settings import Settings
 
@@ -43,6 +44,8 @@ def campaign() -> None:
 
 campaign.add_command(effect)
 campaign.add_command(plan)
+campaign.add_command(settle)
+campaign.add_command(review)
 
 
 @campaign.command()
@@ -102,7 +105,7 @@ def evaluate(
     from connectors.campaigns import compiler
     from connectors.campaigns.definition import load
     from connectors.campaigns.evaluation import evaluate as run
-    from connectors.campaigns.evaluation import store
+    from connectors.campaigns.stored import store
 
     definition = load(file, occurrence=occurrence)
     if sql:
@@ -111,7 +114,7 @@ def evaluate(
     settings = Settings.load()
     result = run(settings, definition.campaign, _moment(as_of))
     _show(result, top, form)
-    click.echo(f"stored as run {store(settings, definition, result)}", err=form != "table")
+    click.echo(f"stored as run {store(settings, definition, result).run_id}", err=form != "table")
 
 
 @campaign.command()
@@ -201,8 +204,8 @@ def compare(
         prizes = sorted((standing.prize for standing in result.standings.winners), reverse=True)
         click.echo(
             f"{path}: {len(result.standings)} players with a score, {len(prizes)} prizes, cost "
-            f"{_plain(result.cost)}, largest {_plain(prizes[0]) if prizes else 0}, median "
-            f"{_plain(prizes[len(prizes) // 2]) if prizes else 0}"
+            f"{plain(result.cost)}, largest {plain(prizes[0]) if prizes else 0}, median "
+            f"{plain(prizes[len(prizes) // 2]) if prizes else 0}"
         )
     click.echo(f"win under both: {len(found.kept)}")
     click.echo(f"gained: {len(found.gained)}  {' '.join(found.gained[:20])}")
@@ -243,7 +246,7 @@ def grid(
         for point in points:
             click.echo(
                 f"{variants.named(point.variant.changes)}: {point.players} players with a score, "
-                f"{point.winners} prizes, cost {_plain(point.cost)}"
+                f"{point.winners} prizes, cost {plain(point.cost)}"
             )
     if chart is not None:
         chart.write_text(variants.chart(points))
@@ -272,11 +275,11 @@ def explain(file: Path, player: str, occurrence: datetime | None, as_of: str | N
     for line in person.lines() if person else ():
         click.echo(line)
     for entry in entries:
-        rate = "" if entry.rate == 1 else f" at {_plain(entry.rate)} from {entry.currency}"
+        rate = "" if entry.rate == 1 else f" at {plain(entry.rate)} from {entry.currency}"
         whose = f"  {entry.player_id}" if person else ""
         click.echo(
-            f"{entry.at:%Y-%m-%d %H:%M:%S}{whose}  {entry.id}  {_plain(entry.amount)} -> "
-            f"{_plain(entry.payout)}{rate}  {entry.verdict}"
+            f"{entry.at:%Y-%m-%d %H:%M:%S}{whose}  {entry.id}  {plain(entry.amount)} -> "
+            f"{plain(entry.payout)}{rate}  {entry.verdict}"
         )
     if not entries:
         click.echo("nothing of this player could count")
@@ -346,21 +349,15 @@ def show_standings(console: "Console", result: "Result", top: int) -> None:
         table.add_row(
             str(standing.rank),
             standing.player_id,
-            _plain(standing.score),
+            plain(standing.score),
             str(standing.entries),
             str(standing.step or ""),
-            _plain(standing.prize),
-            _plain(standing.unpaid),
+            plain(standing.prize),
+            plain(standing.unpaid),
             f"{standing.reached_at:%Y-%m-%d %H:%M:%S}",
         )
     console.print(table)
-    click.echo(f"{len(result.standings)} players with a score; prizes {_plain(result.cost)} in all")
+    click.echo(f"{len(result.standings)} players with a score; prizes {plain(result.cost)} in all")
     out = ", ".join(f"{rule} {count}" for rule, count in result.left_out.items())
     click.echo(f"did not count: {out or 'nothing'}")
     click.echo(f"as of {result.as_of:%Y-%m-%dT%H:%M:%S.%f}; {result.unsettled} items unsettled")
-
-
-def _plain(amount: Decimal) -> str:
-    """The text of a number without trailing zeros or an exponent."""
-    text = f"{amount:f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text

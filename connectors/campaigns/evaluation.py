@@ -1,10 +1,9 @@
-"""Evaluates campaigns: standings, stored results, backtests, comparisons, explanations.
+"""Evaluates campaigns: standings, backtests, comparisons, explanations.
 
 The live standings and a backtest are the same query over the events that were received until a
 moment, so a live result and a later backtest ``as_of`` the same moment are equal.
 """
 
-import uuid
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import NamedTuple
@@ -15,8 +14,8 @@ from connectors.campaigns import compiler
 from connectors.campaigns.definition import Campaign, Definition
 from connectors.campaigns.parts import Period
 from connectors.campaigns.standings import Standings
-from connectors.clickhouse.literals import instant, moment, quoted
-from connectors.clickhouse.query import insert, insert_lines, query_frame, query_rows
+from connectors.clickhouse.literals import moment, quoted
+from connectors.clickhouse.query import query_frame, query_rows
 from connectors.player.merging import Person, has_contacts, persons
 from streams.settings import Settings
 
@@ -143,34 +142,6 @@ def compare(
         lost=sorted(winners[0] - winners[1]),
         kept=sorted(winners[0] & winners[1]),
     )
-
-
-def store(settings: Settings, definition: Definition, result: Result) -> str:
-    """Stores a result in ``campaign_runs`` and ``campaign_results``; returns its ``run_id``."""
-    run_id = str(uuid.uuid4())
-    run = {
-        "run_id": run_id,
-        "campaign": result.campaign.name,
-        "title": result.campaign.title,
-        "tenant": result.campaign.tenant,
-        "definition_sha256": result.campaign.sha256,
-        "definition": definition.text,
-        "as_of": instant(result.as_of),
-        "evaluated_at": instant(datetime.now(UTC)),
-        "unsettled": result.unsettled,
-        "players": len(result.standings),
-        "prizes": str(result.cost),
-    }
-    rows = result.standings.frame.select(
-        polars.lit(run_id).alias("run_id"),
-        polars.col(polars.Int64, polars.String),
-        polars.col(polars.Decimal).cast(polars.String),
-        polars.col("reached_at").dt.strftime("%Y-%m-%d %H:%M:%S%.6f"),
-    )
-    if len(rows):
-        insert_lines(settings, "campaign_results", rows.write_ndjson().encode())
-    insert(settings, "campaign_runs", [run])  # written last, so that a stored run is complete
-    return run_id
 
 
 def problems(settings: Settings, definition: Definition) -> list[str]:

@@ -28,3 +28,9 @@ def one_of(column: str, names: Sequence[str]) -> str:
 def any_of(column: str, names: Sequence[str]) -> str:
     """Whether a column of names has any of some."""
     return f"hasAny({column}, [{', '.join(map(quoted, names))}])"
+
+
+def plain(amount: Decimal) -> str:
+    """The text of a number without trailing zeros or an exponent, as ClickHouse writes it."""
+    text = f"{amount:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text

@@ -37,6 +37,8 @@ SHARDED_BY = {
     "rounds_rows": BY_PLAYER,
     "rejects_rows": ("tenant", "reject_id"),
     "outcomes_rows": ("tenant", "batch_id"),
+    "awards_rows": BY_PLAYER,
+    "settlements_rows": ("tenant", "campaign"),
 }
 """The columns that determine the shard of a row. A table of events never changes them: the rows that
 stand in it would be on other shards than their later revisions."""

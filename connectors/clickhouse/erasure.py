@@ -40,6 +40,7 @@ PERSONAL: dict[str, dict[str, str]] = {
     "custom_events_rows": {"mobile": "NULL", "email": "NULL", "strings": "map()", "lists": "map()"},
     "rounds_rows": {"player_registered_at": "NULL", "player_tags": "[]"},
     "campaign_results": {},
+    "awards_rows": {},
 }
 """The tables with rows of a player, and what their personal fields become. What totals are made by is
 kept: country, currency, affiliate, amounts and times.

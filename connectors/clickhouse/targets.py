@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from streams.core.event import Kind
-from streams.records.topics import OUTCOMES, REJECTS, ROUNDS
+from streams.records.topics import AWARDS, OUTCOMES, REJECTS, ROUNDS, SETTLEMENTS
 
 
 class Target(NamedTuple):
@@ -24,4 +24,6 @@ TARGETS = {
     ROUNDS: Target("rounds_rows", "round"),
     REJECTS: Target("rejects_rows", "reject"),
     OUTCOMES: Target("outcomes_rows", "outcome"),
+    AWARDS: Target("awards_rows", "award"),
+    SETTLEMENTS: Target("settlements_rows", "settlement"),
 }

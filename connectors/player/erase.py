@@ -40,17 +40,24 @@ from connectors.local.files import replace_file
 from streams.core.identity import erased_mark, key_of, longer_key, partition_of
 from streams.errors import DeliveryFailed
 from streams.kafka.clients import client_config, committed_consumer, idempotent_producer
-from streams.kafka.lag import LINE, SINK, Group, LagMeter
-from streams.kafka.offsets import PartitionId
+from streams.kafka.draining import drain
+from streams.kafka.lag import SINK
 from streams.kafka.reading import to_the_ends
 from streams.kafka.schema_ids import frames
 from streams.records.staged_chunk import erasing
-from streams.records.topics import CONTRACTS, OUTCOMES, RAW, ROUNDS, SCHEMAS, STAGED, TOPICS
+from streams.records.topics import (
+    CONTRACTS,
+    OUTCOMES,
+    ROUNDS,
+    SCHEMAS,
+    SETTLEMENTS,
+    STAGED,
+    TOPICS,
+)
 from streams.settings import Settings
 
 FLUSH_WITHIN_S = 30.0
-_LOOK_EVERY_S = 0.5
-_REPORT_EVERY_S = 10.0
+_NO_PLAYERS = OUTCOMES, SETTLEMENTS, SCHEMAS
 
 Report = Callable[[str], None]
 
@@ -105,7 +112,7 @@ def erase(settings: Settings, tenant: str, player_id: str, who: Who, report: Rep
     report("the edges refuse the player")
     _command(settings, key)
     _let_requests_end(settings, journal.refused_at, report)
-    _drain(settings, report)
+    drain(settings, SINK.topics["sink"], report)
     rounds = _delete_rounds(settings, key)
     report(f"{ROUNDS}: {rounds} keys deleted")
     rows = erase_player(settings, Subject(tenant, player_id, journal.pseudonym))
@@ -195,37 +202,6 @@ def _let_requests_end(settings: Settings, refused_at: float, report: Report) -> 
         time.sleep(left)
 
 
-def _drain(settings: Settings, report: Report) -> None:
-    """Waits until each stage has passed what the stage before it has written up to now."""
-    for group, topics in ((LINE, [RAW]), (LINE, [STAGED]), (SINK, SINK.topics["sink"])):
-        with closing(LagMeter(settings, group)) as meter:
-            _pass(meter, group, {settings.topic_prefix + topic for topic in topics}, report)
-
-
-def _pass(meter: LagMeter, group: Group, topics: Collection[str], report: Report) -> None:
-    wanted = [place for place in meter.partitions if place[0] in topics]
-    ends = {place: at.end for place, at in meter.positions(wanted).items()}
-    reported = time.monotonic()
-    while behind := _behind(meter, ends):
-        if time.monotonic() - reported > _REPORT_EVERY_S:
-            reported = time.monotonic()
-            topic, number = behind[0]
-            more = f" and {len(behind) - 1} more" if behind[1:] else ""
-            report(f"waiting for the group {group.name} to pass {topic}[{number}]{more}")
-        time.sleep(_LOOK_EVERY_S)
-
-
-def _behind(meter: LagMeter, ends: Mapping[PartitionId, int]) -> list[PartitionId]:
-    """The partitions in which the group has not passed an end. Markers of transactions after the last
-    record are never committed.
-    """
-    short = {
-        place: at for place, at in meter.positions(ends.keys()).items() if at.committed < ends[place]
-    }
-    lags = meter.lags(short)
-    return [place for place, lag in zip(short, lags, strict=True) if lag.records]
-
-
 # The report ----------------------------------------------------------------------------------
 
 
@@ -246,7 +222,7 @@ def _record(
 
 def _configs(settings: Settings) -> dict[str, dict[str, str]]:
     """The configuration of every topic that may have records of a player, as the brokers have it."""
-    names = [topic.name for topic in TOPICS if topic.name not in (OUTCOMES, SCHEMAS)]
+    names = [topic.name for topic in TOPICS if topic.name not in _NO_PLAYERS]
     asked = {ConfigResource(ResourceType.TOPIC, settings.topic_prefix + name): name for name in names}
     admin = AdminClient(client_config(settings))  # its answers end with it
     answers = admin.describe_configs(list(asked))

@@ -1,7 +1,7 @@
 """Reads partitions to their present ends."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
@@ -11,13 +11,20 @@ SILENCE_S = 60.0
 
 
 def to_the_ends(
-    consumer: Consumer, places: Sequence[TopicPartition], silence_s: float = SILENCE_S
+    consumer: Consumer,
+    places: Sequence[TopicPartition],
+    silence_s: float = SILENCE_S,
+    ends: Mapping[tuple[str, int], int] | None = None,
 ) -> Iterator[Message]:
     """The records of partitions, each from the offset of its place to its end.
 
     ``consumer`` reports the ends (:func:`streams.kafka.clients.committed_consumer`) and is assigned to
-    the places. Raises ``BrokerUnavailable`` if Kafka sends nothing for ``silence_s``.
+    the places. A consumer of committed records is at the end where the first open transaction begins;
+    records that are committed behind it come after that transaction has ended. With ``ends`` they are
+    waited for: each partition is read at least up to its offset there. Raises ``BrokerUnavailable`` if
+    Kafka sends nothing for ``silence_s``.
     """
+    due = ends or {}
     left = {(place.topic, place.partition) for place in places}
     consumer.assign(list(places))
     heard = time.monotonic()
@@ -32,6 +39,8 @@ def to_the_ends(
         if error is None:
             yield message
         elif error.code() == KafkaError._PARTITION_EOF:
-            left.discard((str(message.topic()), message.partition() or 0))
+            place = str(message.topic()), message.partition() or 0
+            if (message.offset() or 0) >= due.get(place, 0):
+                left.discard(place)
         else:
             raise KafkaException(error)

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from connectors.backfill.journal import Progress
+from connectors.campaigns import settle, stored
+from connectors.campaigns.ledger import Ledger
 from connectors.cli.main import main
 from connectors.clickhouse import sink
 from connectors.edge import writer
@@ -68,6 +70,14 @@ POINTS = {
     "between a correction's write and its outcome": Point(
         "rejects", RequestWriter, "flush", after=True
     ),
+    "between fencing and reading what was settled": Point("campaign", Ledger, "take", after=True),
+    "between reading what was settled and an evaluation": Point(
+        "campaign", Ledger, "published", after=True
+    ),
+    "between the rows of a result and its run": Point("campaign", stored, "insert", after=True),
+    "between a stored result and its settlement": Point("campaign", settle, "_stored", after=True),
+    "within the transaction of a settlement": Point("campaign", Ledger, "_produce", after=True),
+    "after the transaction of a settlement": Point("campaign", Ledger, "publish", after=True),
     "between insert and offset commit": Point("sink", sink.ClickHouseTables, "insert", after=True),
 }
 

@@ -33,6 +33,7 @@ COLUMNS = {
     "bet_amount": "number + 1",
     "country": "'FI'",
     "event_id": "toString(number)",
+    "award_id": "toString(number)",
     "round_id": "toString(number)",
     "run_id": "toUUID('00000000-0000-0000-0000-000000000001')",
     "rank": "number",

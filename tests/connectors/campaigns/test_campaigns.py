@@ -17,9 +17,10 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from connectors.campaigns import compiler, evaluation, frames
+from connectors.campaigns import awards, compiler, evaluation, frames, stored
 from connectors.campaigns.definition import Definition, load
 from connectors.campaigns.rates import import_rates
+from connectors.campaigns.settle import Order, review, settle
 from connectors.campaigns.standings import Standing
 from connectors.cli.main import main
 from connectors.clickhouse.query import query
@@ -438,7 +439,7 @@ def test_a_result_is_stored_with_what_reproduces_it(history: History) -> None:
     path = next(path for path in EXAMPLES if path.stem == "turnover-race")
     definition: Definition = load(path)
     result = evaluation.evaluate(history.settings, definition.campaign, history.moments[0])
-    run_id = evaluation.store(history.settings, definition, result)
+    run_id = stored.store(history.settings, definition, result).run_id
     rows = ask(
         history.settings,
         "SELECT rank, player_id, toString(score) AS score, toString(prize) AS prize "
@@ -458,10 +459,84 @@ def test_a_result_is_stored_with_what_reproduces_it(history: History) -> None:
     [run] = ask(history.settings, f"SELECT * FROM campaign_runs WHERE run_id = '{run_id}'")
     assert run["definition_sha256"] == definition.campaign.sha256
     assert run["definition"] == path.read_text()
-    stored = datetime.fromisoformat(run["as_of"]).replace(tzinfo=UTC)
+    as_of = datetime.fromisoformat(run["as_of"]).replace(tzinfo=UTC)
     assert (
-        evaluation.evaluate(history.settings, definition.campaign, stored).standings == result.standings
+        evaluation.evaluate(history.settings, definition.campaign, as_of).standings == result.standings
     )
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_is_settled_as_it_is_evaluated(path: Path, history: History) -> None:
+    """To the last digit, with a hash that the stored rows have, and each prize awarded once."""
+    definition = load(path)
+    as_of = history.moments[1]
+    result = evaluation.evaluate(history.settings, definition.campaign, as_of)
+    order = Order("ann", as_of=as_of, unfinished=path.stem != "turnover-race")  # others need no wait
+    settlement, is_new, _ = settle(history.settings, definition, order, print)
+    assert is_new
+    frozen = stored.stored_standings(history.settings, settlement.run_id)
+    assert sorted(frozen) == sorted(result.standings)  # equals of a campaign may have one rank
+    assert stored.stored_sha256(history.settings, settlement.run_id) == settlement.result_sha256
+    tenant, campaign = definition.campaign.tenant, definition.campaign.name
+    awarded = (
+        f"SELECT player_id, sum(amount) AS amount FROM awards WHERE tenant = '{tenant}' "
+        f"AND campaign = '{campaign}' GROUP BY player_id"
+    )
+    due = {each.player_id: each.prize for each in result.standings.winners}
+
+    def arrived() -> dict[str, Decimal]:
+        found = ask(history.settings, awarded)
+        return {row["player_id"]: Decimal(row["amount"]) for row in found}
+
+    wait_until(lambda: len(arrived()) == len(due), "the awards in ClickHouse")
+    assert arrived() == due
+    assert settle(history.settings, definition, order, print) == (settlement, False, True)
+
+
+def test_a_late_event_changes_a_settled_campaign_only_by_a_review_that_is_published(
+    history: History, tmp_path: Path
+) -> None:
+    """Settled after the first half of the posts; the second half has more rounds, and rollbacks."""
+    path = next(path for path in EXAMPLES if path.stem == "spin-mission")
+    early = tmp_path / "early.yaml"
+    early.write_text(path.read_text().replace("name: spin-mission", "name: early-mission"))
+    definition, settings = load(early), history.settings
+    first, second = (Order("ann", "late rounds", at, unfinished=True) for at in history.moments)
+    settled = settle(settings, definition, first, print).settlement
+    before, after = (
+        {place: prize.amount for place, (_, prize) in awards.prizes(result).items()}
+        for result in (evaluation.evaluate(settings, definition.campaign, at) for at in history.moments)
+    )
+    assert before.items() - after.items() or after.items() - before.items()
+
+    def awarded() -> list[dict[str, Any]]:
+        return ask(settings, "SELECT * FROM awards WHERE campaign = 'early-mission' ORDER BY number")
+
+    wait_until(lambda: len(awarded()) == len(before), "the awards in ClickHouse")
+    shown = review(settings, definition, second, print, publish=False)
+    assert shown.published is None
+    assert settle(settings, definition, second, print) == (settled, False, True)
+    assert len(awarded()) == len(before)
+    published = review(settings, definition, second, print, publish=True).published
+    assert published is not None
+    assert (published.number, published.awards) == (1, len(shown.differences))
+    wait_until(lambda: len(awarded()) == len(before) + published.awards, "the corrections")
+    rows = awarded()
+    now = {
+        (row["player_id"], int(row["step"])): Decimal(row["amount"])
+        for row in rows
+        if Decimal(row["amount"]) or row["kind"] == "correction"
+    }
+    assert {place: amount for place, amount in now.items() if amount} == after
+    ids = {(row["player_id"], int(row["step"])): row["award_id"] for row in rows if not row["number"]}
+    for row in rows:
+        if row["kind"] == "correction":
+            place = row["player_id"], int(row["step"])
+            assert row["corrects"] == ids.get(place)
+            assert Decimal(row["amount_before"]) == before.get(place, 0)
+            assert row["reason"] == "late rounds"
+    again = review(settings, definition, second, print, publish=True)
+    assert (again.differences, again.published) == ([], None)
 
 
 def test_explain_gives_a_verdict_on_everything_of_a_player(history: History) -> None:
