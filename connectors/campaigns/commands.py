@@ -334,28 +334,25 @@ def show_standings(console: "Console", result: "Result", top: int) -> None:
 
     named = result.campaign
     table = Table(title=named.title or named.name, title_justify="left")
-    for name in (
-        "rank",
-        "player",
-        named.scored,
-        "entries",
-        "step",
-        "prize",
-        "unpaid",
-        "reached at (UTC)",
-    ):
-        table.add_column(name, justify="left" if name in ("player", "reached at (UTC)") else "right")
-    for standing in result.standings[:top]:
-        table.add_row(
-            str(standing.rank),
-            standing.player_id,
-            plain(standing.score),
-            str(standing.entries),
-            str(standing.step or ""),
-            plain(standing.prize),
-            plain(standing.unpaid),
-            f"{standing.reached_at:%Y-%m-%d %H:%M:%S}",
-        )
+    shown = result.standings[:top]
+    columns: dict[str, list[str]] = {
+        "rank": [str(standing.rank) for standing in shown],
+        "player": [standing.player_id for standing in shown],
+        named.scored: [plain(standing.score) for standing in shown],
+        "entries": [str(standing.entries) for standing in shown],
+        "step": [str(standing.step or "") for standing in shown],
+        "prize": [plain(standing.prize) for standing in shown],
+        "items": [standing.items for standing in shown],
+        "unpaid": [plain(standing.unpaid) for standing in shown],
+        "reached at (UTC)": [f"{standing.reached_at:%Y-%m-%d %H:%M:%S}" for standing in shown],
+    }
+    if not any(columns["items"]):
+        del columns["items"]
+    for name in columns:
+        text = name in ("player", "items", "reached at (UTC)")
+        table.add_column(name, justify="left" if text else "right")
+    for row in zip(*columns.values(), strict=True):
+        table.add_row(*row)
     console.print(table)
     click.echo(f"{len(result.standings)} players with a score; prizes {plain(result.cost)} in all")
     out = ", ".join(f"{rule} {count}" for rule, count in result.left_out.items())

@@ -34,6 +34,7 @@ from connectors.campaigns.definition import Campaign
 from connectors.campaigns.expressions import money, one_of, product
 from connectors.campaigns.facts import behaviour, joining
 from connectors.campaigns.forms import Challenge, Mission
+from connectors.campaigns.prizes import ranked
 from connectors.campaigns.rules import ranged, ruled
 from connectors.campaigns.sources import custom_events, deposits, logins, sports_bets
 from connectors.campaigns.steps import (
@@ -87,8 +88,11 @@ def totals(campaign: Campaign, as_of: datetime, *, merges: bool = True) -> str |
 
 
 def _standings(campaign: Campaign, entries: Steps, scored: Steps, more: str = "") -> str:
-    steps = [*entries, *scored, ("ranked", scores.ranked(campaign))]
-    columns = f"rank, person_id AS player_id, score, reached_at, entries, step, prize, unpaid{more}"
+    steps = [*entries, *scored, ("ranked", ranked(campaign))]
+    columns = (
+        "rank, person_id AS player_id, score, reached_at, entries, step, prize, unpaid, items, "
+        f"items_cost{more}"
+    )
     return f"{chained(steps)}\nSELECT {columns}\nFROM ranked\nORDER BY rank, player_id"
 
 

@@ -21,7 +21,17 @@ from pydantic import (
     model_validator,
 )
 
-from connectors.campaigns.counts import ADDED, CUSTOM, MEASURES, ONLY_FOR, Counts, known_measure
+from connectors.campaigns.counts import (
+    ADDED,
+    CUSTOM,
+    DEPOSITS,
+    MEASURES,
+    ONLY_FOR,
+    ROUNDS,
+    SPORTS,
+    Counts,
+    known_measure,
+)
 from connectors.campaigns.forms import Challenge, DepositBonus, Leaderboard, Mission, MissionStep, Step
 from connectors.campaigns.parts import Money, Part, Period
 from connectors.campaigns.points import Points
@@ -84,6 +94,11 @@ class Campaign(Part):
             for name in multiplier.model_fields_set & ONLY_FOR.keys():
                 if source not in ONLY_FOR[name]:
                     raise ValueError(f"a multiplier's {name} says nothing about {source}")
+        if isinstance(self.form, Leaderboard) and self.form.pool:
+            if source not in (ROUNDS, DEPOSITS, SPORTS):
+                raise ValueError(f"form.pool grows with amounts, and {source} have none")
+            if self.counts.currency is None:
+                raise ValueError("form.pool adds amounts: set counts.currency, like currency: EUR")
         if source == CUSTOM and self.counts.event is None:
             raise ValueError("counts.event is required: which custom events count?")
         if self.form.kind == "challenge" and self.measure == "net_loss":

@@ -31,7 +31,7 @@ class Result(NamedTuple):
 
     @property
     def cost(self) -> Decimal:
-        """The sum of all paid prizes."""
+        """The sum of all paid prizes, and of what items cost."""
         return self.standings.cost
 
 

@@ -1,7 +1,8 @@
 """How the prizes of a campaign fall: by rank, by step, or as a share of deposits."""
 
 import itertools
-from typing import Literal, Self
+from decimal import Decimal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -9,11 +10,49 @@ from connectors.campaigns.counts import Counts, known_measure
 from connectors.campaigns.parts import Money, Part
 
 
+class Item(Part):
+    """Something that is won beside money: free spins, goods."""
+
+    name: str = Field(min_length=1, max_length=200, description="Free text, e.g. free spins.")
+    count: Annotated[int, Field(ge=1)] = 1
+    cost: Money = Field(Decimal(0), description="What each costs; counts to the cost and the budget.")
+
+    @property
+    def text(self) -> str:
+        """How many of what."""
+        return f"{self.count} {self.name}"
+
+    @property
+    def worth(self) -> Decimal:
+        """What all of them cost."""
+        return self.count * self.cost
+
+
+class Pool(Part):
+    """A pool of prizes that grows with what the players in the standings stake or deposit."""
+
+    base: Money = Field(Decimal(0), description="What is in it from the beginning.")
+    percent: Money = Field(gt=0, le=100, description="Percent of the amounts that count.")
+    cap: Money | None = Field(None, gt=0, description="Most that is in it.")
+
+
 class Prize(Part):
     """The prize of each player on some ranks."""
 
+    LATER = frozenset({"item", "share"})
+
     ranks: str = Field(pattern=r"^\d{1,5}(-\d{1,5})?$", description="A rank, or a range like 4-10.")
-    amount: Money
+    amount: Money = Decimal(0)
+    share: Money | None = Field(None, gt=0, le=100, description="Percent of the pool, for each player.")
+    item: Item | None = Field(None, description="What is won beside money.")
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if not self.model_fields_set & {"amount", "share", "item"}:
+            raise ValueError("gives nothing: add an amount, an item, or a share of the pool")
+        if self.share is not None and "amount" in self.model_fields_set:
+            raise ValueError("give either an amount or a share of the pool")
+        return self
 
     @field_validator("ranks", mode="before")
     @classmethod
@@ -29,7 +68,10 @@ class Prize(Part):
 class Leaderboard(Part):
     """Players ranked by score, prizes by rank."""
 
+    LATER = frozenset({"pool"})
+
     kind: Literal["leaderboard"]
+    pool: Pool | None = Field(None, description="A pool of which prizes are shares.")
     prizes: list[Prize] = Field(min_length=1)
     ties: Literal["earliest", "equal", "split"] = Field(
         "earliest",
@@ -51,12 +93,37 @@ class Leaderboard(Part):
             raise ValueError("more than 10000 ranks have prizes")
         return self
 
+    @model_validator(mode="after")
+    def _shares(self) -> Self:
+        given = Decimal(0)
+        for prize in self.prizes:
+            first, last = prize.span()
+            given += (prize.share or 0) * (last - first + 1)
+            if prize.item and self.ties == "split":
+                raise ValueError("an item cannot be split: use ties: earliest or ties: equal")
+        if given and self.pool is None:
+            raise ValueError("a share is of a pool: add one like pool: {base: 100, percent: 1}")
+        if self.pool is not None and not given:
+            raise ValueError("nobody gets a share of the pool: add one like {ranks: 1, share: 50}")
+        if given > 100:
+            raise ValueError(f"the shares of all ranks together are {given} percent of the pool")
+        return self
+
 
 class Step(Part):
     """A target and the prize for reaching it."""
 
+    LATER = frozenset({"item"})
+
     target: Money = Field(gt=0)
-    prize: Money
+    prize: Money = Decimal(0)
+    item: Item | None = Field(None, description="What is won beside money.")
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if not self.model_fields_set & {"prize", "item"}:
+            raise ValueError("gives nothing: add a prize (which may be 0) or an item")
+        return self
 
 
 class Challenge(Part):

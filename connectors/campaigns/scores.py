@@ -1,10 +1,8 @@
 """The steps of a campaign's SQL from entries that count to ranks and prizes; see :mod:`.compiler`."""
 
-from decimal import Decimal
-
 from connectors.campaigns.definition import Campaign
 from connectors.campaigns.expressions import any_of, money, one_of, product
-from connectors.campaigns.forms import Challenge, DepositBonus, Leaderboard, Mission
+from connectors.campaigns.forms import Challenge, Leaderboard
 from connectors.campaigns.points import Multiplier
 from connectors.clickhouse.literals import quoted
 
@@ -35,9 +33,24 @@ def worth(campaign: Campaign) -> str:
     if campaign.points.most_an_entry is not None:
         value = f"least({value}, {money(campaign.points.most_an_entry)})"
     return (
-        f"SELECT person_id, id, at, payout, {value} AS value, toDate(at, {quoted(zone)}) AS day\n"
+        f"SELECT person_id, id, at, payout, {value} AS value, toDate(at, {quoted(zone)}) AS day"
+        f"{_amount(campaign)}\n"
         "FROM ranged\nWHERE rule = ''"
     )
+
+
+def has_pool(campaign: Campaign) -> bool:
+    """Whether the prizes grow with the amounts that count."""
+    return isinstance(campaign.form, Leaderboard) and campaign.form.pool is not None
+
+
+def _amount(campaign: Campaign) -> str:
+    """The column of the amounts, where they are needed."""
+    return ", amount" if has_pool(campaign) else ""
+
+
+def _turnover(campaign: Campaign) -> str:
+    return ",\n    sum(amount) AS turnover" if has_pool(campaign) else ""
 
 
 def _applies(multiplier: Multiplier, time_zone: str) -> str:
@@ -63,11 +76,12 @@ def _applies(multiplier: Multiplier, time_zone: str) -> str:
 
 def progress(campaign: Campaign) -> str:
     """The score as it stood after each entry."""
-    points, in_order = campaign.points, "OVER (PARTITION BY person_id ORDER BY at, id)"
+    points, amount = campaign.points, _amount(campaign)
+    in_order = "OVER (PARTITION BY person_id ORDER BY at, id)"
     if campaign.measure == "wins_in_a_row":
         run = "OVER (PARTITION BY person_id, losses ORDER BY at, id)"
         return (
-            f"SELECT person_id, id, at, toDecimal128(sum(value) {run}, 18) AS score\n"
+            f"SELECT person_id, id, at, toDecimal128(sum(value) {run}, 18) AS score{amount}\n"
             f"FROM\n(\n    SELECT *, countIf(payout <= 0) {in_order} AS losses\n    FROM worth\n)"
         )
     over, source = "max" if campaign.measure in _LARGEST else "sum", "worth"
@@ -84,7 +98,7 @@ def progress(campaign: Campaign) -> str:
     score = f"{over}(value) {in_order}"
     if points.most_a_player is not None:
         score = f"least({money(points.most_a_player)}, {score})"
-    return f"SELECT person_id, id, at, {score} AS score\nFROM {source}"
+    return f"SELECT person_id, id, at, {score} AS score{amount}\nFROM {source}"
 
 
 def standing(campaign: Campaign) -> str:
@@ -108,7 +122,7 @@ SELECT
     {reached} AS reached_at,
     count() AS entries,
     {step} AS step,
-    {paid_at} AS paid_at
+    {paid_at} AS paid_at{_turnover(campaign)}
 FROM progress
 GROUP BY person_id
 HAVING score > 0{_enough(campaign)}"""
@@ -135,58 +149,7 @@ SELECT
     count() AS entries,
     0 AS step,
     reached_at AS paid_at,
-    {falls} AS falls
+    {falls} AS falls{_turnover(campaign)}
 FROM worth
 GROUP BY person_id
 HAVING (score > 0 OR falls){_enough(campaign)}"""
-
-
-def ranked(campaign: Campaign) -> str:
-    """Rank, prize, and what the budget leaves of it."""
-    form = campaign.form
-    by_score = "score DESC, reached_at, person_id"
-    rank, order = f"row_number() OVER (ORDER BY {by_score})", "paid_at, person_id"
-    inner = "*"
-    if isinstance(form, Leaderboard):
-        order = "rank, person_id"
-        due = _prize_of("rank", form)
-        if form.ties != "earliest":
-            rank = "rank() OVER (ORDER BY score DESC)"
-        if form.ties == "split":
-            position = f"row_number() OVER (ORDER BY {by_score})"
-            inner = f"*, {position} AS position"
-            pot = f"sum({_prize_of('position', form)}) OVER (PARTITION BY score)"
-            due = f"toDecimal128(toDecimal128({pot} / count() OVER (PARTITION BY score), 2), 18)"
-    elif isinstance(form, Challenge | Mission):
-        cases = ", ".join(
-            f"step = {number}, {money(sum((step.prize for step in form.steps[:number]), Decimal(0)))}"
-            for number in range(1, len(form.steps) + 1)
-        )
-        due = f"multiIf({cases}, {money(0)})"
-    else:
-        assert isinstance(form, DepositBonus)
-        share = (
-            f"toDecimal128(toDecimal256(toDecimal256(score, 18) * {money(form.percent / 100)}, 2), 18)"
-        )
-        due = f"least({money(form.cap)}, {share})"
-    cost = f"sum(due) OVER (ORDER BY {order} ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)"
-    fits = "true" if campaign.budget is None else f"{cost} <= {money(campaign.budget)}"
-    return f"""
-SELECT *, if({fits}, due, {money(0)}) AS prize, due - prize AS unpaid
-FROM
-(
-    SELECT *, {due} AS due
-    FROM
-    (
-        SELECT {inner}, {rank} AS rank
-        FROM standing
-    )
-)"""
-
-
-def _prize_of(rank: str, form: Leaderboard) -> str:
-    cases = []
-    for prize in form.prizes:
-        first, last = prize.span()
-        cases.append(f"{rank} BETWEEN {first} AND {last}, {money(prize.amount)}")
-    return f"multiIf({', '.join(cases)}, {money(0)})"

@@ -25,6 +25,8 @@ SCHEMA = polars.Schema(
         "step": polars.Int64(),
         "prize": MONEY,
         "unpaid": MONEY,
+        "items": polars.String(),
+        "items_cost": MONEY,
     }
 )
 
@@ -32,7 +34,8 @@ SCHEMA = polars.Schema(
 class Standing(NamedTuple):
     """The standing of a player, or of the person that it is merged into.
 
-    ``step``: steps reached in a challenge; ``unpaid``: the part of the prize beyond the budget.
+    ``step``: steps reached in a challenge; ``unpaid``: the part of the prize beyond the budget;
+    ``items``: what is won beside money, like ``20 free spins; 1 hat``, and what it costs.
     """
 
     rank: int
@@ -43,6 +46,8 @@ class Standing(NamedTuple):
     step: int
     prize: Decimal
     unpaid: Decimal
+    items: str = ""
+    items_cost: Decimal = Decimal(0)
 
 
 class Standings(Sequence[Standing]):
@@ -82,9 +87,9 @@ class Standings(Sequence[Standing]):
     @property
     def winners(self) -> Self:
         """The standings with a prize."""
-        return type(self)(self.frame.filter(polars.col("prize") != 0))
+        return type(self)(self.frame.filter((polars.col("prize") != 0) | (polars.col("items") != "")))
 
     @property
     def cost(self) -> Decimal:
-        """The sum of all paid prizes."""
-        return Decimal(self.frame["prize"].sum())
+        """The sum of all paid prizes, and of what items cost."""
+        return Decimal(self.frame["prize"].sum()) + Decimal(self.frame["items_cost"].sum())

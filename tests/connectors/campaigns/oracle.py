@@ -529,6 +529,7 @@ class _Campaign:
     def prizes(self, scores: list[Any]) -> Any:
         scores.sort(key=lambda row: (-row[1], row[2], row[0]))
         form, rows = self.rules["form"], []
+        self.pool = self.grown(scores)
         for position, (player, score, reached, entries, progress) in enumerate(scores, 1):
             rank, step, due, order = position, 0, Decimal(0), (reached, player)
             if form["kind"] == "leaderboard":
@@ -540,7 +541,7 @@ class _Campaign:
                     due = cut(sum((self.by_rank(n) for n in tied), Decimal(0)) / len(tied), CENTS)
             elif form["kind"] == "mission":
                 step, order = int(score), (reached, player)
-                due = sum((Decimal(each["prize"]) for each in form["steps"][:step]), Decimal(0))
+                due = sum((Decimal(each.get("prize", 0)) for each in form["steps"][:step]), Decimal(0))
             elif form["kind"] == "challenge":
                 for target in form["steps"]:
                     at = [
@@ -549,7 +550,11 @@ class _Campaign:
                         if p >= Decimal(target["target"])
                     ]
                     if at:
-                        step, due, order = step + 1, due + Decimal(target["prize"]), (min(at), player)
+                        step, due, order = (
+                            step + 1,
+                            due + Decimal(target.get("prize", 0)),
+                            (min(at), player),
+                        )
             else:
                 due = min(Decimal(form["cap"]), cut(score * Decimal(form["percent"]) / 100, CENTS))
             rows.append([rank, player, score, reached, len(entries), step, due, order])
@@ -559,14 +564,43 @@ class _Campaign:
             rows.sort(key=lambda row: row[7])
         spent, budget = Decimal(0), self.rules.get("budget")
         for row in rows:
-            spent += row[6]
+            items = self.items(row[0], row[5])
+            cost = sum((count * each for _, count, each in items), Decimal(0))
+            spent += row[6] + cost
             fits = budget is None or spent <= Decimal(budget)
-            row[6:] = [row[6], Decimal(0)] if fits else [Decimal(0), row[6]]
+            won = "; ".join(f"{count} {name}" for name, count, _ in items)
+            row[6:] = [row[6], Decimal(0), won, cost] if fits else [Decimal(0), row[6], "", Decimal(0)]
         return sorted((tuple(row) for row in rows), key=lambda row: (row[0], row[1]))
 
-    def by_rank(self, rank: int) -> Decimal:
+    def items(self, rank: int, step: int) -> list[tuple[str, int, Decimal]]:
+        """What is won beside money: name, count, and cost of each."""
+        form = self.rules["form"]
+        found = form["steps"][:step] if "steps" in form else []
+        if form["kind"] == "leaderboard":
+            found = [self.prize(rank)]
+        return [
+            (item["name"], int(item.get("count", 1)), Decimal(item.get("cost", 0)))
+            for item in (each["item"] for each in found if "item" in each)
+        ]
+
+    def prize(self, rank: int) -> Any:
         for prize in self.rules["form"]["prizes"]:
             first, _, last = prize["ranks"].partition("-")
             if int(first) <= rank <= int(last or first):
-                return Decimal(prize["amount"])
-        return Decimal(0)
+                return prize
+        return {}
+
+    def by_rank(self, rank: int) -> Decimal:
+        prize = self.prize(rank)
+        if "share" in prize:
+            return cut(self.pool * Decimal(prize["share"]) / 100, CENTS)
+        return Decimal(prize.get("amount", 0))
+
+    def grown(self, scores: list[Any]) -> Decimal:
+        """What is in the pool."""
+        pool = self.rules["form"].get("pool")
+        if pool is None:
+            return Decimal(0)
+        amounts = sum((entry.amount for row in scores for entry in row[3]), Decimal(0))
+        grown = Decimal(pool.get("base", 0)) + cut(amounts * Decimal(pool["percent"]) / 100)
+        return min(grown, Decimal(pool.get("cap", grown)))

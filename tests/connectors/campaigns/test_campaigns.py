@@ -343,6 +343,10 @@ RULES = [
     ("reload", "eligible.deposited.times"),
     ("come-back", "eligible.lapsed"),
     ("first-deposit", "eligible.first_deposit_in_period"),
+    ("growing-pool", "form.pool.cap"),
+    ("spins-and-goods", "form.prizes.1.item.cost"),
+    ("spins-and-goods", "form.prizes.0.item"),
+    ("spin-ladder", "form.steps.2"),
     ("welcome-path", "form.steps.0"),
     ("welcome-path", "form.steps.1.counts"),
 ]
@@ -363,6 +367,34 @@ def test_a_rule_changes_the_result_of_its_example(
     other.write_text(yaml.safe_dump(document))
     books = oracle.books([*history.posts[0], *history.posts[1]])
     assert oracle.standings(other, books, rates()) != oracle.standings(path, books, rates())
+
+
+VARIANTS: list[tuple[str, dict[str, str]]] = [
+    ("growing-pool", {"form.pool.cap": "100000", "form.ties": "earliest"}),
+    ("growing-pool", {"measure": "wins_in_a_row", "form.pool": "{percent: 0.5}"}),
+    ("growing-pool", {"points": "{most_a_day: 50}", "form.ties": "equal"}),
+    ("come-back", {"eligible.lapsed.without": "logins"}),
+    ("reload", {"eligible.behaviour_at": "2026-03-14T10:00"}),
+]
+
+
+@pytest.mark.parametrize(("name", "changes"), VARIANTS)
+def test_a_variant_of_an_example_gives_what_plain_python_gives(
+    name: str, changes: dict[str, str], history: History, tmp_path: Path
+) -> None:
+    path = next(path for path in EXAMPLES if path.stem == name)
+    document = yaml.load(path.read_text(), yaml.BaseLoader)
+    for where, value in changes.items():
+        part, (*way, last) = document, where.split(".")
+        for step in way:
+            part = part[step]
+        part[last] = yaml.load(value, yaml.BaseLoader)
+    other = tmp_path / path.name
+    other.write_text(yaml.safe_dump(document))
+    campaign = load(path, changes).campaign
+    found = plain(evaluation.evaluate(history.settings, campaign, history.moments[1]), timed=True)
+    books = oracle.books([*history.posts[0], *history.posts[1]])
+    assert found == list(oracle.standings(other, books, rates()))
 
 
 FALLING = """

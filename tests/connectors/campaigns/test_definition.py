@@ -22,6 +22,11 @@ form:
     - {target: 20, prize: 2}
 """
 
+LADDER = GOOD[GOOD.index("  kind") :]
+BOARD = "  kind: leaderboard\n  prizes:\n    - "
+POOL = "  kind: leaderboard\n  pool: {percent: 1}\n  prizes:\n    - "
+MEASURED = "measure: turnover\nform:\n"
+
 
 def told(tmp_path: Path, text: str) -> str:
     path = tmp_path / "campaign.yaml"
@@ -58,6 +63,24 @@ def told(tmp_path: Path, text: str) -> str:
             "kind: challenge\n  steps:\n",
             "kind: mission\n  steps:\n    - {measure: luck, target: 1, prize: 1}\n",
             "file:11: form.steps.0.measure: must be one of turnover",
+        ),
+        ("{target: 10, prize: 1}", "{target: 10}", "file:11: form.steps.0: gives nothing: add a prize"),
+        (
+            "{target: 10, prize: 1}", "{target: 10, item: {count: 3}}",
+            "file:11: form.steps.0.item.name: field required",
+        ),
+        (LADDER, BOARD + "{ranks: 1, share: 5}", "file:8: form: a share is of a pool: add one"),
+        (LADDER, BOARD + "{ranks: 1}", "file:11: form.prizes.0: gives nothing: add an amount, an item"),
+        (LADDER, BOARD + "{ranks: 1, share: 5, amount: 5}", "form.prizes.0: give either an amount"),
+        (LADDER, POOL + "{ranks: 1, amount: 5}", "file:8: form: nobody gets a share of the pool"),
+        (LADDER, POOL + "{ranks: 1-3, share: 40}", "shares of all ranks together are 120 percent"),
+        (
+            "  currency: EUR\n" + MEASURED + LADDER, MEASURED + POOL + "{ranks: 1, share: 5}",
+            "file:1: form.pool adds amounts: set counts.currency, like currency: EUR",
+        ),
+        (
+            LADDER, BOARD + "{ranks: 1, item: {name: hat}}\n  ties: split",
+            "file:8: form: an item cannot be split: use ties: earliest",
         ),
         ("measure:", "opt_in: {}\nmeasure:", "file:7: opt_in.event: field required"),
         (
