@@ -32,7 +32,7 @@ from connectors.campaigns import missions, scores
 from connectors.campaigns.counts import CUSTOM, DEPOSITS, LOGINS, ROUNDS, SPORTS
 from connectors.campaigns.definition import Campaign
 from connectors.campaigns.expressions import money, one_of, product
-from connectors.campaigns.facts import behaviour, joining
+from connectors.campaigns.facts import behaviour, joining, opposites
 from connectors.campaigns.forms import Challenge, Mission
 from connectors.campaigns.prizes import ranked
 from connectors.campaigns.rules import ranged, ruled
@@ -145,6 +145,7 @@ def _entries(
         steps.append(("game", GAME.format(until=until)))
     events = Events(mine, person, as_of)
     known = [*behaviour(campaign, events), *joining(campaign, events), *facts]
+    known += opposites(campaign, events)
     steps += [(fact.name, fact.text) for fact in known]
     entry = f"SELECT *{f' REPLACE ({OWN_ID})' if merges else ''}, {person}\nFROM ever"
     if not only:

@@ -52,6 +52,7 @@ ONLY_FOR = {
     "minimum_deposit": (DEPOSITS,),
     "event": (CUSTOM,),
     "minimum_odds": (SPORTS,),
+    "exclude_opposite_bets": (SPORTS,),
     "currency": (ROUNDS, DEPOSITS, SPORTS),
     "first": (ROUNDS, DEPOSITS, SPORTS, CUSTOM),
 }
@@ -59,6 +60,8 @@ ONLY_FOR = {
 
 class Counts(Part):
     """The rounds, deposits, … that count; a condition that is absent does not restrict."""
+
+    LATER = frozenset({"exclude_opposite_bets"})
 
     games: Names | None = Field(None, description="Ids of games.")
     providers: Names | None = None
@@ -74,5 +77,8 @@ class Counts(Part):
     event: str | None = Field(None, description="Name of the custom event.")
     currency: CurrencyCode | None = Field(
         None, description="Amounts are converted to it by the day's rate; without it, see `check`."
+    )
+    exclude_opposite_bets: bool = Field(
+        False, description="Sports bets of a player on different outcomes of one market do not count."
     )
     first: Annotated[int, Field(ge=1)] | None = Field(None, description="Only the first so many.")

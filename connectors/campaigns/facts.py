@@ -9,8 +9,8 @@ from zoneinfo import ZoneInfo
 
 from connectors.campaigns.definition import Campaign
 from connectors.campaigns.expressions import money, product
-from connectors.campaigns.sources import deposits
-from connectors.campaigns.steps import RATES, Events, Fact, Rule
+from connectors.campaigns.sources import deposits, sports_bets
+from connectors.campaigns.steps import OWN_ID, RATES, Events, Fact, Rule
 from connectors.campaigns.who import Deposited, Lapsed, OptIn
 from connectors.clickhouse.literals import moment, quoted
 
@@ -33,6 +33,37 @@ def behaviour(campaign: Campaign, events: Events, moved: timedelta = timedelta()
     if wanted.first_deposit_in_period:
         found.append(_first_deposit(campaign, events))
     return found
+
+
+def opposites(campaign: Campaign, events: Events) -> list[Fact]:
+    """The sports bets of a person that cover different outcomes of one market, if they are excluded.
+
+    Outcomes differ by the names in their JSON; a selection without event, market or names is of none.
+    """
+    if not campaign.counts.exclude_opposite_bets:
+        return []
+    bets = sports_bets(campaign, events.until)
+    names = "arraySort(arrayMap(x -> JSONExtractString(x, 'name'), JSONExtractArrayRaw(leg.outcomes)))"
+    text = f"""
+SELECT DISTINCT person_id, arrayJoin(ids) AS id, true AS is_opposed
+FROM
+(
+    SELECT person_id, groupUniqArray(id) AS ids
+    FROM
+    (
+        SELECT * REPLACE ({OWN_ID}), {events.person}
+        FROM
+        (
+{bets}
+        )
+    )
+    ARRAY JOIN selections AS leg
+    WHERE isNotNull(leg.event_name) AND isNotNull(leg.market)
+        AND arrayExists(x -> x != '', {names})
+    GROUP BY person_id, leg.event_name, leg.market, leg.match_start
+    HAVING uniqExact({names}) > 1
+)"""
+    return [Fact("opposed", text, [Rule("is_opposed", "covers opposite outcomes")], "person_id, id")]
 
 
 def _joined(campaign: Campaign, opt_in: OptIn, events: Events) -> Fact:

@@ -14,13 +14,16 @@ from connectors.clickhouse.literals import moment, quoted
 
 def ruled(campaign: Campaign, facts: Sequence[Fact] = ()) -> str:
     """Each entry with the first rule that excludes it; those about the player come first."""
-    rules = [*player_rules(campaign), *(rule for fact in facts for rule in fact.rules)]
+    about_entries = [fact for fact in facts if fact.key != "person_id"]
+    rules = player_rules(campaign)
+    rules += [rule for fact in facts if fact not in about_entries for rule in fact.rules]
     rules += _entry_rules(campaign)
+    rules += [rule for fact in about_entries for rule in fact.rules]
     cases = ",\n        ".join(f"{rule.excludes}, {quoted(rule.name)}" for rule in rules)
     joins = ["LEFT JOIN player USING (person_id)"]
     if campaign.source == ROUNDS:
         joins.append("LEFT JOIN game USING (game_id)")
-    joins += [f"LEFT JOIN {fact.name} USING (person_id)" for fact in facts]
+    joins += [f"LEFT JOIN {fact.name} USING ({fact.key})" for fact in facts]
     text = "\n".join(joins)
     return f"""
 SELECT

@@ -47,6 +47,8 @@ WHERE {until}"""
 
 def sports_bets(campaign: Campaign, until: str) -> str:
     column = "amount - bonus_amount" if campaign.counts.money == "real" else "amount"
+    excluded = campaign.counts.exclude_opposite_bets
+    legs = f",\n    argMin(selections, {NEWEST}) AS selections" if excluded else ""
     return f"""
 SELECT
     player_id,
@@ -56,7 +58,7 @@ SELECT
     min(counts) AS enabled,
     argMin(ifNull(total_odds, ifNull(odds, {money(0)})), {NEWEST}) AS odds,
     argMin({column}, {NEWEST}) AS own_amount,
-    {money(0)} AS own_payout
+    {money(0)} AS own_payout{legs}
 FROM sports_bets_rows FINAL
 WHERE {until} AND lower(type) = 'bet' AND lower(status) IN ('approved', 'accepted')
 GROUP BY player_id, activity_id"""

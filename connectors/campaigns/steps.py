@@ -27,11 +27,14 @@ class Rule(NamedTuple):
 
 
 class Fact(NamedTuple):
-    """A step with one row for each person, and the rules over its columns."""
+    """A step with one row for each ``key`` (persons, or entries of persons), and the rules over its
+    columns.
+    """
 
     name: str
     text: str
     rules: list[Rule]
+    key: str = "person_id"
 
 
 Steps = list[tuple[str, str]]

@@ -308,9 +308,10 @@ class _Campaign:
                 if name == self.counts["event"]:
                     yield player, Entry(identity, SAID_AT)
         elif self.measure == "sports_turnover":
+            opposed = self.opposed()
             for (player, slip), states in self.tenant.bets.items():
                 approved = [s for s in states if s["type"] == "Bet" and s["status"] == "Approved"]
-                if approved:
+                if approved and (player, slip) not in opposed:
                     first = min(approved, key=lambda state: state["key"])
                     bonus = Decimal(first["bonus_wager_amount"])
                     amount = Decimal(first["amount"]) - (bonus if real else 0)
@@ -322,6 +323,22 @@ class _Campaign:
         else:
             for (player, round_id), plays in self.tenant.plays.items():
                 yield player, round_of(round_id, plays, real=real)
+
+    def opposed(self) -> set[tuple[str, str]]:
+        """The players and slips on different outcomes of a market, if they are excluded."""
+        slips: dict[Any, dict[tuple[str, ...], set[tuple[str, str]]]] = defaultdict(
+            lambda: defaultdict(set)
+        )
+        if self.counts.get("exclude_opposite_bets") != "true":
+            return set()
+        for (player, slip), states in self.tenant.bets.items():
+            for leg in (leg for state in states for leg in state["bets"]):
+                names = tuple(sorted(each.get("name", "") for each in leg.get("outcomes", ())))
+                if leg.get("event_name") and leg.get("market") and any(names):
+                    market = leg["event_name"], leg["market"], leg.get("match_start")
+                    slips[self.tenant.person(player), market][names].add((player, slip))
+        several = [by_names for by_names in slips.values() if len(by_names) > 1]
+        return {slip for by_names in several for found in by_names.values() for slip in found}
 
     def eligible(self, person: str, known: dict[str, Any]) -> bool:
         wanted = self.rules.get("eligible", {})

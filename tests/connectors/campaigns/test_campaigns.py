@@ -169,7 +169,45 @@ def before_the_day(play: Callable[..., None]) -> list[Any]:
     deposit("x-new", "2026-03-14T12:00:00", 80)
     deposit("x-new", "2026-03-14T13:00:00", 80)
     for player in ("x-saver", "x-once", "x-early", "x-late", "x-new"):
-        play("bet", player, 1, "2000", "2026-03-14T14:00:00")
+        play("bet", player, 1, "30", "2026-03-14T14:00:00")
+    return items
+
+
+def sports_bets() -> list[Any]:
+    """Sports bets on one or several outcomes of a market, by one player or by two who are merged."""
+    first, second = "2026-03-14T18:00:00Z", "2026-03-15T18:00:00Z"
+    bets: list[tuple[str, str, list[tuple[str, str | None, str, list[Any]]]]] = [
+        ("z-hedger", "2026-03-14T10:00:00Z", [("A - B", "1X2", first, [{"name": "A", "price": 2}])]),
+        ("z-hedger", "2026-03-14T10:01:00Z", [("A - B", "1X2", first, [{"name": "B", "price": 2}])]),
+        ("z-hedger", "2026-03-14T10:02:00Z", [("A - B", "goals", first, [{"name": "over"}])]),
+        ("z-fan", "2026-03-14T10:00:00Z", [("A - B", "1X2", first, [{"name": "A", "price": 2}])]),
+        ("z-fan", "2026-03-14T11:00:00Z", [("A - B", "1X2", first, [{"name": "A", "price": 3}])]),
+        ("z-fan", "2026-03-14T11:01:00Z", [("A - B", "1X2", second, [{"name": "B", "price": 3}])]),
+        ("z-fan", "2026-03-14T11:02:00Z", [("A - B", "1X2", first, [{"price": 3}])]),
+        ("z-fan", "2026-03-14T11:03:00Z", [("A - B", None, first, [{"name": "B"}])]),
+        ("z-early", "2026-03-13T23:59:00Z", [("A - B", "1X2", first, [{"name": "A"}])]),
+        ("z-early", "2026-03-14T00:01:00Z", [("C - D", "1X2", first, [{"name": "C"}]),
+                                            ("A - B", "1X2", first, [{"name": "X"}, {"name": "B"}])]),
+        ("z-twin-a", "2026-03-14T10:00:00Z", [("A - B", "1X2", first, [{"name": "A"}])]),
+        ("z-twin-b", "2026-03-14T10:00:00Z", [("A - B", "1X2", first, [{"name": "B"}])]),
+        ("z-twin-b", "2026-03-14T12:00:00Z", [("E - F", "1X2", first, [{"name": "E"}])]),
+    ]  # fmt: skip
+    items = []
+    for number, (player, at, legs) in enumerate(bets):
+        chosen = [
+            {
+                "sports_name": "Football", "tournament_name": "Cup", "odds": 2, "event_name": event,
+                "market": market, "match_start": start, "outcomes": outcomes,
+            }
+            for event, market, start, outcomes in legs
+        ]  # fmt: skip
+        slip = f"{player}-{number}"
+        data = {
+            "activity_id": slip, "activity_id_reference": slip, "timestamp": at, "user_id": player,
+            "amount": 50 + number, "bet_type": "Single", "total_odds": 2, "bonus_wager_amount": 0,
+            "currency": "USD", "status": "Approved", "type": "Bet", "bets": chosen,
+        }  # fmt: skip
+        items.append({"event": "realtime-sports-bet", "data": data})
     return items
 
 
@@ -184,11 +222,18 @@ def joiners() -> list[Post]:
                 "total_bet_user": 100, "bonus_win_user": 0, "total_win_user": 0,
             }  # fmt: skip
             items.append({"event": "realtime-gameround", "data": data})
+    items += sports_bets()
     visit = json.dumps({"playerUniqueId": "z-joined", "events": {"visit_shop": {}}}).encode()
     return [
         Post("cascade", FASTTRACK, _json(items), len(items), 0),
         Post("cascade", GAMEBALL, visit, 1, 0, "z-joined"),
-    ]
+        *(
+            Post("cascade", GAMEBALL, json.dumps(
+                {"playerUniqueId": twin, "email": "twin@example.com", "events": {"hello": {}}}
+            ).encode(), 1, 0, twin)
+            for twin in ("z-twin-a", "z-twin-b")
+        ),
+    ]  # fmt: skip
 
 
 def trial() -> list[Post]:
@@ -343,6 +388,7 @@ RULES = [
     ("reload", "eligible.deposited.times"),
     ("come-back", "eligible.lapsed"),
     ("first-deposit", "eligible.first_deposit_in_period"),
+    ("no-hedging", "counts.exclude_opposite_bets"),
     ("growing-pool", "form.pool.cap"),
     ("spins-and-goods", "form.prizes.1.item.cost"),
     ("spins-and-goods", "form.prizes.0.item"),
@@ -826,7 +872,7 @@ def test_rounds_and_profiles_of_merged_players_are_those_of_one_person(history: 
     stakes: dict[tuple[str, str], Decimal] = defaultdict(Decimal)
     countries: dict[tuple[str, str], str | None] = {}
     for tenant, found in books.items():
-        assert len(found.persons) == (7 if tenant in MERGING else 0)
+        assert len(found.persons) == {"aurora": 7, "cascade": 9}.get(tenant, 0)
         for (player, round_id), plays in found.plays.items():
             entry = oracle.round_of(round_id, plays, real=False)
             stakes[tenant, found.person(player)] += entry.amount
