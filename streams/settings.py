@@ -184,6 +184,22 @@ class Settings(BaseSettings):
 
     console_host: str = Field("127.0.0.1", description="Address the console listens on.")
     console_port: int = Field(8090, ge=0, le=65535, description="Port the console listens on.")
+    console_login: Literal["none", "token", "proxy"] | None = Field(
+        None,
+        description="How viewers of the console sign in: `none`, `token` or `proxy`. Without it nobody "
+        "has to on a loopback address, and on another the console does not start.",
+    )
+    console_token: SecretStr | None = Field(
+        None,
+        description="The token to sign in with, 16 characters or more, where the login is `token`.",
+    )
+    console_proxy_header: str | None = Field(
+        None, description="Header in which a proxy names the user, where the login is `proxy`."
+    )
+    console_proxy_addresses: str | None = Field(
+        None,
+        description="Addresses or networks of the proxy, separated by commas; no other is believed.",
+    )
     live_share: float = Field(
         0.5,
         gt=0,

@@ -1,10 +1,12 @@
-"""Makes the pictures of the page for operators in ``docs/screenshots``: ``make screenshots``."""
+"""Makes the pictures of the console's pages in ``docs/screenshots``: ``make screenshots``."""
 
 import tempfile
 from pathlib import Path
 
 from tests.browser import Page, browsing
-from tests.connectors.console.console import MIXED, Console, as_json, running
+from tests.connectors.console.console import EXAMPLES, MIXED, Console, as_json, running
+from tests.line import bet
+from tests.waiting import wait_until
 
 TO = Path(__file__).parent.parent / "docs" / "screenshots"
 SIZES = {"wide": 1280, "narrow": 390}
@@ -29,20 +31,60 @@ def use(page: Page, console: Console, batch_id: str) -> None:
     page.wait_for("tried", "1 valid, 1 invalid")
 
 
+def campaigns(folder: Path) -> Path:
+    """The worked examples, some of which run for years."""
+    folder.mkdir()
+    for path in EXAMPLES.glob("*.yaml"):
+        text = path.read_text()
+        if path.stem in ("turnover-race", "deposit-match", "best-multiplier", "winning-streak"):
+            text = text.replace("to: 2026-03-15", "to: 2031-03-15")
+        if path.stem == "turnover-race":
+            text += "budget: 1500\nholdout: {share: 0.1, salt: the-race}\n"
+        (folder / path.name).write_text(text)
+    return folder
+
+
+def open_campaign(page: Page, console: Console) -> None:
+    """Opens the race with its leader, after a bet that has moved others."""
+    console.evaluated("turnover-race")
+    console.post_items("aurora", [bet("climber", 4_000, player_id="au-climber", round_id="climb")])
+    page.open(f"{console.url}/campaigns/turnover-race")
+    page.wait_for("standings", "down")
+    page.value("document.querySelector('#standings button').click()")
+    page.wait_for("player-figures", "entries that counted")
+
+
+def pictures(page: Page, name: str) -> None:
+    """A picture in each size and colour scheme."""
+    for scheme in ("light", "dark"):
+        for size, width in SIZES.items():
+            page.appear(width, 900, scheme)
+            page.screenshot(TO / f"{name}-{size}-{scheme}.png")
+
+
 def main() -> None:
     """Runs a line with a demo day, and takes each picture."""
     TO.mkdir(parents=True, exist_ok=True)
-    with (
-        tempfile.TemporaryDirectory() as home,
-        running(Path(home) / "line") as console,
-        browsing(Path(home) / "profile") as page,
-    ):
-        page.appear(SIZES["wide"], 900, "light")
-        use(page, console, console.post_mixed("aurora"))
-        for scheme in ("light", "dark"):
-            for name, width in SIZES.items():
-                page.appear(width, 900, scheme)
-                page.screenshot(TO / f"operator-{name}-{scheme}.png")
+    with tempfile.TemporaryDirectory() as temporary:
+        home = Path(temporary)
+        with (
+            running(home / "line", campaigns(home / "campaigns")) as console,
+            browsing(home / "profile") as page,
+        ):
+            page.appear(SIZES["wide"], 900, "light")
+            page.open(f"{console.url}/?tenant=aurora&by=provider&grain=day")
+            for text in ("leader", "prizes left"):
+                page.wait_for("running", text)
+            wait_until(lambda: "being computed" not in page.text("running"), "all standings")
+            page.wait_for("kpi-table", "turnover")
+            page.wait_for("line-figures", "items received")
+            pictures(page, "campaigns")
+            page.appear(SIZES["wide"], 900, "light")
+            open_campaign(page, console)
+            pictures(page, "campaign")
+            page.appear(SIZES["wide"], 900, "light")
+            use(page, console, console.post_mixed("aurora"))
+            pictures(page, "operator")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,6 @@ from streams.settings import Settings
 if TYPE_CHECKING:
     from connectors.campaigns.definition import Campaign
     from connectors.campaigns.effect import Effect, Estimate
-    from connectors.campaigns.population import Population, Windows
     from connectors.campaigns.statistics import Difference
 
 FILE = click.Path(path_type=Path, dir_okay=False)
@@ -57,41 +55,20 @@ def effect(
     as_of: datetime | None, occurrence: datetime | None,
 ) -> None:  # fmt: skip
     """Compare the players who could take part in a campaign with those who could not."""
-    _check_scipy()
     from connectors.campaigns.definition import load
-    from connectors.campaigns.effect import measure
-    from connectors.campaigns.evaluation import evaluate
-    from connectors.campaigns.population import Windows, read
+    from connectors.campaigns.effects import document, effect_of
 
-    settings, campaign = Settings.load(), load(file, occurrence=occurrence).campaign
+    campaign = load(file, occurrence=occurrence).campaign
     as_of = as_of or datetime.now(UTC)
-    result = evaluate(settings, campaign, as_of)
-    windows = Windows.around(campaign, timedelta(days=before_days), timedelta(days=after_days))
-    took_part = set(result.standings.player_ids)
-    population = read(settings, campaign, windows, as_of, took_part)
-    share = float(campaign.holdout.share) if campaign.holdout else None
-    try:
-        found = measure(population.players, share, result.cost, confidence)
-    except ValueError as error:
-        raise ConfigurationError(
-            f"{file}: {error}: too few to compare. Only eligible players who bet or deposited in the "
-            f"{before_days:g} days before the campaign are compared; --before-days changes it"
-        ) from None
-    found = found._replace(warnings=[*_of_data(windows, as_of, population), *found.warnings])
+    found = effect_of(
+        Settings.load(), campaign, as_of, before_days=before_days, after_days=after_days,
+        confidence=confidence,
+    )  # fmt: skip
     if form == "json":
-        document = {"campaign": campaign.name, "as_of": as_of.isoformat(), **_document(found)}
-        click.echo(json.dumps(document, indent=2))
+        named = {"campaign": campaign.name, "as_of": as_of.isoformat(), **document(found)}
+        click.echo(json.dumps(named, indent=2))
     else:
         _show(campaign, found, confidence)
-
-
-def _of_data(windows: "Windows", as_of: datetime, population: "Population") -> list[str]:
-    found = []
-    if as_of < windows.after:
-        found.append(f"the window after the campaign ends at {windows.after:%Y-%m-%dT%H:%M}, not yet")
-    if population.unconverted:
-        found.append(f"{population.unconverted} amounts have no rate and are left out")
-    return found
 
 
 @click.command()
@@ -113,8 +90,10 @@ def plan(
     as_of: datetime | None, occurrence: datetime | None,
 ) -> None:  # fmt: skip
     """Say how many players a campaign needs for its effect to be found, by the tenant's own past."""
-    _check_scipy()
     from connectors.campaigns.definition import load
+    from connectors.campaigns.effects import check_scipy, document
+
+    check_scipy()
     from connectors.campaigns.effect import plan as planned
     from connectors.campaigns.population import Windows, read
 
@@ -134,7 +113,7 @@ def plan(
             "there is no past to plan by. --until and --before-days choose another"
         ) from None
     if form == "json":
-        click.echo(json.dumps(_document(found), indent=2))
+        click.echo(json.dumps(document(found), indent=2))
         return
     click.echo(
         f"{metric} of {found.players} eligible players from {past.start:%Y-%m-%dT%H:%M} to "
@@ -150,27 +129,6 @@ def plan(
             f"an effect of {size:g} a player needs {found.needed} players, with CUPED "
             f"{found.needed_cuped}"
         )
-
-
-def _check_scipy() -> None:
-    try:
-        import scipy  # noqa: F401
-    except ImportError:
-        raise ConfigurationError(
-            "effect and plan need SciPy: install Roundhouse with the extra `effect`, "
-            "`pipx install '.[effect]'`"
-        ) from None
-
-
-def _document(value: Any) -> Any:
-    """Named tuples as JSON objects; exact amounts as text."""
-    if isinstance(value, tuple) and hasattr(value, "_asdict"):
-        return {name: _document(each) for name, each in value._asdict().items()}
-    if isinstance(value, dict):
-        return {name: _document(each) for name, each in value.items()}
-    if isinstance(value, list):
-        return [_document(each) for each in value]
-    return f"{value:f}" if isinstance(value, Decimal) else value
 
 
 def _show(campaign: "Campaign", found: "Effect", confidence: float) -> None:

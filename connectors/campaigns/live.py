@@ -205,7 +205,7 @@ class Live:
         kept = {}
         for campaign in self._campaigns():
             known = self._kept.get(campaign.name)
-            if known is None or known.campaign.sha256 != campaign.sha256:
+            if known is None or known.campaign != campaign:
                 known = _Kept(campaign, asked_at=known.asked_at if known else float("-inf"))
             elif not is_running(campaign, at) and now - known.asked_at >= _KEPT_S:
                 known.snapshot = None

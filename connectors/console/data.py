@@ -1,12 +1,17 @@
 """The data of the console as plain JSON values; amounts are text, so that no digit is lost."""
 
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import polars
+
 from connectors.campaigns import evaluation
-from connectors.campaigns.definition import Definition, load
+from connectors.campaigns.definition import Campaign, Definition, load
+from connectors.campaigns.effects import document, effect_of
+from connectors.campaigns.live import Snapshot, is_running
 from connectors.clickhouse.literals import quoted
 from connectors.clickhouse.query import query_rows
 from streams.core.event import is_test
@@ -15,27 +20,66 @@ from streams.kafka.lag import records_behind
 from streams.settings import Settings
 
 GRAINS = ("hour", "day", "week", "month")
+DIMENSIONS = ("tenant", "game", "provider", "category", "country", "currency")
+_OCCURRENCES = 8
+"""Of a campaign that recurs, the newest so many are shown."""
+
 _PERIODS = 72
+_VALUES = 100
 _MINUTES = 30
+_ENTRIES = 500
 
 
-def campaigns(folder: Path) -> tuple[list[Definition], list[str]]:
-    """The definitions in a folder, and the errors of files that are not definitions."""
-    found, wrong = [], []
-    for path in sorted(folder.glob("*.yaml")):
+class Definitions:
+    """The definitions in a folder; a file is read again when it has changed."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._read: dict[Path, tuple[tuple[int, int], Definition | str]] = {}
+
+    def campaigns(self) -> list[Campaign]:
+        """The campaigns, and of those that recur the newest occurrences that have begun."""
+        found = []
+        for _, definition in self._files():
+            if isinstance(definition, Definition):
+                begun = deque(definition.occurrences(datetime.now(UTC)), _OCCURRENCES)
+                found += [each.campaign for each in begun or (definition,)]
+        return found
+
+    def wrong(self) -> list[str]:
+        """The errors of files that are not definitions."""
+        return [text for _, text in self._files() if isinstance(text, str)]
+
+    def _files(self) -> list[tuple[Path, Definition | str]]:
+        found = {}
+        for path in sorted(self._folder.glob("*.yaml")):
+            try:
+                stat = path.stat()
+            except OSError:  # removed meanwhile
+                continue
+            now = stat.st_mtime_ns, stat.st_size
+            known = self._read.get(path)
+            found[path] = known if known and known[0] == now else (now, self._load(path))
+        self._read = found
+        return [(path, definition) for path, (_, definition) in found.items()]
+
+    def _load(self, path: Path) -> Definition | str:
         try:
-            found.append(load(path))
+            return load(path)
         except DefinitionError as error:
-            wrong.append(str(error).replace(str(folder), folder.name))
-    return found, wrong
+            return str(error).replace(str(self._folder), self._folder.name)
 
 
-def standings(settings: Settings, definition: Definition, top: int) -> dict[str, Any]:
-    """The live standings of a campaign."""
-    campaign = definition.campaign
-    result = evaluation.evaluate(settings, campaign)
+def state(campaign: Campaign, at: datetime) -> str:
+    """Whether a campaign is to come, runs, or is over."""
+    if is_running(campaign, at):
+        return "running"
+    return "to come" if at < campaign.period.utc()[0] else "over"
+
+
+def summary(campaign: Campaign, snapshot: Snapshot | None, at: datetime) -> dict[str, Any]:
+    """A campaign at a glance."""
     start, end = campaign.period.utc()
-    now = datetime.now(UTC)
     return {
         "name": campaign.name,
         "title": campaign.title or campaign.name,
@@ -45,32 +89,94 @@ def standings(settings: Settings, definition: Definition, top: int) -> dict[str,
         "currency": campaign.counts.currency or "",
         "from": start.isoformat(),
         "to": end.isoformat(),
-        "state": "not begun" if now < start else "running" if now < end else "over",
+        "state": state(campaign, at),
+        "held_back": campaign.holdout is not None,
+        "standings": _standings(campaign, snapshot) if snapshot else None,
+    }
+
+
+def _standings(campaign: Campaign, snapshot: Snapshot) -> dict[str, Any]:
+    result, before = snapshot.result, snapshot.before
+    leader = result.standings[0] if len(result.standings) else None
+    given = result.cost
+    return {
+        "as_of": result.as_of.isoformat(),
+        "before": before.as_of.isoformat() if before else None,
         "players": len(result.standings),
-        "cost": _text(result.cost),
+        "players_before": len(before.standings) if before else None,
+        "prizes": text(given),
+        "prizes_left": None if campaign.budget is None else text(campaign.budget - given),
+        "leader": leader.player_id if leader else None,
+        "leader_score": text(leader.score) if leader else None,
+        "leader_before": before.standings[0].player_id if before and len(before.standings) else None,
         "unsettled": result.unsettled,
         "left_out": result.left_out,
-        "standings": [
+    }
+
+
+def standings(rows: polars.DataFrame) -> list[dict[str, Any]]:
+    """Rows of a snapshot."""
+    return [
+        {
+            "position": row["position"],
+            "rank": row["rank"],
+            "rank_before": row["rank_before"],
+            "player": row["player_id"],
+            "score": text(row["score"]),
+            "entries": row["entries"],
+            "step": row["step"],
+            "prize": text(row["prize"]),
+            "unpaid": text(row["unpaid"]),
+            "reached_at": row["reached_at"].isoformat(),
+        }
+        for row in rows.iter_rows(named=True)
+    ]
+
+
+def player(settings: Settings, campaign: Campaign, snapshot: Snapshot, player_id: str) -> Any:
+    """The standing of a player, and everything of it that could count, with the rule that decided."""
+    person, entries = evaluation.explain(settings, campaign, player_id, snapshot.result.as_of)
+    standing = snapshot.of_player(person.person_id if person else player_id)
+    return {
+        "player": player_id,
+        "as_of": snapshot.result.as_of.isoformat(),
+        "person": person.lines() if person else [],
+        "standing": next(iter(standings(standing)), None),
+        "verdicts": dict(Counter(entry.verdict for entry in entries).most_common()),
+        "entries_in_all": len(entries),
+        "entries": [
             {
-                "rank": standing.rank,
-                "player": standing.player_id,
-                "score": _text(standing.score),
-                "step": standing.step,
-                "prize": _text(standing.prize),
+                "at": entry.at.isoformat(),
+                "id": entry.id,
+                "player": entry.player_id,
+                "currency": entry.currency,
+                "amount": text(entry.amount),
+                "payout": text(entry.payout),
+                "verdict": entry.verdict,
             }
-            for standing in result.standings[:top]
+            for entry in reversed(entries[-_ENTRIES:])
         ],
     }
 
 
-def kpis(settings: Settings, tenant: str, grain: str) -> list[dict[str, Any]]:
-    """KPIs of the newest periods of a tenant in each currency, oldest first."""
+def effect(settings: Settings, campaign: Campaign, snapshot: Snapshot) -> Any:
+    """The effect of a campaign as of a snapshot."""
+    found = effect_of(settings, campaign, snapshot.result.as_of, result=snapshot.result)
+    return {"as_of": snapshot.result.as_of.isoformat(), **document(found)}
+
+
+def kpis(settings: Settings, tenant: str, grain: str, by: str) -> list[dict[str, Any]]:
+    """KPIs of a tenant in its newest periods, oldest first; ``by`` is one of :data:`DIMENSIONS`."""
+    rows = _PERIODS
+    order = "period DESC, currency"
+    if by != "tenant":
+        rows, order = _VALUES, "period DESC, turnover DESC, value, currency"
     found = query_rows(
         settings,
-        "SELECT toString(period) AS period, currency, rounds, active_players, toString(turnover) AS "
-        "turnover, toString(ggr) AS ggr, toString(ngr) AS ngr, rtp, hold "
-        f"FROM kpi_play(grain = {quoted(grain)}, by = 'tenant', reporting = '') "
-        f"WHERE tenant = {quoted(tenant)} ORDER BY period DESC, currency LIMIT {_PERIODS}",
+        "SELECT toString(period) AS period, value, currency, rounds, active_players, "
+        "toString(turnover) AS turnover, toString(ggr) AS ggr, toString(ngr) AS ngr, rtp, hold "
+        f"FROM kpi_play(grain = {quoted(grain)}, by = {quoted(by)}, reporting = '') "
+        f"WHERE tenant = {quoted(tenant)} ORDER BY {order} LIMIT {rows}",
     )
     return [_plain(row) for row in reversed(found)]
 
@@ -106,12 +212,16 @@ def tenants(settings: Settings) -> Sequence[str]:
 
 def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
     """Counts as numbers; ClickHouse writes large ones as text."""
+    words = ("value", "period", "currency", "tenant", "code")
     return {
-        name: int(value) if isinstance(value, str) and value.lstrip("-").isdigit() else value
+        name: int(value)
+        if isinstance(value, str) and name not in words and value.lstrip("-").isdigit()
+        else value
         for name, value in row.items()
     }
 
 
-def _text(amount: object) -> str:
-    text = f"{amount:f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text
+def text(amount: object) -> str:
+    """An amount with all of its digits and no trailing zeros."""
+    found = f"{amount:f}"
+    return found.rstrip("0").rstrip(".") if "." in found else found

@@ -4,7 +4,7 @@ import asyncio
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ from tests.line import bet
 from tests.waiting import WITHIN_S, wait_until
 
 ROOT = Path(__file__).parents[3]
+EXAMPLES = ROOT / "connectors" / "campaigns" / "examples"
 
 MIXED = [bet("mine-1"), bet("mine-2", 5), bet("mine-3", currency="euro"), bet("mine-4")]
 """After a batch with the bets ``mine-1`` and ``mine-2``: a duplicate, a conflict, a rejected and an
@@ -40,6 +41,36 @@ class Console:
     def get(self, path: str, tenant: str | None = None) -> httpx.Response:
         headers = {"x-api-key": self.keys[tenant]} if tenant else {}
         return httpx.get(self.url + path, headers=headers, timeout=WITHIN_S)
+
+    def evaluated(self, name: str, query: str = "") -> dict[str, Any]:
+        """The standings of a campaign, once there are any."""
+        found: dict[str, Any] = {}
+
+        def is_ready() -> bool:
+            found.update(self.get(f"/api/campaigns/{name}{query}").json())
+            return bool(found["standings"])
+
+        wait_until(is_ready, f"standings of {name}")
+        return found
+
+    def told(
+        self, last: Callable[[dict[str, Any]], bool], last_event_id: str | None = None
+    ) -> list[dict[str, Any]]:
+        """The events of the stream of one kind, up to and with the first that is the last wanted."""
+        headers = {"last-event-id": last_event_id} if last_event_id else {}
+        found: list[dict[str, Any]] = []
+        with httpx.stream("GET", f"{self.url}/api/stream", headers=headers, timeout=WITHIN_S) as answer:
+            fields: dict[str, Any] = {}
+            for text in answer.iter_lines():
+                name, _, value = text.partition(": ")
+                if name:
+                    fields[name] = json.loads(value) if name == "data" else value
+                elif "data" in fields:
+                    found.append(fields)
+                    if last(fields):
+                        break
+                    fields = {}
+        return [event for event in found if event["event"] == found[-1]["event"]]
 
     def post(self, posts: list[Post]) -> None:
         """Posts to the edge, and waits until ClickHouse has all items."""
@@ -88,11 +119,11 @@ class Console:
 
 
 @contextmanager
-def running(home: Path) -> Iterator[Console]:
-    """Runs a line in memory, a console on the worked examples, and a day of 2,000 events."""
+def running(home: Path, campaigns: Path = EXAMPLES) -> Iterator[Console]:
+    """Runs a line in memory, a console on a folder of campaigns, and a day of 2,000 events."""
     settings = on_any_ports(Settings(data_dir=home))
     with Stack(settings, in_memory=True) as stack:
-        command = [sys.executable, "-m", "connectors.cli", "console"]
+        command = [sys.executable, "-m", "connectors.cli", "console", "--campaigns", str(campaigns)]
         with subprocess.Popen(
             command, env=stack.environment, cwd=ROOT, stdout=subprocess.PIPE, text=True
         ) as process:

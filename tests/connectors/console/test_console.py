@@ -1,9 +1,13 @@
 """The console: its JSON is compared with the database, and its pages are rendered by a browser."""
 
 import json
-import subprocess
+import re
+import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -11,19 +15,18 @@ from starlette.routing import Route
 
 from connectors.campaigns import evaluation
 from connectors.campaigns.definition import load
+from connectors.campaigns.live import SETTLES_WITHIN, Live, Snapshot
 from connectors.console import operator
-from connectors.console.app import PAGE, create_app
-from connectors.demo.day import NATIVE, Post
+from connectors.console.app import PAGE, STATIC, create_app
+from connectors.console.data import Definitions
 from connectors.demo.run import accounts
 from connectors.edge.tenants import Grant, Registry
 from connectors.status.mending import MENDING
 from streams.settings import Settings
 from tests.browser import BROWSER, browsing
-from tests.connectors.console.console import MIXED, ROOT, Console, as_json, running
+from tests.connectors.console.console import EXAMPLES, MIXED, Console, as_json, running
 from tests.line import bet
 from tests.waiting import WITHIN_S, wait_until
-
-EXAMPLES = ROOT / "connectors" / "campaigns" / "examples"
 
 
 @pytest.fixture(scope="module")
@@ -33,31 +36,77 @@ def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Console]:
         yield found
 
 
-def test_the_overview_names_campaigns_and_tenants(console: Console) -> None:
-    overview = console.get("/api/overview").json()
-    assert {entry["name"] for entry in overview["campaigns"]} == {
-        p.stem for p in EXAMPLES.glob("*.yaml")
+def test_the_stream_names_campaigns_and_problems(console: Console) -> None:
+    [overview] = console.told(lambda event: event["event"] == "overview")
+    assert overview["data"] == {
+        "names": sorted(c.name for c in Definitions(EXAMPLES).campaigns()),
+        "wrong": [],
+        "login": False,
     }
-    assert overview["tenants"] == ["aurora", "borealis", "cascade"]
-    assert overview["wrong"] == []
+    assert console.get("/api/tenants").json() == ["aurora", "borealis", "cascade"]
 
 
 def test_standings_are_the_evaluations(console: Console) -> None:
-    shown = console.get("/api/standings/turnover-race?top=3").json()
     campaign = load(EXAMPLES / "turnover-race.yaml").campaign
-    result = evaluation.evaluate(console.settings, campaign)
-    assert [(s["rank"], s["player"]) for s in shown["standings"]] == [
-        (s.rank, s.player_id) for s in result.standings[:3]
+    shown = console.evaluated("turnover-race", "?limit=3&offset=1")
+    as_of = datetime.fromisoformat(shown["standings"]["as_of"])
+    result = evaluation.evaluate(console.settings, campaign, as_of)
+    assert [(row["rank"], row["player"], Decimal(row["score"])) for row in shown["rows"]] == [
+        (s.rank, s.player_id, s.score) for s in result.standings[1:4]
     ]
-    assert shown["players"] == len(result.standings)
+    assert shown["standings"]["players"] == len(result.standings)
+    assert shown["standings"]["left_out"] == result.left_out
     assert (shown["state"], shown["tenant"], shown["currency"]) == ("over", "aurora", "EUR")
 
 
-def test_the_line_is_shown_with_its_accounts_and_how_far_it_is_behind(console: Console) -> None:
-    answer = console.get("/api/line")
-    assert answer.status_code == 200, answer.text
-    wait_until(lambda: set(console.get("/api/line").json()["lag"].values()) == {0}, "no lag")
-    shown = console.get("/api/line").json()
+def test_a_players_view_has_its_standing_and_the_rule_for_each_entry(console: Console) -> None:
+    leader = console.evaluated("turnover-race", "?limit=1")["rows"][0]
+    shown = console.get(f"/api/campaigns/turnover-race/player?id={leader['player']}").json()
+    assert shown["standing"] == leader
+    assert shown["verdicts"]["counts"] == leader["entries"]
+    counted = [row for row in shown["entries"] if row["verdict"] == "counts"]
+    assert sum(Decimal(row["amount"]) for row in counted) == Decimal(leader["score"])
+    nobody = console.get("/api/campaigns/turnover-race/player?id=nobody").json()
+    assert (nobody["standing"], nobody["entries"]) == (None, [])
+
+
+def test_an_effect_is_computed_on_demand_or_the_reason_is_given(console: Console) -> None:
+    console.evaluated("turnover-race")
+    answer = httpx.post(f"{console.url}/api/campaigns/turnover-race/effect", timeout=WITHIN_S)
+    assert answer.status_code == 503
+    assert "too few to compare" in answer.json()["error"]  # nobody played before the one day
+
+
+def test_a_campaign_is_evaluated_again_when_something_of_its_tenant_was_received(
+    console: Console,
+) -> None:
+    campaign = load(EXAMPLES / "turnover-race.yaml").campaign
+    published: list[Snapshot] = []
+    live = Live(console.settings, lambda: [campaign], published.append)
+    during = campaign.period.utc()[0]
+
+    def look(now: float) -> bool:
+        return live.look(datetime.now(UTC) + SETTLES_WITHIN, now)
+
+    assert not look(0)  # it is over
+    live.look(during, 0)
+    live.snapshot("turnover-race")
+    asked = time.monotonic()
+    wait_until(lambda: not look(asked) and not published[-1].result.unsettled, "all is settled")
+    looks = len(published)
+    assert not look(asked + 100)
+    console.post_items("borealis", [bet("of-another-tenant")])
+    assert not look(asked + 200)
+    console.post_items("aurora", [bet("of-this-tenant")])
+    wait_until(lambda: look(asked + 300), "another look")
+    assert len(published) == looks + 1
+
+
+def test_the_line_is_told_with_its_accounts_and_how_far_it_is_behind(console: Console) -> None:
+    def is_level(event: dict[str, Any]) -> bool:
+        return event["event"] == "line" and set(event["data"]["lag"].values()) == {0}
+
+    shown = console.told(is_level)[-1]["data"]
     now = accounts(console.settings)
     assert {row["tenant"]: row["received"] for row in shown["accounts"]} == {
         name: account["received"] for name, account in now.items()
@@ -70,14 +119,24 @@ def test_kpis_come_in_the_order_of_time(console: Console) -> None:
     rows = console.get("/api/kpis/aurora?grain=hour").json()
     assert [row["period"] for row in rows] == sorted(row["period"] for row in rows)
     assert len(rows) > 5
+    games = console.get("/api/kpis/aurora?grain=month&by=game").json()
+    assert len({row["value"] for row in games}) > 5
+    assert sum(Decimal(row["turnover"]) for row in games if row["currency"] == "EUR") == sum(
+        Decimal(row["turnover"]) for row in rows if row["currency"] == "EUR"
+    )
 
 
 @pytest.mark.parametrize(
     ("path", "status"),
     [
-        ("/api/standings/nobody", 404),
-        ("/api/standings/turnover-race?top=0", 400),
+        ("/api/campaigns/nobody", 404),
+        ("/api/campaigns/nobody/player?id=x", 404),
+        ("/api/campaigns/turnover-race?limit=0", 400),
+        ("/api/campaigns/turnover-race?limit=1001", 400),
+        ("/api/campaigns/turnover-race?offset=-1", 400),
         ("/api/kpis/aurora?grain=century", 400),
+        ("/api/kpis/aurora?by=moon", 400),
+        ("/static/../app.py", 404),
         ("/api/kpis/'; DROP TABLE rounds_rows", 200),
         ("/nothing", 404),
     ],
@@ -87,49 +146,69 @@ def test_wrong_questions_are_answered_as_such(path: str, status: int, console: C
     assert console.get("/api/kpis/aurora").json()
 
 
-@pytest.mark.parametrize("page", [PAGE, operator.PAGE], ids=lambda page: page.stem)
+FILES = [PAGE, operator.PAGE, PAGE.parent / "login.html", *STATIC.iterdir()]
+
+
+@pytest.mark.parametrize("page", FILES, ids=lambda page: page.name)
 def test_a_page_asks_nobody_but_its_own_server(page: Path) -> None:
     text = page.read_text()
     assert "http://" not in text.replace("http://www.w3.org/2000/svg", "")
     assert "https://" not in text
-    assert "<script src" not in text
-    assert '<link rel="stylesheet' not in text
+    assert not re.search(r'(src|href)="(?!/|data:,"|\$)', text)
+
+
+def test_the_page_of_campaigns_admits_its_own_files_alone(console: Console) -> None:
+    for path in ("/", "/campaigns/turnover-race"):
+        policy = console.get(path).headers["content-security-policy"]
+        assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self'")
+        assert "unsafe" not in policy
+    assert console.get("/static/console.js").headers["content-type"].startswith("text/javascript")
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium on the PATH")
-def test_a_browser_shows_leader_charts_and_accounts(console: Console, tmp_path: Path) -> None:
-    def shown() -> str:
-        assert BROWSER
-        command = [
-            BROWSER,
-            "--headless=new",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--disable-dev-shm-usage",
-        ]
-        command += [f"--user-data-dir={tmp_path}", "--virtual-time-budget=6000", "--dump-dom"]
-        command += [f"{console.url}/?campaign=turnover-race&tenant=aurora"]
-        result = subprocess.run(command, capture_output=True, text=True, timeout=WITHIN_S, check=True)
-        return result.stdout
+def test_a_browser_shows_the_campaigns_and_their_movement(console: Console, tmp_path: Path) -> None:
+    with browsing(tmp_path) as page:
+        page.appear(1280, 900, "light")
+        page.open(f"{console.url}/?tenant=aurora")
+        page.wait_for("over", "Turnover race")
+        page.wait_for("line-figures", "items received")
+        page.wait_for("kpi-figures", "active players")
+        assert page.value("document.querySelectorAll('#kpi-chart polyline').length") == 2
+        page.value("document.getElementById('by').value = 'game'")
+        page.value("document.getElementById('kpi-form').dispatchEvent(new Event('change'))")
+        page.wait_for("kpi-table", "turnover")
 
-    page = shown()
-    standings = console.get("/api/standings/turnover-race").json()
-    assert standings["standings"][0]["player"] in page
-    assert 'aria-label="turnover EUR and GGR over time"' in page
-    assert page.count("<polyline") >= 3
-    assert "items received" in page
-    assert 'class="wrong"' not in page
+        page.open(f"{console.url}/campaigns/turnover-race")
+        page.wait_for("figures", "players with a score")
+        leader = console.evaluated("turnover-race", "?limit=1")["rows"][0]["player"]
+        page.wait_for("standings", leader)
+        assert "bonus money" in page.text("left-out")
+        page.tab_to("search")
+        page.type(leader)
+        page.press("Enter")
+        page.wait_for("shown", "whose id has")
+        page.press("Tab")
+        page.value("document.querySelector('#standings button').focus()")
+        page.press("Enter")
+        page.wait_for("player-figures", "entries that counted")
+        assert page.value("document.activeElement.id") == "player-section"
+        page.wait_for("verdicts", "counts")
+        page.value("document.getElementById('measure').focus()")
+        page.press("Enter")
+        page.wait_for("effect-state", "too few to compare")
 
-    bet = {
-        "unique_id": "whale", "timestamp": "2026-03-14T23:00:00Z", "player_id": "the-whale",
-        "game_id": "g", "round_id": "whale", "amount": 1_000_000, "currency": "EUR",
-        "is_win": False, "is_bonus": False,
-    }  # fmt: skip
-    body = json.dumps({"items": [{"event": "gameround", "data": bet}]}).encode()
-    console.post([Post("aurora", NATIVE, body, 1, 0)])
-    page = shown()
-    table = page[page.index('id="standings"') :]
-    assert table.index("the-whale") < table.index(standings["standings"][0]["player"])
+        console.post_items("aurora", [bet("whale", 1_000_000, player_id="<b>the-whale", round_id="w")])
+        page.open(f"{console.url}/campaigns/turnover-race")
+        page.wait_for("standings", "<b>the-whale")  # the page is told; it does not ask again
+        page.wait_for("standings", "new")
+        first = page.value("document.querySelector('#standings tbody tr').innerText")
+        assert "<b>the-whale" in first
+        for width in (360, 768, 1600):
+            page.appear(width, 800, "dark")
+            assert page.value("document.documentElement.scrollWidth") <= width
+        assert page.text("problems") == ""
+        assert page.errors == []
+        assert all(url.startswith((console.url, "data:")) for url in page.requested)
 
 
 # The page for operators ----------------------------------------------------------------------
@@ -184,7 +263,7 @@ def test_a_pasted_batch_is_tried_and_not_stored(console: Console) -> None:
 
 
 def test_without_the_page_for_the_team_every_question_needs_a_key(tmp_path: Path) -> None:
-    app = create_app(Settings(data_dir=tmp_path), EXAMPLES, operators_only=True)
+    app = create_app(Settings(data_dir=tmp_path), None)
     paths = {route.path for route in app.routes if isinstance(route, Route)}
     assert all(path.startswith("/operator") for path in paths)
 
