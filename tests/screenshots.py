@@ -47,7 +47,7 @@ def campaigns(folder: Path) -> Path:
 def open_campaign(page: Page, console: Console) -> None:
     """Opens the race with its leader, after a bet that has moved others."""
     console.evaluated("turnover-race")
-    console.post_items("aurora", [bet("climber", 4_000, player_id="au-climber", round_id="climb")])
+    console.post_items("aurora", [bet("climber", 40, player_id="au17.666-p00004", round_id="climb")])
     page.open(f"{console.url}/campaigns/turnover-race")
     page.wait_for("standings", "down")
     page.value("document.querySelector('#standings button').click()")
