@@ -127,6 +127,7 @@ def standings(rows: polars.DataFrame) -> list[dict[str, Any]]:
             "step": row["step"],
             "prize": text(row["prize"]),
             "unpaid": text(row["unpaid"]),
+            "items": row["items"],
             "reached_at": row["reached_at"].isoformat(),
         }
         for row in rows.iter_rows(named=True)

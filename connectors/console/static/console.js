@@ -216,6 +216,8 @@ function moved(row, known) {
   return element("span", { class: by > 0 ? "up" : "down" }, `${by > 0 ? "▲" : "▼"} ${words}`);
 }
 
+const prizeOf = (row) => [...(Number(row.prize) || !row.items ? [number(row.prize)] : []), ...(row.items ? [row.items] : [])].join(" and ");
+
 function playerButton(row) {
   const made = element("button", { class: "link", type: "button" }, row.player);
   made.addEventListener("click", () => openPlayer(row.player, true));
@@ -246,7 +248,7 @@ async function showCampaign() {
     { title: "player", cell: playerButton }, column(`${found.measure} ${found.currency}`, "score", { number: true }),
     column("entries", "entries", { number: true, wide: true }),
     ...(found.form === "challenge" ? [column("step", "step", { number: true })] : []),
-    column("prize", "prize", { number: true })],
+    { title: "prize", cell: prizeOf, number: true }],
     rows, search ? "no such player has a score" : "nobody has a score yet");
   if (focused) [...by("standings").querySelectorAll("button")].find((each) => each.textContent === focused)?.focus();
   by("previous").disabled = Boolean(search) || offset === 0;
@@ -270,7 +272,7 @@ async function openPlayer(player, moves) {
   const found = await ask(`/api${pathOf(shownName)}/player?` + new URLSearchParams({ id: player }));
   const standing = found.standing;
   figures(by("player-figures"), standing ? [["rank", number(standing.rank)], ["score", number(standing.score)],
-    ["entries that counted", number(standing.entries)], ["prize", number(standing.prize)],
+    ["entries that counted", number(standing.entries)], ["prize", prizeOf(standing)],
     ...(Number(standing.unpaid) ? [["beyond the budget", number(standing.unpaid)]] : []),
     ["as of", clock(found.as_of)]] : [["score", "none"], ["as of", clock(found.as_of)]]);
   by("player-person").textContent = found.person.join("; ");
