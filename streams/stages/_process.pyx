@@ -11,7 +11,7 @@ from cpython.dict cimport PyDict_GetItemWithError
 from cpython.mem cimport PyMem_Free
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t
-from libc.string cimport memcmp
+from libc.string cimport memcmp, memcpy
 
 from streams.core._identity cimport blake2b, is_plain_in_keys, put_part
 from streams.records._staged cimport (
@@ -76,6 +76,8 @@ cdef enum:  # the order of the counts
 
 cdef int _ID_BYTES = ID_BYTES
 _KIND = Kind.GAME_TRANSACTION
+cdef str _PLAYER_LEAD = state_key(Kind.PLAYER, "")
+cdef str _GAME_LEAD = state_key(Kind.GAME, "")
 cdef int128 _FAR_FROM_LIMIT = (<int128> 1) << 119
 """Amounts below it have 15 bytes at most."""
 
@@ -332,9 +334,42 @@ def entries(list groups, bytes lead):
         for staged in group.staged.items:
             entry = Entry.__new__(Entry)
             entry.group, entry.staged, entry.round_key = group, staged, b""
-            entry.id_key = lead + staged.id_hash
+            if type(staged) is PlainItem:
+                entry.id_key = _joined(lead, (<PlainItem> staged).id_hash_run)
+            else:
+                entry.id_key = lead + staged.id_hash
             found.append(entry)
     return found
+
+
+cdef bytes _joined(bytes lead, Text run):
+    """Both, in one allocation."""
+    cdef Py_ssize_t size = PyBytes_GET_SIZE(lead)
+    cdef bytes made = PyBytes_FromStringAndSize(NULL, size + run.size)
+    memcpy(PyBytes_AS_STRING(made), PyBytes_AS_STRING(lead), size)
+    memcpy(PyBytes_AS_STRING(made) + size, run.data, run.size)
+    return made
+
+
+def id_keys(list entries):
+    """The keys of the ids of all entries that are counted."""
+    cdef Entry entry
+    return [
+        entry.id_key
+        for entry in entries
+        if type(entry.staged) is PlainItem or not entry.staged.lookup_only
+    ]
+
+
+def fresh(list entries, dict ids):
+    """The entries whose id is new, and those that are not counted."""
+    cdef Entry entry
+    return [
+        entry
+        for entry in entries
+        if ids.get(entry.id_key) is None
+        or (type(entry.staged) is not PlainItem and entry.staged.lookup_only)
+    ]
 
 
 def find_round_keys(list entries, bytes lead, in_python):
@@ -357,7 +392,7 @@ def find_round_keys(list entries, bytes lead, in_python):
             put_part(&out, item.player_id)
             put_part(&out, item.round_id)
             blake2b(out.data, out.size, digest, _ID_BYTES)
-            entry.round_key = lead + PyBytes_FromStringAndSize(digest, _ID_BYTES)
+            entry.round_key = _joined(lead, Text(<const char*> digest, _ID_BYTES))
     finally:
         PyMem_Free(out.data)
 
@@ -375,6 +410,13 @@ cdef class Deciding:
     cdef int64_t received_at
     cdef bytes head
     cdef Py_ssize_t accepted, duplicates
+    cdef Out out
+
+    def __cinit__(self):
+        begin(&self.out)
+
+    def __dealloc__(self):
+        PyMem_Free(self.out.data)
 
     def __init__(self, processing, list canonical, in_python):
         """``in_python`` decides an entry that is not decided here."""
@@ -433,18 +475,14 @@ cdef class Deciding:
     cdef int _accept(self, Entry entry, PlainItem item, Round state) except -1:
         cdef bytes key = PyBytes_FromStringAndSize(item.key_text.data, item.key_text.size)
         cdef bytes content_hash = item.content_hash
-        cdef Out out
         self.open_rounds[entry.round_key] = state
         self.touched[entry.round_key] = key
         self.ids[entry.id_key] = self.window[entry.id_key] = content_hash
-        begin(&out)
-        try:
-            put_all(&out, self.head)
-            put_long(&out, item.position)
-            put(&out, item.content_run.data, item.content_run.size)
-            self.canonical.append((key, written(&out)))
-        finally:
-            PyMem_Free(out.data)
+        self.out.size = 0
+        put_all(&self.out, self.head)
+        put_long(&self.out, item.position)
+        put(&self.out, item.content_run.data, item.content_run.size)
+        self.canonical.append((key, written(&self.out)))
         self.accepted += 1
         return 0
 
@@ -465,8 +503,8 @@ def emit_rounds(processing, list emitted, bytes frame):
     cdef list states = [_in_c(processing.open_rounds[key]) for key in processing.touched]
     if None in states:
         return False
-    keys = [(<bytes> key).decode() for key in processing.touched.values()]
-    players = processing.round_runs(Kind.PLAYER, [state_key(Kind.PLAYER, key) for key in keys])
+    keys = [_PLAYER_LEAD + (<bytes> key).decode() for key in processing.touched.values()]
+    players = processing.round_runs(Kind.PLAYER, keys)
     games = processing.round_runs(Kind.GAME, [_game_key(each) for each in states])
     window = processing.effects.window
     begin(&out)
@@ -494,12 +532,16 @@ cdef object _in_c(state):
 
 
 cdef str _game_key(Round state):
+    """See :func:`streams.core.profile.game_key`."""
+    if is_plain_in_keys(state.tenant) and is_plain_in_keys(state.game_id):
+        return f"{_GAME_LEAD}{_str(state.tenant)}|{_str(state.game_id)}"
     return game_key(_str(state.tenant), _str(state.game_id))
 
 
 cdef bytes _longer(bytes key, Text part):
+    """See :func:`streams.core.identity.longer_key`."""
     if is_plain_in_keys(part):
-        return b"%b|%b" % (key, PyBytes_FromStringAndSize(part.data, part.size))
+        return _joined(key + b"|", part)
     return longer_key(key.decode(), _str(part)).encode()
 
 

@@ -70,7 +70,19 @@ cdef class Plain:
         PyMem_Free(self.content.data)
         PyMem_Free(self.out.data)
 
-    def stage(self, Gameround item, int position):
+    def stage(self, list items, Py_ssize_t position, staged):
+        """Stages the items from a position on, by partition, until one that is not plain; returns the
+        position of that.
+        """
+        while position < len(items) and isinstance(items[position], Gameround):
+            found = self._staged(items[position], position)
+            if found is None:
+                break
+            staged[found[0]].append(found[1])
+            position += 1
+        return position
+
+    cdef tuple _staged(self, Gameround item, int position):
         """The staged partition and the packed item with the size of its content; None if a character of
         the player's id is escaped in keys.
         """

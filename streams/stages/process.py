@@ -175,7 +175,7 @@ class _Processing:
         if self.lookup.erased:
             items = self._without_erased(items)
         self._look_up_ids(items)
-        fresh = [item for item in items if item.staged.lookup_only or self.ids[item.id_key] is None]
+        fresh = self._fresh(items)
         corrections = self._corrections(items)
         self._look_up_rounds([*fresh, *corrections] if corrections else fresh)
         self._look_up_profiles(fresh)
@@ -197,6 +197,12 @@ class _Processing:
             for group in self.groups
             for staged in group.staged.items
         ]
+
+    def _fresh(self, items: list[_Item]) -> list[_Item]:
+        """The items whose id is new, and those that are not counted."""
+        if COMPILED:
+            return _process.fresh(items, self.ids)
+        return [item for item in items if item.staged.lookup_only or self.ids[item.id_key] is None]
 
     def _apply(self, item: _Item) -> None:
         if item.group.corrects:
@@ -226,7 +232,10 @@ class _Processing:
     # Looking up ------------------------------------------------------------------------------
 
     def _look_up_ids(self, items: list[_Item]) -> None:
-        keys = [item.id_key for item in items if not item.staged.lookup_only]
+        if COMPILED:
+            keys = _process.id_keys(items)
+        else:
+            keys = [item.id_key for item in items if not item.staged.lookup_only]
         self.ids = dict(zip(keys, self.lookup.window(keys), strict=True))
 
     def _look_up_rounds(self, items: list[_Item]) -> None:

@@ -4,8 +4,9 @@ A pure function of the record: a replay after a crash makes the same groups, par
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import reduce
+from operator import itemgetter
 from typing import NamedTuple
 
 from msgspec.structs import replace
@@ -29,10 +30,9 @@ from streams.wire.contracts import versions
 from streams.wire.json_text import raw_items
 
 try:
-    from streams.formats._native import Gameround
     from streams.stages._translate import Plain
 except ImportError:
-    Gameround = Plain = None  # type: ignore[assignment,misc]
+    Plain = None  # type: ignore[assignment,misc]
 
 PART_ITEMS = 1000
 PART_BYTES = 512 * 1024
@@ -109,7 +109,7 @@ class _Translating:
         self.rejects += self._rejects(number, batch, request.body, invalid)
         self.unexpected += max(0, len(invalid) - _announced(request.headers))
 
-    def _stage(self, partition: int, batch: Batch, items: Iterable[PackedItem]) -> None:
+    def _stage(self, partition: int, batch: Batch, items: list[PackedItem]) -> None:
         """The groups of one request for one staged partition."""
         groups = self.groups[partition]
         for part in _parts(items):
@@ -148,23 +148,25 @@ class _Translating:
 
 
 def _staged(
-    batch: Batch, items: Iterable[Item | Invalid], partitions: int
+    batch: Batch, items: Sequence[Item | Invalid], partitions: int
 ) -> tuple[dict[int, list[PackedItem]], list[tuple[int, Invalid]]]:
     """The items of a request by staged partition, and its invalid items by position."""
-    in_python = _Stager(batch, partitions)
-    in_c = in_python.for_plain() if COMPILED else None
-    staged = in_python.staged
+    stager = _Stager(batch, partitions)
+    plain = stager.for_plain() if COMPILED else None
     invalid: list[tuple[int, Invalid]] = []
-    for position, item in enumerate(items):
+    position = 0
+    while position < len(items):
+        if plain is not None:
+            position = plain.stage(items, position, stager.staged)
+            if position == len(items):
+                break
+        item = items[position]
         if isinstance(item, Invalid):
             invalid.append((position, item))
-            continue
-        found = in_c.stage(item, position) if in_c and isinstance(item, Gameround) else None
-        if found is None:
-            in_python.stage(item, position)
         else:
-            staged[found[0]].append(found[1])
-    return staged, invalid
+            stager.stage(item, position)
+        position += 1
+    return stager.staged, invalid
 
 
 class _Stager:
@@ -211,7 +213,10 @@ class _Stager:
         return self._id_leads[event]
 
 
-def _parts(items: Iterable[PackedItem]) -> Iterator[list[PackedItem]]:
+def _parts(items: list[PackedItem]) -> Iterator[list[PackedItem]]:
+    if len(items) <= PART_ITEMS and sum(map(itemgetter(1), items)) < PART_BYTES:
+        yield items
+        return
     part: list[PackedItem] = []
     room = PART_BYTES
     for item in items:

@@ -120,8 +120,8 @@ class Database:
         """Writes all puts or none of them."""
         batch = WriteBatch(raw_mode=True)
         # a sorted batch is inserted faster into the memtable; the one for filling sorts by itself
-        for key, value in puts.items() if self._filling else sorted(puts.items()):
-            batch.put(key, value)
+        for key in puts if self._filling else sorted(puts):
+            batch.put(key, puts[key])
         self._db.write(batch, self._unlogged)
 
     def erase(self, changes: Changes) -> None:
