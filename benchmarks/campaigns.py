@@ -28,6 +28,8 @@ from streams.settings import Settings
 
 AS_OF = datetime(2027, 1, 1, tzinfo=UTC)
 PLAYERS, GAMES, SLICE = 200_000, 1_000, 5_000_000
+BEGAN = "toDateTime64('2025-11-01 00:00:00', 6, 'UTC')"
+LATE_PERCENT = 1
 BET, WON, WIN = "1 + cityHash64(n, 4) % 500", "cityHash64(n, 5) % 3 = 0", "1 + cityHash64(n, 6) % 1500"
 _PRIZES = [{"ranks": "1-100", "amount": Decimal(10)}]
 _YEAR = {"from": "2025-11-01", "to": "2026-11-01"}
@@ -64,8 +66,8 @@ _BOUND = {
 SCANS = {
     "turnover and GGR by game, a year": "SELECT game_id, sum(stake), sum(ggr) FROM rounds "
     "WHERE tenant = 'acme' GROUP BY game_id",
-    "the same of rounds_rows, without FINAL": "SELECT game_id, sum(bet_amount), sum(win_amount) "
-    "FROM rounds_rows WHERE tenant = 'acme' GROUP BY game_id",
+    "the same of rounds_by_day_rows, without FINAL": "SELECT game_id, sum(bet_amount), sum(win_amount) "
+    "FROM rounds_by_day_rows WHERE tenant = 'acme' GROUP BY game_id",
     "turnover and GGR, a week": "SELECT sum(stake), sum(ggr) FROM rounds WHERE tenant = 'acme' "
     "AND first_event_at >= '2026-03-02' AND first_event_at < '2026-03-09'",
     "all rounds of a player": "SELECT * FROM rounds WHERE tenant = 'acme' AND player_id = 'p7'",
@@ -79,43 +81,52 @@ def fill(home: Path, rounds: int) -> None:
     client = connect(Settings(clickhouse_dsn=f"chdb://{home}"))
     migrate(client, "roundhouse")
     lead = (
-        "'acme' AS tenant, 'native' AS source, 'b' AS batch_id, occurred_at AS received_at, "
-        "true AS counts, toInt32(0) AS position"
+        "'acme' AS tenant, 'native' AS source, 'b' AS batch_id, true AS counts, toInt32(0) AS position"
     )
-    at = f"addSeconds(toDateTime64('2025-11-01 00:00:00', 6, 'UTC'), intDiv(n * 31536000, {rounds}))"
     player = f"concat('p', toString(intDiv(cityHash64(n) % {PLAYERS}, 1 + cityHash64(n, 1) % 4)))"
     game = f"concat('g', toString(intDiv(cityHash64(n, 2) % {GAMES}, 1 + cityHash64(n, 3) % 8)))"
+    is_late = f"cityHash64(n, 7) % 100 < {LATE_PERCENT}"
     for start in range(0, rounds, SLICE):
         numbers = f"(SELECT number + {start} AS n FROM numbers({min(SLICE, rounds - start)}))"
-        for kind, suffix, chosen, amount in (
-            ("bet", "b", "1", BET),
-            ("win", "w", WON, WIN),
+        played = f"""(
+            SELECT
+                n,
+                {player} AS player,
+                {game} AS game,
+                addSeconds({BEGAN}, intDiv(n * 31536000, {rounds})) AS bet_at,
+                {WON} AS is_won,
+                if({is_late}, addDays(bet_at, 1), addSeconds(bet_at, 5)) AS won_at,
+                toDecimal128({BET}, 18) / 100 AS bet,
+                toDecimal128(if(is_won, {WIN}, 0), 18) / 100 AS win
+            FROM {numbers}
+        )"""
+        for kind, suffix, chosen, at in (
+            ("bet", "b", "1", "bet_at"),
+            ("win", "w", "is_won", "won_at"),
         ):
             client.command(
-                "INSERT INTO game_transactions_rows (tenant, source, batch_id, received_at, counts, "
-                "position, source_event, event_id, occurred_at, player_id, round_id, game_id, type, "
-                f"amount, bonus_amount, currency) SELECT {lead}, 'gameround', "
-                f"concat(toString(n), '{suffix}'), {at} AS occurred_at, {player}, toString(n), {game}, "
-                f"'{kind}', "
-                f"toDecimal128({amount}, 18) / 100, toDecimal128(0, 18), 'EUR' "
-                f"FROM {numbers} WHERE {chosen}"
+                "INSERT INTO game_transactions_rows (tenant, source, batch_id, counts, position, "
+                "received_at, source_event, event_id, occurred_at, player_id, round_id, game_id, type, "
+                f"amount, bonus_amount, currency) SELECT {lead}, {at}, 'gameround', "
+                f"concat(toString(n), '{suffix}'), {at}, player, toString(n), game, "
+                f"'{kind}', {kind}, toDecimal128(0, 18), 'EUR' FROM {played} WHERE {chosen}"
+            )
+        for revision, chosen, until in ((1, "1", "bet_at"), (2, "is_won", "won_at")):
+            won = "win" if revision == 2 else "toDecimal128(0, 18)"
+            client.command(
+                "INSERT INTO rounds_rows (tenant, player_id, round_id, segment, revision, source, "
+                "source_event, game_id, currency, counts, first_event_at, last_event_at, "
+                "last_received_at, first_bet_at, bet_count, win_count, bet_amount, win_amount, "
+                f"largest_win_amount) SELECT 'acme', player, toString(n), 0, {revision}, 'native', "
+                f"'gameround', game, 'EUR', true, bet_at, {until}, {until}, bet_at, 1, {revision - 1}, "
+                f"bet, {won}, {won} FROM {played} WHERE {chosen}"
             )
         client.command(
-            "INSERT INTO rounds_rows (tenant, player_id, round_id, segment, revision, source, "
-            "source_event, game_id, currency, counts, first_event_at, last_event_at, last_received_at, "
-            "bet_count, win_count, bet_amount, win_amount, largest_win_amount) "
-            f"SELECT 'acme', {player}, toString(n), 0, 1, 'native', 'gameround', {game}, 'EUR', true, "
-            f"{at} AS occurred_at, occurred_at, occurred_at, 1, {WON}, "
-            f"toDecimal128({BET}, 18) / 100, toDecimal128(if({WON}, {WIN}, 0), 18) / 100 AS won, won "
-            f"FROM {numbers}"
-        )
-        client.command(
-            "INSERT INTO payments_rows (tenant, source, batch_id, received_at, counts, position, "
+            "INSERT INTO payments_rows (tenant, source, batch_id, counts, position, received_at, "
             "source_event, event_id, occurred_at, player_id, payment_id, direction, type, status, "
-            f"successful, amount, currency, method) SELECT {lead}, 'deposit', toString(n), "
-            f"{at} AS occurred_at, {player}, toString(n), 'deposit', 'deposit', 'Approved', true, "
-            "toDecimal128(10, 18), 'EUR', 'card' "
-            f"FROM {numbers} WHERE n % 40 = 0"
+            f"successful, amount, currency, method) SELECT {lead}, bet_at, 'deposit', toString(n), "
+            "bet_at, player, toString(n), 'deposit', 'deposit', 'Approved', true, "
+            f"toDecimal128(10, 18), 'EUR', 'card' FROM {played} WHERE n % 40 = 0"
         )
     wait_for_merges(client)
     client.close()

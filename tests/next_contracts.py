@@ -81,8 +81,9 @@ def next_version(home: Path) -> Path:
         path.write_text(json.dumps(schema))
     publish(home, "next")
     statements = [
-        f"ALTER TABLE {target.table} ADD COLUMN IF NOT EXISTS {field.name} {field.column};\n"
+        f"ALTER TABLE {table} ADD COLUMN IF NOT EXISTS {field.name} {field.column};\n"
         for target in TARGETS.values()
+        for table in sorted({target.stored, target.table})
         for field in NEW[target.contract].values()
     ]
     (home / "connectors/clickhouse/migrations/9000_next.sql").write_text("\n".join(statements))
@@ -144,7 +145,7 @@ def finish(settings: Settings) -> dict[str, list[dict[str, Any]]]:
         sink.stop()
         thread.join()
     assert sink.waiting() == {}
-    return {target.table: list(_rows(client, target.table)) for target in TARGETS.values()}
+    return {target.table: list(_rows(client, target.stored)) for target in TARGETS.values()}
 
 
 def _committed(settings: Settings, topic: str, partition: int) -> int:

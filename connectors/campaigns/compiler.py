@@ -17,8 +17,8 @@ Every query is a chain of named steps::
     mission_1, …        of a mission: when each person reached the step, each a chain of its own
     ranked              rank, prize, and what the budget leaves of it
 
-Everything is computed from single events that were received until ``as_of``, never from a newest state,
-so that the same definition and ``as_of`` give the same result whenever it is asked.
+Everything is computed from what was received until ``as_of``, so that the same definition and ``as_of``
+give the same result whenever it is asked. :mod:`.rounds` says how kept rows of rounds do so.
 
 A person is one player, or the players of a tenant that are merged by their contacts. Its id is that of
 one of its players, and results have it as ``player_id``. For a tenant of which no contact was received,
@@ -26,7 +26,7 @@ one of its players, and results have it as ``player_id``. For a tenant of which 
 """
 
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from connectors.campaigns import missions, scores
 from connectors.campaigns.counts import CUSTOM, DEPOSITS, LOGINS, ROUNDS, SPORTS
@@ -35,6 +35,7 @@ from connectors.campaigns.expressions import money, one_of, product
 from connectors.campaigns.facts import behaviour, joining, opposites
 from connectors.campaigns.forms import Challenge, Mission
 from connectors.campaigns.prizes import ranked
+from connectors.campaigns.rounds import rounds
 from connectors.campaigns.rules import ranged, ruled
 from connectors.campaigns.sources import custom_events, deposits, logins, sports_bets
 from connectors.campaigns.steps import (
@@ -148,13 +149,16 @@ def _entries(
     known += opposites(campaign, events)
     steps += [(fact.name, fact.text) for fact in known]
     entry = f"SELECT *{f' REPLACE ({OWN_ID})' if merges else ''}, {person}\nFROM ever"
-    if not only:
-        start, end = campaign.period.utc()
-        within = "{0} >= " + moment(start) + " AND {0} < " + moment(end)
-        if campaign.source == ROUNDS and end - start <= _SHORT:
-            mine = f"{mine} AND {_touched(mine, within)}"
-        entry += f"\nWHERE {within.format('at')}"
-    steps += [("ever", _SOURCES[campaign.source](campaign, mine)), ("entry", entry)]
+    within = None if only else campaign.period.utc()
+    if within:
+        start, end = map(moment, within)
+        entry += f"\nWHERE at >= {start} AND at < {end}"
+    if campaign.source == ROUNDS:
+        of = f" AND {one_of('player_id', only)}" if only else ""
+        ever = rounds(campaign, as_of, within, of)
+    else:
+        ever = _SOURCES[campaign.source](campaign, mine)
+    steps += [("ever", ever), ("entry", entry)]
     if campaign.counts.currency:
         steps.append(("dated", "SELECT *, currency AS base, toDate(at) AS day\nFROM entry"))
         steps.append(
@@ -166,51 +170,7 @@ def _entries(
     return steps
 
 
-_SHORT = timedelta(days=62)
-_ROUND = "sipHash64(player_id, round_id)"
-
-
-def _touched(until: str, within: str) -> str:
-    """A condition for rounds with a transaction in a short period, so that other rounds are not
-    assembled.
-
-    Every round that lies in the period has such a transaction; rounds that lie only partly in it
-    are excluded afterwards.
-    """
-    found = f"{until} AND {within.format('occurred_at')}"
-    return f"{_ROUND} IN (\n    SELECT {_ROUND} FROM game_transactions_rows\n    WHERE {found}\n)"
-
-
-# What may count -------------------------------------------------------------------------------
-
-
-def _rounds(campaign: Campaign, until: str) -> str:
-    def net(of: str, column: str) -> str:
-        return f"sumIf({column}, type = '{of}') - sumIf({column}, type = 'rollback_{of}')"
-
-    real = campaign.counts.money == "real"
-    column = "amount - bonus_amount" if real else "amount"
-    return f"""
-SELECT
-    player_id,
-    round_id AS id,
-    ifNull(minOrNullIf(occurred_at, type = 'bet'), min(occurred_at)) AS at,
-    argMin(game_id, (occurred_at, source_event, event_id, type)) AS game_id,
-    any(currency) AS currency,
-    min(counts) AS enabled,
-    countIf(type = 'bet') AS bets,
-    bets - countIf(type = 'rollback_bet') AS bets_left,
-    {net("bet", "bonus_amount")} AS bonus,
-    {net("bet", column)} AS own_amount,
-    {net("win", column)} AS own_payout
-FROM game_transactions_rows FINAL
-WHERE {until}
-GROUP BY player_id, round_id
-SETTINGS optimize_aggregation_in_order = 1"""
-
-
 _SOURCES: dict[str, Callable[[Campaign, str], str]] = {
-    ROUNDS: _rounds,
     DEPOSITS: deposits,
     LOGINS: logins,
     CUSTOM: custom_events,

@@ -5,6 +5,7 @@ The files in ``migrations/`` are the only source of tables and views. On a clust
 - a table of events becomes ``<table>_local``, replicated within each shard, and a ``Distributed`` table
   of the plain name. Its sharding key is part of the replacing key, so all rows that replace each other
   stand on one shard: ``FINAL`` is done by each shard alone and is exact;
+- a materialized view reads and fills tables of its own shard, so both must have the same sharding key;
 - a small table (:data:`SHARED`) has its rows on every node under its plain name;
 - a view stays as it is. It reads the distributed tables, so the node that is asked finishes groups,
   joins and windows over the rows of all shards.
@@ -35,6 +36,7 @@ SHARDED_BY = {
     "sports_bets_rows": BY_PLAYER,
     "custom_events_rows": BY_PLAYER,
     "rounds_rows": BY_PLAYER,
+    "rounds_by_day_rows": BY_PLAYER,
     "rejects_rows": ("tenant", "reject_id"),
     "outcomes_rows": ("tenant", "batch_id"),
     "awards_rows": BY_PLAYER,
@@ -71,9 +73,16 @@ SETTINGS: dict[str, str | int] = {
 
 TABLE = re.compile(r"^CREATE TABLE IF NOT EXISTS (\w+)", re.MULTILINE)
 VIEW = re.compile(r"^CREATE OR REPLACE VIEW (\w+)", re.MULTILINE)
+_MATERIALIZED = re.compile(
+    r"^CREATE MATERIALIZED VIEW IF NOT EXISTS (\w+) TO (\w+) AS\n(.*\nFROM )(\w+)$",
+    re.MULTILINE | re.DOTALL,
+)
+_DROP = re.compile(r"^DROP TABLE IF EXISTS (\w+)$", re.MULTILINE)
+_INSERT = re.compile(r"^INSERT INTO (\w+) [^\n]*\nSELECT", re.MULTILINE)
 _ALTER = re.compile(r"^ALTER TABLE (\w+)", re.MULTILINE)
 _MUTATION = re.compile(r"^ALTER TABLE \w+ (?:DELETE WHERE|UPDATE) ")
 _ENGINE = re.compile(r"(?<=[\n ])ENGINE = ReplacingMergeTree(?:\((\w+)\))?(?=[\n ])")
+_STORES_NOTHING = "\nENGINE = Null\n"
 _WINDOW = re.compile(r"^SETTINGS non_replicated_deduplication_window = (\d+)$", re.MULTILINE)
 _COMMENT = re.compile(r"\n(?=COMMENT ')|\Z")
 _WINDOW_S = 604_800
@@ -96,6 +105,12 @@ class Cluster(NamedTuple):
             return [self._everywhere(statement, found)]
         if found := _ALTER.search(statement):
             return self._altered(statement, found)
+        if found := _MATERIALIZED.search(statement):
+            return [self._materialized(*found.groups())]
+        if (found := _DROP.search(statement)) and found[1] in SHARDED_BY:
+            return [f"DROP TABLE IF EXISTS {self.database}.{found[1]}_local {self._on()} SYNC"]
+        if (found := _INSERT.search(statement)) and found[1] in SHARDED_BY:
+            return [statement]  # the distributed table hands the rows to their shards
         raise ValueError(f"no form for a cluster: {statement[:80]!r}")
 
     def _tables(self, statement: str, table: str) -> list[str]:
@@ -107,6 +122,9 @@ class Cluster(NamedTuple):
             return [self._replicated(windowed, table, "all", "{shard}-{replica}")]
         if table not in SHARDED_BY:
             raise ValueError(f"{table} is neither in SHARDED_BY nor in SHARED")
+        if _STORES_NOTHING in statement:
+            head = f"CREATE TABLE IF NOT EXISTS {self.database}.{table}_local {self._on()}"
+            return [_once(TABLE, head, statement), self._distributed(statement, table)]
         settings = (
             r"SETTINGS replicated_deduplication_window = \1, "
             f"replicated_deduplication_window_seconds = {_WINDOW_S}"
@@ -114,15 +132,24 @@ class Cluster(NamedTuple):
         local = self._replicated(
             _once(_WINDOW, settings, statement), f"{table}_local", "{shard}", "{replica}"
         )
+        return [local, self._distributed(statement, table)]
+
+    def _distributed(self, statement: str, table: str) -> str:
         columns = ", ".join(SHARDED_BY[table])
         comment = statement[statement.rindex("\nCOMMENT '") + 1 :]
-        distributed = (
+        return (
             f"CREATE TABLE IF NOT EXISTS {self.database}.{table} {self._on()} "
             f"AS {self.database}.{table}_local\n"
             f"ENGINE = Distributed({quoted(self.name)}, {quoted(self.database)}, "
             f"{quoted(f'{table}_local')}, cityHash64({columns}))\n{comment}"
         )
-        return [local, distributed]
+
+    def _materialized(self, view: str, target: str, select: str, source: str) -> str:
+        at = self.database
+        return (
+            f"CREATE MATERIALIZED VIEW IF NOT EXISTS {at}.{view} {self._on()} "
+            f"TO {at}.{target}_local AS\n{select}{at}.{source}_local"
+        )
 
     def _replicated(self, statement: str, table: str, shard: str, replica: str) -> str:
         version = _ENGINE.search(statement)

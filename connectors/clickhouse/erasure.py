@@ -38,7 +38,7 @@ PERSONAL: dict[str, dict[str, str]] = {
     "logins_rows": {},
     "sports_bets_rows": {},
     "custom_events_rows": {"mobile": "NULL", "email": "NULL", "strings": "map()", "lists": "map()"},
-    "rounds_rows": {"player_registered_at": "NULL", "player_tags": "[]"},
+    "rounds_by_day_rows": {"player_registered_at": "NULL", "player_tags": "[]"},
     "campaign_results": {},
     "awards_rows": {},
 }
@@ -108,7 +108,7 @@ class _Erasing:
         self._client.command(
             f"INSERT INTO {table} ({', '.join(columns)}) "
             f"SELECT {values} FROM {table} AS t FINAL WHERE {own}",
-            settings=_QUIET,
+            settings=_QUIET | {"max_partitions_per_insert_block": 0},
         )
         self._mutate(
             f"ALTER TABLE {table} DELETE WHERE {of_tenant} AND hex(sipHash128(player_id)) = "

@@ -79,6 +79,7 @@ class ClickHouseTables:
         settings = {
             "insert_deduplication_token": token,
             "async_insert": 0,
+            "max_partitions_per_insert_block": 0,  # events of a backfill may lie in many months
             "input_format_avro_allow_missing_fields": 1,  # Arrow's are allowed by default
         }
         with self._connected() as client:

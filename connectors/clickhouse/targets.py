@@ -7,10 +7,17 @@ from streams.records.topics import AWARDS, OUTCOMES, REJECTS, ROUNDS, SETTLEMENT
 
 
 class Target(NamedTuple):
-    """A table and the contract of its rows."""
+    """A table that is inserted into, and the contract of its rows. ``to``: the table to which a
+    materialized view hands them, if the first stores nothing."""
 
     table: str
     contract: str
+    to: str | None = None
+
+    @property
+    def stored(self) -> str:
+        """The table from which the rows are read."""
+        return self.to or self.table
 
 
 TARGETS = {
@@ -21,9 +28,12 @@ TARGETS = {
     Kind.LOGIN.topic: Target("logins_rows", "login"),
     Kind.SPORTS_BET.topic: Target("sports_bets_rows", "sports-bet"),
     Kind.CUSTOM_EVENT.topic: Target("custom_events_rows", "custom-event"),
-    ROUNDS: Target("rounds_rows", "round"),
+    ROUNDS: Target("rounds_rows", "round", to="rounds_by_day_rows"),
     REJECTS: Target("rejects_rows", "reject"),
     OUTCOMES: Target("outcomes_rows", "outcome"),
     AWARDS: Target("awards_rows", "award"),
     SETTLEMENTS: Target("settlements_rows", "settlement"),
 }
+
+EMPTY = frozenset(target.table for target in TARGETS.values() if target.to)
+"""The tables that are inserted into and store nothing."""

@@ -21,6 +21,7 @@ from clickhouse_connect.driver.client import Client
 from connectors.clickhouse.cluster import SHARDED_BY, TABLE, VIEW
 from connectors.clickhouse.literals import quoted
 from connectors.clickhouse.migrate import HERE
+from connectors.clickhouse.targets import EMPTY
 from streams.errors import ConfigurationError
 
 OF_ALL = frozenset(("rates",))
@@ -44,8 +45,8 @@ class Policy(NamedTuple):
 
 
 def tables() -> list[str]:
-    """The tables of the migrations, on one node."""
-    return _named(TABLE)
+    """The tables of the migrations that store rows, on one node."""
+    return [table for table in _named(TABLE) if table not in EMPTY]
 
 
 def views() -> list[str]:

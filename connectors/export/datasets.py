@@ -12,12 +12,16 @@ from streams.wire.contracts import Schema, schema, versions
 
 
 class Dataset(NamedTuple):
-    """A view and its contract. ``subject``: the column that its rows are sorted by within a tenant;
-    ``time``: that of the event; ``received``: that of the receipt, None where later revisions replace
-    a row; ``more``: the columns that make its rows unique within subject and time."""
+    """A view, its contract, and the table that it reads.
+
+    ``subject``: the column that its rows are sorted by within a tenant; ``time``: that of the event;
+    ``received``: that of the receipt, None where later revisions replace a row; ``more``: the columns
+    that make its rows unique within subject and time.
+    """
 
     contract: str
     view: str
+    table: str
     subject: str
     time: str
     received: str | None
@@ -63,12 +67,14 @@ def _of_kind(kind: Kind) -> Dataset:
     if kind is Kind.GAME_TRANSACTION:
         more = (*more, "type")
     view = TARGETS[kind.topic].table.removesuffix("_rows")
-    return Dataset(kind.contract, view, kind.subject_field, "occurred_at", "received_at", more)
+    table = TARGETS[kind.topic].stored
+    return Dataset(kind.contract, view, table, kind.subject_field, "occurred_at", "received_at", more)
 
 
 _ROUNDS = Dataset(
     contract="round",
-    view=TARGETS[ROUNDS].table.removesuffix("_rows"),
+    view="rounds",
+    table=TARGETS[ROUNDS].stored,
     subject="player_id",
     time="first_event_at",
     received=None,

@@ -16,6 +16,7 @@ FROM system.tables AS t
 LEFT JOIN system.tables AS r ON r.database = t.database AND r.name = concat(t.name, '_rows')
 WHERE t.database = currentDatabase()
     AND NOT match(t.name, '_(rows|local)$') AND t.name NOT IN ('schema_migrations')
+    AND t.engine != 'MaterializedView'
     AND NOT match(t.create_table_query, '\\{\\w+:\\w+\\}')
 ORDER BY name
 """

@@ -140,7 +140,7 @@ class _Part(NamedTuple):
         counted = (
             f"SELECT max(subject) AS last FROM (SELECT subject, "
             f"intDiv(sum(rows) OVER (ORDER BY subject) - 1, {SLICE_ROWS}) AS slice FROM "
-            f"(SELECT {subject} AS subject, count() AS rows FROM {self.dataset.view}_rows "
+            f"(SELECT {subject} AS subject, count() AS rows FROM {self.dataset.table} "
             f"WHERE {self.condition} GROUP BY subject)) GROUP BY slice ORDER BY slice"
         )
         ends = [row["last"] for row in query_rows(self.settings, counted)]

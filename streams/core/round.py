@@ -56,6 +56,9 @@ class Round(msgspec.Struct, array_like=True, gc=False):
     rollback_win_amount: Amount = ZERO
     rollback_win_bonus_amount: Amount = ZERO
     largest_win_amount: Amount = ZERO
+    first_bet_at: int | None = None
+    """Earliest time of a bet; None without a bet, and unknown if a state of 0.1.0, which lacks it,
+    already had bets."""
 
 
 _FAR_FROM_LIMIT_BYTES = 15
@@ -183,6 +186,9 @@ def fold(state: Round, batch: Batch, event: Transaction) -> None:
     state.counts = state.counts and batch.counts
     amount, bonus = event.amount, event.bonus_amount
     if event.type == "bet":
+        first = state.first_bet_at
+        if state.bet_count == 0 or (first is not None and when < first):
+            state.first_bet_at = when
         state.bet_count += 1
         state.bet_amount = add(state.bet_amount, amount)
         state.bet_bonus_amount = add(state.bet_bonus_amount, bonus)

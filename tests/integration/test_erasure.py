@@ -122,7 +122,7 @@ def test_a_player_is_erased_under_load_and_the_accounts_hold(stack: Stack, tmp_p
     done = json.loads(report.read_text())
     assert done["rows_changed"].keys() >= {
         "game_transactions_rows", "player_events_rows", "logins_rows", "custom_events_rows",
-        "rounds_rows", "rejects_rows",
+        "rounds_by_day_rows", "rejects_rows",
     }  # fmt: skip
     assert done["rounds_deleted"] > 0
     assert PLAYER not in report.read_text()

@@ -272,8 +272,10 @@ def test_state_in_newer_contracts_is_read_from_table_and_changelog(
 
 
 def test_what_stands_in_state_and_staged_items_is_that_of_their_layouts() -> None:
-    """Other fields need another layout: an older worker would drop them when it rewrites a round."""
-    fields = {1: (27, 8)}
+    """Other fields need another layout: an older worker would drop them when it rewrites a round.
+
+    The 28th field of a round is the exception: without it the time of the first bet is unknown."""
+    fields = {1: (28, 8)}
     found = len(Round.__struct_fields__), len(StagedItem.__struct_fields__)
     assert found == fields[layout.STATE_LAYOUT.written]
 

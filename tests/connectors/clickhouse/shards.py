@@ -22,7 +22,7 @@ from connectors.campaigns.definition import load
 from connectors.campaigns.parts import Period
 from connectors.clickhouse.cluster import SETTINGS, SHARDED_BY, Cluster
 from connectors.clickhouse.migrate import HERE, statements
-from connectors.clickhouse.targets import TARGETS
+from connectors.clickhouse.targets import EMPTY, TARGETS, Target
 
 ROOT = Path(__file__).parent.parent.parent.parent
 EXAMPLES = sorted((ROOT / "connectors" / "campaigns" / "examples").glob("*.yaml"))
@@ -39,6 +39,8 @@ def configuration(directory: Path, reader: Mapping[str, str]) -> Path:
     )
     conditions = dict(reader)
     for table, columns in SHARDED_BY.items():
+        if table in EMPTY:
+            continue
         of_shard = f"shardNum() = 1 + cityHash64({', '.join(columns)}) % 2"
         name = f"{table}_local"
         conditions[name] = f"{of_shard} AND {reader[name]}" if name in reader else of_shard
@@ -115,22 +117,24 @@ class Shards:
                         self.session.query(unreplicated(each))
         for target in TARGETS.values():
             for block in (0, 1):
-                self._fill(target.table, block)
+                self._fill(target, block)
         for database in ("alone", "two"):
             self.session.query(
                 f"INSERT INTO {database}.rates (base, quote, day, rate, source, imported_at) "
                 "VALUES ('USD', 'EUR', '2026-03-01', 0.9, 'x', '2026-03-01')"
             )
 
-    def _fill(self, table: str, block: int) -> None:
+    def _fill(self, target: Target, block: int) -> None:
         """Adds rows; those of block 1 replace half of block 0 and differ outside of the key."""
+        table = target.table
         columns = json.loads(self.ask("alone", f"DESCRIBE TABLE {table}", "JSON"))["data"]
         given = {
             column["name"]: expression
             for column in columns
             if (expression := value(column["name"], column["type"]))
         }
-        sql = f"SELECT sorting_key FROM system.tables WHERE database = 'alone' AND name = '{table}'"
+        named = f"database = 'alone' AND name = '{target.stored}'"
+        sql = f"SELECT sorting_key FROM system.tables WHERE {named}"
         key = self.ask("alone", sql).strip().split(", ")
         for name in given.keys() - set(key) if block else ():
             given[name] = given[name].replace("number", "(number + 1)")
@@ -194,7 +198,9 @@ def main(directory: Path) -> None:
         alone, two = shards.answers(sql)
         differ += [name] if alone != two else []
         empty += [] if alone else [name]
-    spread = shards.ask("two", "SELECT shardNum() AS shard, count() FROM rounds_rows GROUP BY shard")
+    spread = shards.ask(
+        "two", "SELECT shardNum() AS shard, count() FROM rounds_by_day_rows GROUP BY shard"
+    )
     shards.session.query(
         "CREATE TABLE posted AS alone.logins_rows "
         "ENGINE = Distributed('one', 'alone', 'logins_rows', cityHash64(tenant, player_id))"
