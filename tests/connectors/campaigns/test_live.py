@@ -42,6 +42,13 @@ def bet(client: Client, player: str, amount: str, at: datetime, players: int = 1
         f"concat('{player}', toString(number)), id, 'g', 'bet', "
         f"toDecimal128('{amount}', 18) + number, 0, 'EUR' FROM numbers({players})"
     )
+    client.command(
+        "INSERT INTO rounds_rows (tenant, player_id, round_id, revision, game_id, currency, counts, "
+        "first_event_at, last_event_at, last_received_at, first_bet_at, bet_count, bet_amount) SELECT "
+        f"'acme', concat('{player}', toString(number)), concat('{player}', toString(number), "
+        f"'{at:%H%M%S}'), 1, 'g', 'EUR', true, {moment(at)}, {moment(at)}, {moment(at)}, {moment(at)}, "
+        f"1, toDecimal128('{amount}', 18) + number FROM numbers({players})"
+    )
 
 
 @pytest.fixture
