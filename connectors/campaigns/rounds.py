@@ -12,13 +12,20 @@ Both are found by skip indexes; where there are none, no event is read. Both for
 columns, and give the same values to the last digit.
 """
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from connectors.campaigns.definition import Campaign
 from connectors.clickhouse.literals import moment, quoted
 
 _BET_OR_FIRST = "ifNull(first_bet_at, first_event_at)"
 _AROUND_DAYS = 31
+_RECENT = timedelta(minutes=5)
+"""A live campaign is as of some seconds ago, so most rounds that changed since are new. Their events
+are in the newest parts, which the skip index ``by_time`` finds. ``FINAL`` would read the older parts
+too, so of several rows of an event the one that was received last is taken here, as by ``FINAL``."""
+
+_OF_EVENT = "occurred_at", "game_id", "currency", "counts", "amount", "bonus_amount"
+_NUMBERED = list(enumerate(_OF_EVENT, start=1))
 
 
 def rounds(
@@ -35,28 +42,46 @@ def rounds(
             f" AND day >= toDate32({moment(start)}) - {_AROUND_DAYS}"
             f" AND day <= toDate32({moment(end)}) + {_AROUND_DAYS}"
         )
-    doubtful = f"SELECT player_id, round_id FROM rounds_by_day_rows WHERE {tenant}{around} AND in_doubt"
-    changed = (
-        f"SELECT player_id, round_id FROM rounds_by_day_rows\n        WHERE {tenant}{days} "
-        f"AND last_received_at > {moment(as_of)}"
-    )
+    since = as_of - _RECENT
+    keys = "SELECT player_id, round_id FROM rounds_by_day_rows\n        WHERE"
+    doubtful = f"{keys} {tenant}{around} AND in_doubt"
+    changed = f"{keys} {tenant}{days} AND last_received_at > {moment(as_of)} AND first_event_at"
+    older = f"{doubtful}\n        UNION ALL\n        {changed} < {moment(since)}"
+    recent = f"{changed} >= {moment(since)}"
     return f"""
 {_kept(campaign)}
 WHERE {tenant}{days} AND day = toDate32(at) AND last_received_at <= {moment(as_of)}
-    AND (player_id, round_id) NOT IN
-    (
-        {doubtful}
-    )
+    AND {_one_of(doubtful, "NOT IN")}
 UNION ALL
 {_assembled(campaign)}
+FROM game_transactions_rows FINAL
 WHERE {tenant} AND received_at <= {moment(as_of)}
-    AND (player_id, round_id) IN
+    AND {_one_of(older)}
+GROUP BY player_id, round_id
+UNION ALL
+{_assembled(campaign)}
+FROM
+(
+    SELECT player_id, round_id, type, {", ".join(f"newest.{n} AS {c}" for n, c in _NUMBERED)}
+    FROM
     (
-        {doubtful}
-        UNION ALL
-        {changed}
+        SELECT
+            player_id, round_id, source, source_event, event_id, type,
+            argMax(({", ".join(_OF_EVENT)}), received_at) AS newest,
+            max(received_at) AS newest_received_at
+        FROM game_transactions_rows
+        WHERE {tenant} AND occurred_at >= {moment(since)}
+            AND {_one_of(recent)}
+            AND {_one_of(older, "NOT IN")}
+        GROUP BY player_id, round_id, source, source_event, event_id, type
     )
+    WHERE newest_received_at <= {moment(as_of)}
+)
 GROUP BY player_id, round_id"""
+
+
+def _one_of(keys: str, how: str = "IN") -> str:
+    return f"(player_id, round_id) {how}\n    (\n        {keys}\n    )"
 
 
 def _kept(campaign: Campaign) -> str:
@@ -102,5 +127,4 @@ def _assembled(campaign: Campaign) -> str:
     toInt64(bets) - countIf(type = 'rollback_bet') AS bets_left,
     {net("bet", "bonus_amount")} AS bonus,
     {net("bet", column)} AS own_amount,
-    {net("win", column)} AS own_payout
-FROM game_transactions_rows FINAL"""
+    {net("win", column)} AS own_payout"""

@@ -89,6 +89,10 @@ SELECT
 FROM rounds_rows
 SETTINGS max_partitions_per_insert_block = 0;
 
+-- The newest events are in the newest parts, so the time finds them. Existing parts have the index after their
+-- next merge.
+ALTER TABLE game_transactions_rows ADD INDEX IF NOT EXISTS by_time occurred_at TYPE minmax GRANULARITY 1;
+
 -- stake and payout are net of rollbacks; ggr is what the house keeps of the round.
 CREATE OR REPLACE VIEW rounds AS
 SELECT
