@@ -19,6 +19,7 @@ from connectors.audit.commands import audit
 from connectors.backfill.commands import backfill
 from connectors.campaigns.commands import campaign, rates
 from connectors.clickhouse.commands import grant, revoke_user
+from connectors.clickhouse.rounds_commands import rounds
 from connectors.export.commands import dbt_sources, export
 from connectors.player.commands import player
 from connectors.rejects.commands import rejects
@@ -447,4 +448,5 @@ main.add_command(export)
 main.add_command(campaign)
 main.add_command(rates)
 main.add_command(rejects)
+main.add_command(rounds)
 main.add_command(player)

@@ -18,6 +18,7 @@ from clickhouse_connect.driver.exceptions import ClickHouseError, OperationalErr
 from connectors.clickhouse.client import connect, is_embedded
 from connectors.clickhouse.erasure import Subject, erase
 from connectors.clickhouse.questions import add_rows, ask, token_path
+from connectors.clickhouse.rebuilding import Slice, rebuild
 from connectors.local.stack import Running
 from streams.errors import ClickHouseUnavailable, ConfigurationError, NotRunning, QueryFailed
 from streams.settings import Settings
@@ -89,6 +90,17 @@ def erase_player(settings: Settings, subject: Subject) -> dict[str, int]:
         return msgspec.json.decode(answer, type=dict[str, int])
     with _opened(settings) as client:
         return erase(client, subject, settings.clickhouse_cluster)
+
+
+def rebuild_rounds(settings: Settings, wanted: Slice) -> dict[str, int]:
+    """Rebuilds rounds: see :func:`connectors.clickhouse.rebuilding.rebuild`."""
+    port = _sink_port(settings)
+    if port is not None:
+        with _client_of_the_sink(_ERASED_WITHIN_S) as sink:
+            answer = _post(sink, settings, port, "/rebuild", msgspec.json.encode(wanted))
+        return msgspec.json.decode(answer, type=dict[str, int])
+    with _opened(settings) as client:
+        return rebuild(client, wanted)
 
 
 _ERASED_WITHIN_S = 3600.0

@@ -30,6 +30,7 @@ from connectors.clickhouse.erasure import Subject, erase
 from connectors.clickhouse.metrics import SinkMetrics
 from connectors.clickhouse.migrate import migrate
 from connectors.clickhouse.questions import add_rows, ask, token_path
+from connectors.clickhouse.rebuilding import Slice, rebuild
 from connectors.clickhouse.sink import ClickHouseTables, Sink
 from connectors.clickhouse.sink_health import SinkHealth
 from connectors.local.ports import Ports
@@ -53,8 +54,9 @@ _QUESTIONS_MAX = 2
 
 
 def create_app(clients: Sequence[Client], token: str) -> Starlette:
-    """``POST /sql?format=…&within_s=…&threads=…`` with the query as body, ``POST /rows?table=…``, and
-    ``POST /erase`` with a :class:`connectors.clickhouse.erasure.Subject` as body.
+    """``POST /sql?format=…&within_s=…&threads=…`` with the query as body, ``POST /rows?table=…``,
+    ``POST /erase`` with a :class:`connectors.clickhouse.erasure.Subject` as body, and ``POST /rebuild``
+    with a :class:`connectors.clickhouse.rebuilding.Slice`.
 
     Each client does one thing at a time. The sink's is none of them: in chDB an insert would wait until
     the client's question is answered.
@@ -81,30 +83,40 @@ def create_app(clients: Sequence[Client], token: str) -> Starlette:
         threads = None if most is None else int(most)
         return await answered(request, lambda query: answer(query, form, within_s, threads))
 
-    def remove(body: bytes) -> bytes:
-        with taken() as client:
-            subject = msgspec.json.decode(body, type=Subject)
-            return msgspec.json.encode(erase(client, subject, cluster=None))
+    async def changed(request: Request, change: Callable[[Client, bytes], bytes]) -> Response:
+        def work(body: bytes) -> bytes:
+            with taken() as client:
+                return change(client, body)
+
+        return await answered(request, work)
 
     async def erase_player(request: Request) -> Response:
-        return await answered(request, remove)
+        return await changed(request, _erase)
+
+    async def rebuild_rounds(request: Request) -> Response:
+        return await changed(request, _rebuild)
 
     async def add(request: Request) -> Response:
         table = request.query_params.get("table", "")
-
-        def write(body: bytes) -> bytes:
-            with taken() as client:
-                return add_rows(client, table, body)
-
-        return await answered(request, write)
+        return await changed(request, lambda client, body: add_rows(client, table, body))
 
     return Starlette(
         routes=[
             Route("/sql", sql, methods=["POST"]),
             Route("/rows", add, methods=["POST"]),
             Route("/erase", erase_player, methods=["POST"]),
+            Route("/rebuild", rebuild_rounds, methods=["POST"]),
         ]
     )
+
+
+def _erase(client: Client, body: bytes) -> bytes:
+    subject = msgspec.json.decode(body, type=Subject)
+    return msgspec.json.encode(erase(client, subject, cluster=None))
+
+
+def _rebuild(client: Client, body: bytes) -> bytes:
+    return msgspec.json.encode(rebuild(client, msgspec.json.decode(body, type=Slice)))
 
 
 def _free(clients: Sequence[Client]) -> Callable[[], AbstractContextManager[Client]]:

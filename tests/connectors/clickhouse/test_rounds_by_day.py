@@ -1,15 +1,23 @@
-"""Rounds that were stored before they were stored by day are moved, and no insert is lost meanwhile."""
+"""Stored rounds are moved to the table by day, stand under their days, and are rebuilt."""
 
+import asyncio
 import shutil
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 from typing import Any
 
+import httpx
+import msgspec
 import pytest
+from click.testing import CliRunner
 from clickhouse_connect.driver.client import Client
 
+from connectors.cli.main import main
 from connectors.clickhouse.client import connect
 from connectors.clickhouse.migrate import HERE, migrate, statements
+from connectors.clickhouse.rebuilding import Slice
+from connectors.clickhouse.service import create_app
 from streams.settings import Settings
 
 MOVE = "0016_rounds_by_day.sql", "0017_rounds_rows.sql"
@@ -108,3 +116,53 @@ def test_a_row_stands_under_every_day_of_its_round_but_at_most_62_before_the_las
         ("short", 4, "2026-02-27", "2026-03-02"),
     ]
     assert len(stored(client)) == 2
+
+
+@pytest.fixture
+def settings(client: Client, tmp_path: Path) -> Settings:
+    """A database with a round whose row has lost a bet."""
+    settings = Settings(data_dir=tmp_path)
+    migrate(client, settings.clickhouse_database)
+    insert(client, "a", 1, "2026-03-01 10:00:00", "2026-03-01 10:00:00")
+    client.command(
+        "INSERT INTO game_transactions_rows (tenant, player_id, round_id, event_id, type, amount, "
+        "occurred_at, received_at) SELECT 'acme', 'p', 'a', toString(number), 'bet', 1, "
+        "'2026-03-01 10:00:00', '2026-03-01 10:00:00' FROM numbers(2)"
+    )
+    return settings
+
+
+def test_the_command_reports_what_differs_and_writes_it(
+    settings: Settings, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ROUNDHOUSE_DATA_DIR", str(settings.data_dir))
+
+    def said(*more: str) -> list[str]:
+        result = CliRunner().invoke(main, ["rounds", "rebuild", "acme", *more])
+        assert result.exit_code == 0, result.output
+        return result.output.splitlines()
+
+    differs = "0 same, 0 confirmed, 1 differs, 0 several segments, 0 events missing"
+    assert said("--dry-run") == [
+        f"2026-03  {differs}",
+        f"all  {differs}  (dry run: nothing is written)",
+    ]
+    assert stored(client)[0][3] == 1
+    assert said("--from", "2026-04-01")[0].startswith("all  0 same, 0 confirmed, 0 differs")
+    assert said("--from", "2026-03-31", "--to", "2026-04-01")[0] == f"2026-03  {differs}"
+    assert stored(client) == [("a", 1, "2026-03-01 10:00", 2, "2026-03-01 10:00")]
+    assert said()[0].startswith("2026-03  1 same")
+
+
+def test_the_sink_process_rebuilds_what_it_is_asked_for(settings: Settings, client: Client) -> None:
+    app = create_app([client], "secret")
+    wanted = Slice("acme", date(2026, 3, 1), 0, 1, write=True)
+
+    async def posted() -> httpx.Response:
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://sink") as asking:
+            body, headers = msgspec.json.encode(wanted), {"x-token": "secret"}
+            return await asking.post("/rebuild", content=body, headers=headers)
+
+    assert asyncio.run(posted()).json() == {"differs": 1}
+    assert stored(client) == [("a", 1, "2026-03-01 10:00", 2, "2026-03-01 10:00")]
