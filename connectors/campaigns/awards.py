@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import polars
 
 from connectors.campaigns.evaluation import Result
-from connectors.campaigns.forms import Challenge, Mission
+from connectors.campaigns.forms import Challenge, Item, Leaderboard, Mission
 from connectors.campaigns.standings import Standing, Standings
 from streams.core.identity import key_of
 from streams.wire.money import from_bytes, to_bytes, to_decimal, to_units
@@ -107,28 +107,35 @@ def prizes(result: Result) -> dict[Place, tuple[Standing, Prize]]:
     """
     found = {}
     for standing in result.standings.winners:
-        for step, amount in _by_step(result, standing):
-            if amount:
-                found[standing.player_id, step] = standing, Prize(amount)
+        for step, prize in _by_step(result, standing):
+            if prize != NOTHING:
+                found[standing.player_id, step] = standing, prize
     return found
 
 
-def _by_step(result: Result, standing: Standing) -> Iterable[tuple[int, Decimal]]:
-    form = result.campaign.form
+def _by_step(result: Result, standing: Standing) -> Iterable[tuple[int, Prize]]:
+    form, has_items = result.campaign.form, bool(standing.items)
+    if isinstance(form, Leaderboard):
+        won = form.prize_of(standing.rank)
+        return [(0, _prize(standing.prize, won.item if won and has_items else None))]
     if not isinstance(form, Challenge | Mission):
-        return [(0, standing.prize)]
+        return [(0, Prize(standing.prize))]
     left, paid = standing.prize, []
     for number, step in enumerate(form.steps[: standing.step], 1):
         if step.prize > left:
             break
         left -= step.prize
-        paid.append((number, step.prize))
+        paid.append((number, _prize(step.prize, step.item if has_items else None)))
     if left:
         raise ValueError(
             f"the prize of {standing.player_id} in {result.campaign.name}, {standing.prize}, is not "
             "the sum of the prizes of its first steps"
         )
     return paid
+
+
+def _prize(amount: Decimal, item: Item | None) -> Prize:
+    return Prize(amount, item.name, item.count) if item else Prize(amount)
 
 
 def differences(result: Result, published: Mapping[Place, Published]) -> list[Difference]:

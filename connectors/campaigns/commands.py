@@ -120,12 +120,14 @@ def evaluate(
 @campaign.command()
 @click.argument("file", type=FILE)
 @click.option("--watch", is_flag=True, help="Show it again every two seconds, until Ctrl-C.")
+@click.option("--stage", type=click.IntRange(min=1), help="A tournament as it stood after a stage.")
 @OCCURRENCE
 @_TOP
 @_FORMAT
 def leaderboard(
-    file: Path, watch: bool, occurrence: datetime | None, top: int | None, form: str
-) -> None:
+    *, file: Path, watch: bool, stage: int | None, occurrence: datetime | None, top: int | None,
+    form: str,
+) -> None:  # fmt: skip
     """Show the current standings; nothing is stored."""
     from connectors.campaigns.definition import load
     from connectors.campaigns.evaluation import evaluate as run
@@ -134,8 +136,9 @@ def leaderboard(
         raise click.UsageError("--watch shows a table, so it cannot be combined with --format")
     definition = load(file, occurrence=occurrence)
     settings = Settings.load()
+    chosen = definition.campaign.until_stage(stage) if stage else definition.campaign
     while True:
-        result = run(settings, definition.campaign)
+        result = run(settings, chosen)
         if watch:
             click.clear()
         _show(result, top, form)
@@ -340,14 +343,16 @@ def show_standings(console: "Console", result: "Result", top: int) -> None:
         "player": [standing.player_id for standing in shown],
         named.scored: [plain(standing.score) for standing in shown],
         "entries": [str(standing.entries) for standing in shown],
+        "stage": [str(standing.stage or "") for standing in shown],
         "step": [str(standing.step or "") for standing in shown],
         "prize": [plain(standing.prize) for standing in shown],
         "items": [standing.items for standing in shown],
         "unpaid": [plain(standing.unpaid) for standing in shown],
         "reached at (UTC)": [f"{standing.reached_at:%Y-%m-%d %H:%M:%S}" for standing in shown],
     }
-    if not any(columns["items"]):
-        del columns["items"]
+    for name in ("stage", "items"):
+        if not any(columns[name]):
+            del columns[name]
     for name in columns:
         text = name in ("player", "items", "reached at (UTC)")
         table.add_column(name, justify="left" if text else "right")

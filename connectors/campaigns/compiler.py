@@ -14,7 +14,9 @@ Every query is a chain of named steps::
     progress            the score as it stood after each
     standing            the score of each person, and when it was reached; computed without progress
                         where the order of the entries cannot matter
-    mission_1, …        of a mission: when each person reached the step, each a chain of its own
+    mission_1, …, stage_1, …
+                        of a campaign in parts: who reached the step or stage, and when or how well;
+                        each part is a chain of its own, whose steps end with its number
     ranked              rank, prize, and what the budget leaves of it
 
 Everything is computed from what was received until ``as_of``, so that the same definition and ``as_of``
@@ -28,12 +30,12 @@ one of its players, and results have it as ``player_id``. For a tenant of which 
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
-from connectors.campaigns import missions, scores
+from connectors.campaigns import missions, scores, sequences, stages
 from connectors.campaigns.counts import CUSTOM, DEPOSITS, LOGINS, ROUNDS, SPORTS
 from connectors.campaigns.definition import Campaign
 from connectors.campaigns.expressions import money, one_of, product
 from connectors.campaigns.facts import behaviour, joining, opposites
-from connectors.campaigns.forms import Challenge, Mission
+from connectors.campaigns.forms import Challenge, Leaderboard, Mission
 from connectors.campaigns.prizes import ranked
 from connectors.campaigns.rounds import rounds
 from connectors.campaigns.rules import ranged, ruled
@@ -55,9 +57,9 @@ from connectors.clickhouse.literals import moment, quoted
 
 def standings(campaign: Campaign, as_of: datetime, *, merges: bool = True) -> str:
     """A query with one row for each player with a score; its columns are those of a stored result."""
-    if isinstance(campaign.form, Mission):
-        steps = missions.steps(campaign, campaign.form, _of(as_of, merges))
-        return _standings(campaign, steps, [("standing", missions.standing(campaign.form))])
+    if course := _course(campaign):
+        steps = sequences.steps(course, _of(as_of, merges))
+        return _standings(campaign, steps, [("standing", course.standing)])
     scored = [
         ("worth", scores.worth(campaign)),
         ("progress", scores.progress(campaign)),
@@ -66,7 +68,17 @@ def standings(campaign: Campaign, as_of: datetime, *, merges: bool = True) -> st
     return _standings(campaign, _entries(campaign, as_of, merges), scored)
 
 
-def _of(as_of: datetime, merges: bool, only: Sequence[str] = ()) -> missions.Entries:
+def _course(campaign: Campaign) -> sequences.Course | None:
+    """The parts of a campaign that has several."""
+    form = campaign.form
+    if isinstance(form, Mission):
+        return missions.course(campaign, form)
+    if isinstance(form, Leaderboard) and form.stages:
+        return stages.course(campaign, form)
+    return None
+
+
+def _of(as_of: datetime, merges: bool, only: Sequence[str] = ()) -> sequences.Entries:
     def entries(campaign: Campaign, facts: Sequence[Fact]) -> Steps:
         return _entries(campaign, as_of, merges, only, facts)
 
@@ -81,7 +93,7 @@ def totals(campaign: Campaign, as_of: datetime, *, merges: bool = True) -> str |
     :func:`standings` knows its highest value.
     """
     in_order = campaign.measure == "wins_in_a_row" or campaign.points.in_order
-    if in_order or isinstance(campaign.form, Challenge | Mission):
+    if in_order or isinstance(campaign.form, Challenge) or _course(campaign):
         return None
     entries = _entries(campaign, as_of, merges)
     scored = [("worth", scores.worth(campaign)), ("standing", scores.totals(campaign))]
@@ -90,9 +102,10 @@ def totals(campaign: Campaign, as_of: datetime, *, merges: bool = True) -> str |
 
 def _standings(campaign: Campaign, entries: Steps, scored: Steps, more: str = "") -> str:
     steps = [*entries, *scored, ("ranked", ranked(campaign))]
+    stage = "stage" if isinstance(campaign.form, Leaderboard) and campaign.form.stages else "0 AS stage"
     columns = (
         "rank, person_id AS player_id, score, reached_at, entries, step, prize, unpaid, items, "
-        f"items_cost{more}"
+        f"items_cost, {stage}{more}"
     )
     return f"{chained(steps)}\nSELECT {columns}\nFROM ranked\nORDER BY rank, player_id"
 
@@ -102,7 +115,7 @@ def explanation(
 ) -> str:
     """A query with one row for each entry of the players of a person, and the rule that excludes it."""
     steps = _every(campaign, _of(as_of, merges, player_ids))
-    counts = "concat(step, 'counts')" if isinstance(campaign.form, Mission) else "'counts'"
+    counts = "concat(leg, 'counts')" if _course(campaign) else "'counts'"
     columns = (
         f"id, at, currency, amount, payout, rate, if(rule = '', {counts}, rule) AS verdict, player_id"
     )
@@ -120,11 +133,10 @@ def left_out(campaign: Campaign, as_of: datetime, *, merges: bool = True) -> str
     )
 
 
-def _every(campaign: Campaign, entries: missions.Entries) -> Steps:
-    """The steps up to each entry with its rule; of a mission, each entry for each of its steps."""
-    if isinstance(campaign.form, Mission):
-        return missions.entries(campaign, campaign.form, entries)
-    return entries(campaign, ())
+def _every(campaign: Campaign, entries: sequences.Entries) -> Steps:
+    """The steps up to each entry with its rule; of a campaign in parts, each entry in each part."""
+    course = _course(campaign)
+    return sequences.every_entry(course, entries) if course else entries(campaign, ())
 
 
 def _entries(
@@ -147,7 +159,7 @@ def _entries(
     events = Events(mine, person, as_of)
     known = [*behaviour(campaign, events), *joining(campaign, events), *facts]
     known += opposites(campaign, events)
-    steps += [(fact.name, fact.text) for fact in known]
+    steps += [(fact.name, fact.text) for fact in known if fact.text]
     entry = f"SELECT *{f' REPLACE ({OWN_ID})' if merges else ''}, {person}\nFROM ever"
     within = None if only else campaign.period.utc()
     if within:

@@ -94,6 +94,9 @@ class Campaign(Part):
             for name in multiplier.model_fields_set & ONLY_FOR.keys():
                 if source not in ONLY_FOR[name]:
                     raise ValueError(f"a multiplier's {name} says nothing about {source}")
+        stages = self.form.stages if isinstance(self.form, Leaderboard) else []
+        if stages and (stages[0].start < self.period.start or stages[-1].end > self.period.end):
+            raise ValueError("a stage lies outside the period: widen the period, or move the stage")
         if isinstance(self.form, Leaderboard) and self.form.pool:
             if source not in (ROUNDS, DEPOSITS, SPORTS):
                 raise ValueError(f"form.pool grows with amounts, and {source} have none")
@@ -126,6 +129,14 @@ class Campaign(Part):
         changed |= {"counts": step.counts} if step.counts else {}
         changed |= {"measure": step.measure} if step.measure else {}
         return self.model_copy(update=changed)
+
+    def until_stage(self, number: int) -> Self:
+        """The tournament up to one of its stages, from 1. Raises ``DefinitionError`` if it has none."""
+        stages = self.form.stages if isinstance(self.form, Leaderboard) else []
+        if not 1 <= number <= len(stages):
+            raise DefinitionError(f"{self.name} has {len(stages)} stages, and none is number {number}")
+        form = self.form.model_copy(update={"stages": stages[:number]})
+        return self.model_copy(update={"form": form})
 
     def measured(self) -> list[tuple[tuple[str | int, ...], Self]]:
         """The campaign, or that of each step of a mission, and where in the file it stands."""

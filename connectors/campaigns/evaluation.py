@@ -12,11 +12,13 @@ import polars
 
 from connectors.campaigns import compiler
 from connectors.campaigns.definition import Campaign, Definition
+from connectors.campaigns.forms import Leaderboard
 from connectors.campaigns.parts import Period
 from connectors.campaigns.standings import Standings
 from connectors.clickhouse.literals import moment, quoted
 from connectors.clickhouse.query import query_frame, query_rows
 from connectors.player.merging import Person, has_contacts, persons
+from streams.errors import ConfigurationError
 from streams.settings import Settings
 
 
@@ -98,7 +100,15 @@ def _standings(
 def backtest(
     settings: Settings, campaign: Campaign, period: Period, as_of: datetime | None = None
 ) -> Result:
-    """The result of the campaign in another period."""
+    """The result of the campaign in another period.
+
+    Raises ``ConfigurationError`` for a tournament, whose stages have times of their own.
+    """
+    if isinstance(campaign.form, Leaderboard) and campaign.form.stages and period != campaign.period:
+        raise ConfigurationError(
+            f"the stages of {campaign.name} have times of their own: change them in the file, or by "
+            "`roundhouse campaign grid --vary`, in place of the period"
+        )
     return evaluate(settings, campaign.model_copy(update={"period": period}), as_of)
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from connectors.campaigns.counts import Counts, known_measure
-from connectors.campaigns.parts import Money, Part
+from connectors.campaigns.parts import LocalTime, Money, Part
 
 
 class Item(Part):
@@ -65,14 +65,35 @@ class Prize(Part):
         return int(first), int(last or first)
 
 
+class Stage(Part):
+    """A stage of a tournament, and who goes on to the next."""
+
+    start: LocalTime = Field(alias="from", description="First moment, local time.")
+    end: LocalTime = Field(alias="to", description="First moment that is over, local time.")
+    best: Annotated[int, Field(ge=1)] | None = Field(None, description="So many players go on.")
+    percent: Money | None = Field(
+        None, gt=0, lt=100, description="So many percent of the players with a score go on."
+    )
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.start >= self.end:
+            raise ValueError("ends before it begins: `to` must be later than `from`")
+        if self.best is not None and self.percent is not None:
+            raise ValueError("says twice who goes on: give either best or percent")
+        return self
+
+
 class Leaderboard(Part):
     """Players ranked by score, prizes by rank."""
 
-    LATER = frozenset({"pool"})
+    LATER = frozenset({"pool", "stages", "carry_over"})
 
     kind: Literal["leaderboard"]
     pool: Pool | None = Field(None, description="A pool of which prizes are shares.")
     prizes: list[Prize] = Field(min_length=1)
+    stages: list[Stage] = Field([], max_length=8, description="Stages of a tournament, in order.")
+    carry_over: bool = Field(False, description="What counted in the stages before counts again.")
     ties: Literal["earliest", "equal", "split"] = Field(
         "earliest",
         description="Of equal scores: who reached it earlier is before; or all get the best rank's "
@@ -91,6 +112,31 @@ class Leaderboard(Part):
             due = last + 1
         if due > 10_001:
             raise ValueError("more than 10000 ranks have prizes")
+        return self
+
+    def prize_of(self, rank: int) -> Prize | None:
+        """The prize of a rank."""
+        for prize in self.prizes:
+            first, last = prize.span()
+            if first <= rank <= last:
+                return prize
+        return None
+
+    @model_validator(mode="after")
+    def _in_turn(self) -> Self:
+        if len(self.stages) == 1:
+            raise ValueError("a tournament has two stages or more: add one, or leave out stages")
+        if self.carry_over and not self.stages:
+            raise ValueError("carry_over is for stages: add them, or leave it out")
+        if self.stages and self.pool:
+            raise ValueError("a tournament has no pool: give amounts in place of shares")
+        for number, (stage, after) in enumerate(itertools.pairwise(self.stages), 1):
+            if stage.best is None and stage.percent is None:
+                raise ValueError(f"stage {number} must say who goes on, like best: 20 or percent: 50")
+            if after.start < stage.end:
+                raise ValueError(f"stage {number + 1} begins before stage {number} ends")
+        if self.stages and (self.stages[-1].best or self.stages[-1].percent):
+            raise ValueError("nobody goes on from the last stage: leave out best and percent there")
         return self
 
     @model_validator(mode="after")

@@ -74,6 +74,10 @@ class Period(Part):
 
     def utc(self) -> tuple[datetime, datetime]:
         """Begin and end of the period in UTC."""
+        return self.between(self.start, self.end)
+
+    def between(self, start: datetime, end: datetime) -> tuple[datetime, datetime]:
+        """Two local times of the period's time zone in UTC."""
         zone = ZoneInfo(self.time_zone)
-        ends = [moment.replace(tzinfo=zone).astimezone(UTC) for moment in (self.start, self.end)]
+        ends = [moment.replace(tzinfo=zone).astimezone(UTC) for moment in (start, end)]
         return ends[0], ends[1]

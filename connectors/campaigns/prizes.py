@@ -66,14 +66,16 @@ def _due(campaign: Campaign) -> _Due:
 
 
 def _by_rank(form: Leaderboard) -> _Due:
-    rank, amount = f"row_number() OVER (ORDER BY {_BY_SCORE})", _prize_of("rank", form)
+    level, order = ("stage, score", "stage DESC, ") if form.stages else ("score", "")
+    row = f"row_number() OVER (ORDER BY {order}{_BY_SCORE})"
+    rank, amount = row, _prize_of("rank", form)
     columns = "*" if form.pool is None else f"*, {_pool(form.pool)} AS pool"
     if form.ties != "earliest":
-        rank = "rank() OVER (ORDER BY score DESC)"
+        rank = f"rank() OVER (ORDER BY {order}score DESC)"
     if form.ties == "split":
-        columns += f", row_number() OVER (ORDER BY {_BY_SCORE}) AS position"
-        pot = f"sum({_prize_of('position', form)}) OVER (PARTITION BY score)"
-        amount = _cents(f"{pot} / count() OVER (PARTITION BY score)")
+        columns += f", {row} AS position"
+        pot = f"sum({_prize_of('position', form)}) OVER (PARTITION BY {level})"
+        amount = _cents(f"{pot} / count() OVER (PARTITION BY {level})")
     items = [(_on(prize.span()), prize.item) for prize in form.prizes if prize.item]
     return _Due(
         rank,

@@ -23,7 +23,7 @@ def ruled(campaign: Campaign, facts: Sequence[Fact] = ()) -> str:
     joins = ["LEFT JOIN player USING (person_id)"]
     if campaign.source == ROUNDS:
         joins.append("LEFT JOIN game USING (game_id)")
-    joins += [f"LEFT JOIN {fact.name} USING ({fact.key})" for fact in facts]
+    joins += [f"LEFT JOIN {fact.name} USING ({fact.key})" for fact in facts if fact.text]
     text = "\n".join(joins)
     return f"""
 SELECT

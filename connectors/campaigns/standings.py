@@ -27,6 +27,7 @@ SCHEMA = polars.Schema(
         "unpaid": MONEY,
         "items": polars.String(),
         "items_cost": MONEY,
+        "stage": polars.Int64(),
     }
 )
 
@@ -35,7 +36,8 @@ class Standing(NamedTuple):
     """The standing of a player, or of the person that it is merged into.
 
     ``step``: steps reached in a challenge; ``unpaid``: the part of the prize beyond the budget;
-    ``items``: what is won beside money, like ``20 free spins; 1 hat``, and what it costs.
+    ``items``: what is won beside money, like ``20 free spins; 1 hat``, and what it costs; ``stage``:
+    the last stage of a tournament in which the player has a score, which is then that stage's.
     """
 
     rank: int
@@ -48,6 +50,7 @@ class Standing(NamedTuple):
     unpaid: Decimal
     items: str = ""
     items_cost: Decimal = Decimal(0)
+    stage: int = 0
 
 
 class Standings(Sequence[Standing]):

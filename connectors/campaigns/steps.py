@@ -28,7 +28,7 @@ class Rule(NamedTuple):
 
 class Fact(NamedTuple):
     """A step with one row for each ``key`` (persons, or entries of persons), and the rules over its
-    columns.
+    columns. Without a text, its rules are about the entries alone.
     """
 
     name: str

@@ -1,8 +1,9 @@
--- What players win beside money.
+-- What players win beside money, and how far they came in a tournament.
 
 ALTER TABLE campaign_results
     ADD COLUMN IF NOT EXISTS items String COMMENT 'What is won beside money, like 20 free spins; 1 hat.',
-    ADD COLUMN IF NOT EXISTS items_cost Decimal(38, 18) COMMENT 'What the items cost.'
+    ADD COLUMN IF NOT EXISTS items_cost Decimal(38, 18) COMMENT 'What the items cost.',
+    ADD COLUMN IF NOT EXISTS stage UInt64 COMMENT 'Last stage of a tournament in which the player has a score.'
     SETTINGS alter_sync = 2;
 
 CREATE OR REPLACE VIEW campaign_standings AS
@@ -22,7 +23,8 @@ SELECT
     result.prize AS prize,
     result.unpaid AS unpaid,
     result.items AS items,
-    result.items_cost AS items_cost
+    result.items_cost AS items_cost,
+    result.stage AS stage
 FROM (SELECT * FROM campaign_results FINAL) AS result
 INNER JOIN (SELECT * FROM campaign_runs FINAL) AS run ON run.run_id = result.run_id;
 
@@ -43,4 +45,5 @@ ALTER TABLE campaign_standings
     COMMENT COLUMN prize 'What is paid.',
     COMMENT COLUMN unpaid 'What the budget did not allow.',
     COMMENT COLUMN items 'What is won beside money, like 20 free spins; 1 hat.',
-    COMMENT COLUMN items_cost 'What the items cost.';
+    COMMENT COLUMN items_cost 'What the items cost.',
+    COMMENT COLUMN stage 'Last stage of a tournament in which the player has a score.';

@@ -4,7 +4,7 @@ no code in common with ``connectors/campaigns`` or ``streams``."""
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_DOWN, Context, Decimal, localcontext
@@ -222,6 +222,7 @@ class _Campaign:
     def __init__(self, rules: Any, tenant: Books, rates: Any) -> None:
         self.rules, self.tenant, self.rates = rules, tenant, rates
         self.known_facts: dict[str, Facts] = {}
+        self.stages: dict[str, int] = defaultdict(int)
         self.counts = rules.get("counts", {})
         self.points = rules.get("points", {})
         self.measure = rules["measure"]
@@ -236,8 +237,14 @@ class _Campaign:
     def run(self) -> Any:
         if self.rules["form"]["kind"] == "mission":
             return self.prizes(self.mission())
+        if "stages" in self.rules["form"]:
+            return self.prizes(self.tournament())
+        return self.prizes(self.scores(self.gathered()))
+
+    def scores(self, gathered: dict[str, list[Entry]]) -> list[Any]:
+        """Person, score, when it was reached, the entries, and the score after each."""
         scores = []
-        for player, entries in self.gathered().items():
+        for player, entries in gathered.items():
             progress = self.progress(entries)
             final = progress[-1] if self.measure == "net_loss" else max(progress)
             reached = next(e.at for e, p in zip(entries, progress, strict=True) if p == final)
@@ -245,7 +252,7 @@ class _Campaign:
                 reached = entries[-1].at
             if final > 0 and len(entries) >= int(self.rules.get("minimum_entries", 1)):
                 scores.append((player, final, reached, entries, progress))
-        return self.prizes(scores)
+        return scores
 
     def mission(self) -> list[Any]:
         """For each person with a step: the number of steps, when the last was reached, the entries."""
@@ -257,7 +264,13 @@ class _Campaign:
             open_since = {
                 person: times[-1] for person, times in reached.items() if len(times) == number
             }
-            for person, entries in own.gathered(open_since if number else None).items():
+
+            def admits(
+                person: str, entry: Entry, number: int = number, since: Any = open_since
+            ) -> bool:
+                return not number or (person in since and entry.at > since[person])
+
+            for person, entries in own.gathered(admits).items():
                 counted[person] += entries
                 for entry, score in zip(entries, own.progress(entries), strict=True):
                     if score >= Decimal(step["target"]):
@@ -268,8 +281,35 @@ class _Campaign:
             for person, times in reached.items()
         ]
 
-    def gathered(self, open_since: dict[str, datetime] | None = None) -> dict[str, list[Entry]]:
-        """The entries that count of each person, in order; later than a time, if there are such."""
+    def tournament(self) -> list[Any]:
+        """Each person with a score, as in the last stage in which the person has one."""
+        stages = self.rules["form"]["stages"]
+        windows = [(self.local(stage["from"]), self.local(stage["to"])) for stage in stages]
+        found: dict[str, Any] = {}
+        through: set[str] | None = None
+        for number, stage in enumerate(stages):
+            first = 0 if self.rules["form"].get("carry_over") == "true" else number
+            during = windows[first : number + 1]
+
+            def admits(person: str, entry: Entry, during: Any = during, among: Any = through) -> bool:
+                inside = any(start <= entry.at < end for start, end in during)
+                return inside and (among is None or person in among)
+
+            scores = self.scores(self.gathered(admits))
+            scores.sort(key=lambda row: (-row[1], row[2], row[0]))
+            for row in scores:
+                found[row[0]] = row
+                self.stages[row[0]] = number + 1
+            best = int(stage.get("best", 0))
+            if "percent" in stage:
+                best = max(1, int(len(scores) * Decimal(stage["percent"]) / 100))
+            through = {row[0] for row in scores[:best]}
+        return list(found.values())
+
+    def gathered(
+        self, admits: Callable[[str, Entry], bool] = lambda person, entry: True
+    ) -> dict[str, list[Entry]]:
+        """The entries that count of each person, in order, of those that are admitted."""
         by_person: dict[str, list[Entry]] = defaultdict(list)
         known: dict[str, dict[str, Any]] = {}
         for player, entry in self.entries():
@@ -278,10 +318,9 @@ class _Campaign:
                 known[person] = self.tenant.known(person)
             if player != person:
                 entry.id += f"|{player}"
-            if open_since is not None and not (person in open_since and entry.at > open_since[person]):
-                continue
             if (
-                self.eligible(person, known[person])
+                admits(person, entry)
+                and self.eligible(person, known[person])
                 and self.behaves(person)
                 and self.joined(person, entry)
                 and self.counted(entry)
@@ -544,13 +583,18 @@ class _Campaign:
         return found
 
     def prizes(self, scores: list[Any]) -> Any:
-        scores.sort(key=lambda row: (-row[1], row[2], row[0]))
+        scores.sort(key=lambda row: (-self.stages[row[0]], -row[1], row[2], row[0]))
         form, rows = self.rules["form"], []
         self.pool = self.grown(scores)
         for position, (player, score, reached, entries, progress) in enumerate(scores, 1):
             rank, step, due, order = position, 0, Decimal(0), (reached, player)
             if form["kind"] == "leaderboard":
-                tied = [n for n, row in enumerate(scores, 1) if row[1] == score]
+                stage = self.stages[player]
+                tied = [
+                    n
+                    for n, row in enumerate(scores, 1)
+                    if row[1] == score and self.stages[row[0]] == stage
+                ]
                 if form.get("ties", "earliest") != "earliest":
                     rank = tied[0]
                 due = self.by_rank(rank)
@@ -587,6 +631,7 @@ class _Campaign:
             fits = budget is None or spent <= Decimal(budget)
             won = "; ".join(f"{count} {name}" for name, count, _ in items)
             row[6:] = [row[6], Decimal(0), won, cost] if fits else [Decimal(0), row[6], "", Decimal(0)]
+            row.append(self.stages[row[1]])
         return sorted((tuple(row) for row in rows), key=lambda row: (row[0], row[1]))
 
     def items(self, rank: int, step: int) -> list[tuple[str, int, Decimal]]:

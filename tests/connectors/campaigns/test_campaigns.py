@@ -30,7 +30,7 @@ from connectors.demo.feed import feed
 from connectors.demo.run import accounts, demo_keys, is_balanced
 from connectors.edge.tenants import Registry
 from connectors.local.stack import Stack, on_any_ports
-from streams.errors import DefinitionError
+from streams.errors import ConfigurationError, DefinitionError
 from streams.settings import Settings
 from tests.connectors.campaigns import oracle
 from tests.waiting import wait_until
@@ -389,6 +389,8 @@ RULES = [
     ("come-back", "eligible.lapsed"),
     ("first-deposit", "eligible.first_deposit_in_period"),
     ("no-hedging", "counts.exclude_opposite_bets"),
+    ("knockout", "form.stages"),
+    ("knockout", "form.stages.1.percent"),
     ("growing-pool", "form.pool.cap"),
     ("spins-and-goods", "form.prizes.1.item.cost"),
     ("spins-and-goods", "form.prizes.0.item"),
@@ -419,6 +421,8 @@ VARIANTS: list[tuple[str, dict[str, str]]] = [
     ("growing-pool", {"form.pool.cap": "100000", "form.ties": "earliest"}),
     ("growing-pool", {"measure": "wins_in_a_row", "form.pool": "{percent: 0.5}"}),
     ("growing-pool", {"points": "{most_a_day: 50}", "form.ties": "equal"}),
+    ("knockout", {"form.carry_over": "true", "form.ties": "split"}),
+    ("knockout", {"measure": "rounds", "form.ties": "equal", "points": "{most_a_day: 15}"}),
     ("come-back", {"eligible.lapsed.without": "logins"}),
     ("reload", {"eligible.behaviour_at": "2026-03-14T10:00"}),
 ]
@@ -477,7 +481,8 @@ def test_the_order_of_entries_is_left_out_only_where_it_cannot_matter(
     text = compiler.totals(campaign, history.moments[1])
     if text is None:
         in_order = campaign.measure == "wins_in_a_row" or campaign.points.in_order
-        assert in_order or campaign.form.kind in ("challenge", "mission")
+        several = campaign.form.kind == "leaderboard" and campaign.form.stages
+        assert in_order or several or campaign.form.kind in ("challenge", "mission")
         return
     found = ask(history.settings, text)
     assert not any(row.pop("falls") for row in found)
@@ -648,6 +653,46 @@ def test_explain_says_for_which_step_of_a_mission_an_entry_counted(history: Hist
     assert len(counted) == top.entries
     assert list(dict.fromkeys(counted)) == [f"step {number}: counts" for number in (1, 2, 3)]
     assert "step 2: before the step was open" in {entry.verdict for entry in entries}
+
+
+def test_a_tournament_has_standings_after_each_stage_and_no_other_period(history: History) -> None:
+    path = next(path for path in EXAMPLES if path.stem == "knockout")
+    campaign = load(path).campaign
+    settings, as_of = history.settings, history.moments[1]
+    first, second, last = (
+        evaluation.evaluate(settings, campaign.until_stage(number), as_of) for number in (1, 2, 3)
+    )
+    assert last == evaluation.evaluate(settings, campaign, as_of)
+    assert {standing.stage for standing in first.standings} == {1}
+    through = [standing.player_id for standing in first.standings[:12]]
+    assert {s.player_id for s in second.standings if s.stage == 2} <= set(through)
+    assert [s.stage for s in last.standings] == sorted((s.stage for s in last.standings), reverse=True)
+    verdicts = evaluation.explain(settings, campaign, first.standings[12].player_id).entries
+    assert "stage 2: player: did not go on" in {entry.verdict for entry in verdicts}
+    with pytest.raises(DefinitionError, match="knockout has 3 stages, and none is number 4"):
+        campaign.until_stage(4)
+    period = campaign.period.model_copy(update={"end": datetime(2026, 3, 16)})
+    with pytest.raises(ConfigurationError, match="the stages of knockout have times of their own"):
+        evaluation.backtest(settings, campaign, period)
+
+
+@pytest.mark.parametrize("name", ["spins-and-goods", "spin-ladder"])
+def test_the_awards_of_a_result_are_its_prizes_and_items(name: str, history: History) -> None:
+    path = next(path for path in EXAMPLES if path.stem == name)
+    result = evaluation.evaluate(history.settings, load(path).campaign, history.moments[1])
+    money: dict[str, Decimal] = defaultdict(Decimal)
+    items: dict[str, list[str]] = defaultdict(list)
+    for (player, _), (_, prize) in sorted(awards.prizes(result).items()):
+        money[player] += prize.amount
+        if prize.item:
+            items[player].append(f"{prize.item_count} {prize.item}")
+    winners = result.standings.winners
+    assert {s.player_id: s.prize for s in winners} == money
+    assert (
+        {s.player_id: s.items for s in winners if s.items}
+        == {player: "; ".join(texts) for player, texts in items.items()}
+        != {}
+    )
 
 
 def test_compare_says_who_wins_and_loses_by_a_change(history: History, tmp_path: Path) -> None:

@@ -24,6 +24,8 @@ form:
 
 LADDER = GOOD[GOOD.index("  kind") :]
 BOARD = "  kind: leaderboard\n  prizes:\n    - "
+STAGED = BOARD + "{ranks: 1, amount: 1}\n  stages:\n    - "
+LATER = "\n    - {from: 2026-03-14T12:00, to: 2026-03-15}"
 POOL = "  kind: leaderboard\n  pool: {percent: 1}\n  prizes:\n    - "
 MEASURED = "measure: turnover\nform:\n"
 
@@ -82,6 +84,27 @@ def told(tmp_path: Path, text: str) -> str:
             LADDER, BOARD + "{ranks: 1, item: {name: hat}}\n  ties: split",
             "file:8: form: an item cannot be split: use ties: earliest",
         ),
+        (
+            LADDER, STAGED + "{from: 2026-03-14, to: 2026-03-15}\n",
+            "file:8: form: a tournament has two stages or more",
+        ),
+        (
+            LADDER, STAGED + "{from: 2026-03-14, to: 2026-03-14T12:00}" + LATER,
+            "file:8: form: stage 1 must say who goes on, like best: 20 or percent: 50",
+        ),
+        (
+            LADDER, STAGED + "{from: 2026-03-14, to: 2026-03-14T12:01, best: 2}" + LATER,
+            "file:8: form: stage 2 begins before stage 1 ends",
+        ),
+        (
+            LADDER, STAGED + "{from: 2026-03-13, to: 2026-03-14T12:00, best: 2}" + LATER,
+            "file:1: a stage lies outside the period: widen the period",
+        ),
+        (
+            LADDER, STAGED + "{from: 2026-03-14, to: 2026-03-14T12:00, best: 2, percent: 5}",
+            "file:13: form.stages.0: says twice who goes on: give either best or percent",
+        ),
+        (LADDER, BOARD + "{ranks: 1, amount: 1}\n  carry_over: true", "form: carry_over is for stages"),
         ("measure:", "opt_in: {}\nmeasure:", "file:7: opt_in.event: field required"),
         (
             "measure:", "eligible: {behaviour_at: 2026-03-01}\nmeasure:",
