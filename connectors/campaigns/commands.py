@@ -343,6 +343,7 @@ def show_standings(console: "Console", result: "Result", top: int) -> None:
         "player": [standing.player_id for standing in shown],
         named.scored: [plain(standing.score) for standing in shown],
         "entries": [str(standing.entries) for standing in shown],
+        "team": [standing.team for standing in shown],
         "stage": [str(standing.stage or "") for standing in shown],
         "step": [str(standing.step or "") for standing in shown],
         "prize": [plain(standing.prize) for standing in shown],
@@ -350,11 +351,11 @@ def show_standings(console: "Console", result: "Result", top: int) -> None:
         "unpaid": [plain(standing.unpaid) for standing in shown],
         "reached at (UTC)": [f"{standing.reached_at:%Y-%m-%d %H:%M:%S}" for standing in shown],
     }
-    for name in ("stage", "items"):
+    for name in ("team", "stage", "items"):
         if not any(columns[name]):
             del columns[name]
     for name in columns:
-        text = name in ("player", "items", "reached at (UTC)")
+        text = name in ("player", "team", "items", "reached at (UTC)")
         table.add_column(name, justify="left" if text else "right")
     for row in zip(*columns.values(), strict=True):
         table.add_row(*row)

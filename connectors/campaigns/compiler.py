@@ -4,8 +4,9 @@ Every query is a chain of named steps::
 
     merged              the players that are one person with others, and the person of each
     player, game        the newest facts of each person and game, of what was received until ``as_of``
-    depositor, activity, newcomer, joined
-                        what each person did that a campaign asks for
+    depositor, activity, newcomer, joined, member, opposed
+                        what each person did that a campaign asks for, the team, and bets that cover
+                        each other
     ever, entry         what may count: rounds, deposits, logins, custom events or sports bets; then
                         each with its person and, except for one person, only what lies in the period
     priced              the same, in the campaign's currency
@@ -14,6 +15,9 @@ Every query is a chain of named steps::
     progress            the score as it stood after each
     standing            the score of each person, and when it was reached; computed without progress
                         where the order of the entries cannot matter
+    own_standing, member_standing, team_ranked
+                        of a campaign with teams: the score of each person, the same with the team,
+                        and the ranks of teams
     mission_1, …, stage_1, …
                         of a campaign in parts: who reached the step or stage, and when or how well;
                         each part is a chain of its own, whose steps end with its number
@@ -30,7 +34,7 @@ one of its players, and results have it as ``player_id``. For a tenant of which 
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
-from connectors.campaigns import missions, scores, sequences, stages
+from connectors.campaigns import missions, scores, sequences, stages, teams
 from connectors.campaigns.counts import CUSTOM, DEPOSITS, LOGINS, ROUNDS, SPORTS
 from connectors.campaigns.definition import Campaign
 from connectors.campaigns.expressions import money, one_of, product
@@ -101,11 +105,17 @@ def totals(campaign: Campaign, as_of: datetime, *, merges: bool = True) -> str |
 
 
 def _standings(campaign: Campaign, entries: Steps, scored: Steps, more: str = "") -> str:
-    steps = [*entries, *scored, ("ranked", ranked(campaign))]
+    steps = [*entries, *scored]
+    if of := teams.teams_of(campaign):
+        _, standing = steps.pop()
+        steps += teams.steps(campaign, of, standing, bool(more))
+    else:
+        steps.append(("ranked", ranked(campaign)))
     stage = "stage" if isinstance(campaign.form, Leaderboard) and campaign.form.stages else "0 AS stage"
+    team = "team, team_score" if of else f"'' AS team, {money(0)} AS team_score"
     columns = (
         "rank, person_id AS player_id, score, reached_at, entries, step, prize, unpaid, items, "
-        f"items_cost, {stage}{more}"
+        f"items_cost, {stage}, {team}{more}"
     )
     return f"{chained(steps)}\nSELECT {columns}\nFROM ranked\nORDER BY rank, player_id"
 
@@ -158,7 +168,7 @@ def _entries(
         steps.append(("game", GAME.format(until=until)))
     events = Events(mine, person, as_of)
     known = [*behaviour(campaign, events), *joining(campaign, events), *facts]
-    known += opposites(campaign, events)
+    known += [*teams.membership(campaign, events), *opposites(campaign, events)]
     steps += [(fact.name, fact.text) for fact in known if fact.text]
     entry = f"SELECT *{f' REPLACE ({OWN_ID})' if merges else ''}, {person}\nFROM ever"
     within = None if only else campaign.period.utc()

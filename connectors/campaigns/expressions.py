@@ -20,6 +20,11 @@ def product(one: str, other: str) -> str:
     return f"toDecimal128(toDecimal256({one}, 18) * {other}, 18)"
 
 
+def cents(amount: str) -> str:
+    """An amount cut after two digits."""
+    return f"toDecimal128(toDecimal128({amount}, 2), 18)"
+
+
 def one_of(column: str, names: Sequence[str]) -> str:
     """Whether a column is one of some names."""
     return f"{column} IN ({', '.join(map(quoted, names))})"

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from connectors.campaigns.counts import Counts, known_measure
-from connectors.campaigns.parts import LocalTime, Money, Part
+from connectors.campaigns.parts import LocalTime, Money, Names, Part
 
 
 class Item(Part):
@@ -84,16 +84,42 @@ class Stage(Part):
         return self
 
 
+class Teams(Part):
+    """Players in teams, by a tag or by a list; the score of a team is made of those of its players."""
+
+    tag_prefix: str | None = Field(
+        None, min_length=1, description="The team is what follows it in a tag of the player."
+    )
+    players: dict[Annotated[str, Field(min_length=1, max_length=256)], Names] | None = Field(
+        None, min_length=2, description="The players of each team."
+    )
+    best: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="The score is the mean of so many best players, in place of the sum of all."
+    )
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if (self.tag_prefix is None) == (self.players is None):
+            raise ValueError("give either a tag_prefix like `team:`, or the players of each team")
+        seen: dict[str, str] = {}
+        for team, players in (self.players or {}).items():
+            for player in players:
+                if seen.setdefault(player, team) != team:
+                    raise ValueError(f"{player} is in two teams, {seen[player]} and {team}")
+        return self
+
+
 class Leaderboard(Part):
     """Players ranked by score, prizes by rank."""
 
-    LATER = frozenset({"pool", "stages", "carry_over"})
+    LATER = frozenset({"pool", "stages", "carry_over", "teams"})
 
     kind: Literal["leaderboard"]
     pool: Pool | None = Field(None, description="A pool of which prizes are shares.")
     prizes: list[Prize] = Field(min_length=1)
     stages: list[Stage] = Field([], max_length=8, description="Stages of a tournament, in order.")
     carry_over: bool = Field(False, description="What counted in the stages before counts again.")
+    teams: Teams | None = Field(None, description="Teams are ranked, and share their prizes.")
     ties: Literal["earliest", "equal", "split"] = Field(
         "earliest",
         description="Of equal scores: who reached it earlier is before; or all get the best rank's "
@@ -128,6 +154,10 @@ class Leaderboard(Part):
             raise ValueError("a tournament has two stages or more: add one, or leave out stages")
         if self.carry_over and not self.stages:
             raise ValueError("carry_over is for stages: add them, or leave it out")
+        if self.teams and self.stages:
+            raise ValueError("a tournament in stages has no teams: leave out stages or teams")
+        if self.teams and any(prize.item for prize in self.prizes):
+            raise ValueError("an item cannot be split among the players of a team: give an amount")
         if self.stages and self.pool:
             raise ValueError("a tournament has no pool: give amounts in place of shares")
         for number, (stage, after) in enumerate(itertools.pairwise(self.stages), 1):

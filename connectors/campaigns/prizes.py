@@ -6,7 +6,7 @@ from itertools import accumulate
 from typing import NamedTuple
 
 from connectors.campaigns.definition import Campaign
-from connectors.campaigns.expressions import money, product
+from connectors.campaigns.expressions import cents, money, product
 from connectors.campaigns.forms import Challenge, DepositBonus, Item, Leaderboard, Mission, Pool, Step
 from connectors.clickhouse.literals import quoted
 
@@ -75,7 +75,7 @@ def _by_rank(form: Leaderboard) -> _Due:
     if form.ties == "split":
         columns += f", {row} AS position"
         pot = f"sum({_prize_of('position', form)}) OVER (PARTITION BY {level})"
-        amount = _cents(f"{pot} / count() OVER (PARTITION BY {level})")
+        amount = cents(f"{pot} / count() OVER (PARTITION BY {level})")
     items = [(_on(prize.span()), prize.item) for prize in form.prizes if prize.item]
     return _Due(
         rank,
@@ -108,7 +108,7 @@ def _prize_of(rank: str, form: Leaderboard) -> str:
     for prize in form.prizes:
         amount = money(prize.amount)
         if prize.share is not None:
-            amount = _cents(product("pool", money(prize.share / 100)))
+            amount = cents(product("pool", money(prize.share / 100)))
         cases.append((_on(prize.span(), rank), amount))
     return _case(cases, money(0))
 
@@ -127,8 +127,3 @@ def _on(span: tuple[int, int], rank: str = "rank") -> str:
 def _case(cases: Sequence[tuple[str, str]], otherwise: str) -> str:
     listed = "".join(f"{when}, {then}, " for when, then in cases)
     return f"multiIf({listed}{otherwise})" if cases else otherwise
-
-
-def _cents(amount: str) -> str:
-    """An amount cut after two digits."""
-    return f"toDecimal128(toDecimal128({amount}, 2), 18)"

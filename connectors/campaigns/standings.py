@@ -28,6 +28,8 @@ SCHEMA = polars.Schema(
         "items": polars.String(),
         "items_cost": MONEY,
         "stage": polars.Int64(),
+        "team": polars.String(),
+        "team_score": MONEY,
     }
 )
 
@@ -37,7 +39,8 @@ class Standing(NamedTuple):
 
     ``step``: steps reached in a challenge; ``unpaid``: the part of the prize beyond the budget;
     ``items``: what is won beside money, like ``20 free spins; 1 hat``, and what it costs; ``stage``:
-    the last stage of a tournament in which the player has a score, which is then that stage's.
+    the last stage of a tournament in which the player has a score, which is then that stage's;
+    ``team``: the player's, whose are the rank and ``team_score``.
     """
 
     rank: int
@@ -51,6 +54,8 @@ class Standing(NamedTuple):
     items: str = ""
     items_cost: Decimal = Decimal(0)
     stage: int = 0
+    team: str = ""
+    team_score: Decimal = Decimal(0)
 
 
 class Standings(Sequence[Standing]):

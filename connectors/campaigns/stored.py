@@ -17,12 +17,12 @@ import polars
 from connectors.campaigns.definition import Definition
 from connectors.campaigns.evaluation import Result
 from connectors.campaigns.expressions import plain
-from connectors.campaigns.standings import Standings
+from connectors.campaigns.standings import SCHEMA, Standings
 from connectors.clickhouse.literals import instant, quoted
 from connectors.clickhouse.query import insert, insert_lines, query_bytes, query_frame
 from streams.settings import Settings
 
-STANDINGS = "rank", "player_id", "score", "reached_at", "entries", "step", "prize", "unpaid"
+STANDINGS = tuple(SCHEMA.names())
 """The columns of ``campaign_results`` that are hashed, in this order; the rows by rank, then player."""
 
 RUN = (
@@ -91,7 +91,9 @@ def standings_sha256(standings: Standings) -> str:
     rows = standings.frame.sort("rank", "player_id").with_columns(
         digits.str.strip_chars_end("."),
         polars.col("reached_at").dt.strftime(_TIME),
-        polars.col("player_id").str.replace_many(list(_ESCAPES), list(_ESCAPES.values())),
+        polars.col("player_id", "items", "team").str.replace_many(
+            list(_ESCAPES), list(_ESCAPES.values())
+        ),
     )
     text = rows.select(STANDINGS).write_csv(separator="\t", quote_style="never")
     return hashlib.sha256(text.encode()).hexdigest()

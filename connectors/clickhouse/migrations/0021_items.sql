@@ -1,9 +1,11 @@
--- What players win beside money, and how far they came in a tournament.
+-- What players win beside money, how far they came in a tournament, and their teams.
 
 ALTER TABLE campaign_results
     ADD COLUMN IF NOT EXISTS items String COMMENT 'What is won beside money, like 20 free spins; 1 hat.',
     ADD COLUMN IF NOT EXISTS items_cost Decimal(38, 18) COMMENT 'What the items cost.',
-    ADD COLUMN IF NOT EXISTS stage UInt64 COMMENT 'Last stage of a tournament in which the player has a score.'
+    ADD COLUMN IF NOT EXISTS stage UInt64 COMMENT 'Last stage of a tournament in which the player has a score.',
+    ADD COLUMN IF NOT EXISTS team String COMMENT 'Team of the player, whose is the rank.',
+    ADD COLUMN IF NOT EXISTS team_score Decimal(38, 18) COMMENT 'Score of the team.'
     SETTINGS alter_sync = 2;
 
 CREATE OR REPLACE VIEW campaign_standings AS
@@ -24,7 +26,9 @@ SELECT
     result.unpaid AS unpaid,
     result.items AS items,
     result.items_cost AS items_cost,
-    result.stage AS stage
+    result.stage AS stage,
+    result.team AS team,
+    result.team_score AS team_score
 FROM (SELECT * FROM campaign_results FINAL) AS result
 INNER JOIN (SELECT * FROM campaign_runs FINAL) AS run ON run.run_id = result.run_id;
 
@@ -46,4 +50,6 @@ ALTER TABLE campaign_standings
     COMMENT COLUMN unpaid 'What the budget did not allow.',
     COMMENT COLUMN items 'What is won beside money, like 20 free spins; 1 hat.',
     COMMENT COLUMN items_cost 'What the items cost.',
-    COMMENT COLUMN stage 'Last stage of a tournament in which the player has a score.';
+    COMMENT COLUMN stage 'Last stage of a tournament in which the player has a score.',
+    COMMENT COLUMN team 'Team of the player, whose is the rank.',
+    COMMENT COLUMN team_score 'Score of the team.';

@@ -239,7 +239,46 @@ class _Campaign:
             return self.prizes(self.mission())
         if "stages" in self.rules["form"]:
             return self.prizes(self.tournament())
+        if "teams" in self.rules["form"]:
+            return self.of_teams(self.scores(self.gathered()))
         return self.prizes(self.scores(self.gathered()))
+
+    def team(self, person: str) -> str:
+        """The team of a person, empty if it is in none."""
+        teams = self.rules["form"]["teams"]
+        if "players" in teams:
+            mine = (
+                team
+                for team, players in teams["players"].items()
+                if any(self.tenant.person(player) == person for player in players)
+            )
+            return min(mine, default="")
+        prefix = teams["tag_prefix"]
+        tags = (tag for tag in self.tenant.known(person).get("tags", ()) if tag.startswith(prefix))
+        return min((tag.removeprefix(prefix) for tag in tags if tag != prefix), default="")
+
+    def of_teams(self, scores: list[Any]) -> Any:
+        """The rows of players by the ranks of their teams."""
+        members: dict[str, list[Any]] = defaultdict(list)
+        for row in sorted(scores, key=lambda row: (-row[1], row[2], row[0])):
+            if team := self.team(row[0]):
+                members[team].append(row)
+        best = int(self.rules["form"]["teams"].get("best", 0))
+        teams = []
+        for team, rows in members.items():
+            counted = rows[:best] if best else rows
+            score = sum((row[1] for row in counted), Decimal(0))
+            entries = [entry for row in rows for entry in row[3]]
+            reached = max(row[2] for row in counted)
+            teams.append((team, cut(score / best) if best else score, reached, entries, []))
+        found = []
+        for rank, team, score, _, _, step, prize, unpaid, *rest in self.prizes(teams):
+            for player, own, reached, entries, _ in members[team]:
+                shares = [cut(each / len(members[team]), CENTS) for each in (prize, unpaid)]
+                found.append(
+                    (rank, player, own, reached, len(entries), step, *shares, *rest[:3], team, score)
+                )
+        return sorted(found, key=lambda row: (row[0], row[1]))
 
     def scores(self, gathered: dict[str, list[Entry]]) -> list[Any]:
         """Person, score, when it was reached, the entries, and the score after each."""
@@ -631,7 +670,7 @@ class _Campaign:
             fits = budget is None or spent <= Decimal(budget)
             won = "; ".join(f"{count} {name}" for name, count, _ in items)
             row[6:] = [row[6], Decimal(0), won, cost] if fits else [Decimal(0), row[6], "", Decimal(0)]
-            row.append(self.stages[row[1]])
+            row += [self.stages[row[1]], "", Decimal(0)]
         return sorted((tuple(row) for row in rows), key=lambda row: (row[0], row[1]))
 
     def items(self, rank: int, step: int) -> list[tuple[str, int, Decimal]]:

@@ -84,6 +84,13 @@ def extra() -> list[Post]:
             at = f"2026-03-14T1{min(number, 1)}:00:0{n}"
             play("bet", player, n, "700.000000000000000001", at)
             play("win", player, n, "5600.000000000000000008", at)
+    for player, tags in {
+        "x-tie-a": ["vip", "team:red"], "x-tie-b": ["team:red", "vip"], "x-tie-c": ["vip", "team:blue"],
+        "x-freed": ["team:blue"], "x-regular": ["team:green"], "x-lapsed": ["team:green"],
+        "x-thirty": ["team:green"], "x-saver": ["team:green"], "x-new": ["team:green", "team:blue"],
+        "x-edge": ["team:"],
+    }.items():  # fmt: skip
+        about(player, "2026-03-14T03:00:00", tags=tags)
     about("x-blocked", "2026-03-14T01:00:00", country="FI", is_blocked=True)
     about("x-freed", "2026-03-14T01:00:00", country="FI", is_blocked=True)
     about("x-freed", "2026-03-14T02:00:00", is_blocked=False)
@@ -389,6 +396,8 @@ RULES = [
     ("come-back", "eligible.lapsed"),
     ("first-deposit", "eligible.first_deposit_in_period"),
     ("no-hedging", "counts.exclude_opposite_bets"),
+    ("team-race", "form.teams"),
+    ("team-race", "form.teams.best"),
     ("knockout", "form.stages"),
     ("knockout", "form.stages.1.percent"),
     ("growing-pool", "form.pool.cap"),
@@ -417,12 +426,29 @@ def test_a_rule_changes_the_result_of_its_example(
     assert oracle.standings(other, books, rates()) != oracle.standings(path, books, rates())
 
 
+TEAMS = (
+    "{players: {red: [x-tie-a, au21.1333-p00000], blue: [x-tie-b, au21.1333-p00008, au21.1333-p00001], "
+    "green: [x-tie-c, au21.1333-p00017, au21.1333-p00003]}}"
+)
+"""Some of these are merged with others; p00000 and p00008 are among those who play most."""
+
 VARIANTS: list[tuple[str, dict[str, str]]] = [
     ("growing-pool", {"form.pool.cap": "100000", "form.ties": "earliest"}),
     ("growing-pool", {"measure": "wins_in_a_row", "form.pool": "{percent: 0.5}"}),
     ("growing-pool", {"points": "{most_a_day: 50}", "form.ties": "equal"}),
     ("knockout", {"form.carry_over": "true", "form.ties": "split"}),
     ("knockout", {"measure": "rounds", "form.ties": "equal", "points": "{most_a_day: 15}"}),
+    ("team-race", {"form.teams": '{tag_prefix: "team:"}', "form.ties": "split", "budget": "120"}),
+    ("team-race", {"form.teams": TEAMS, "form.ties": "equal", "measure": "rounds"}),
+    (
+        "team-race",
+        {
+            "form.teams": "{players: {red: [x-edge], blue: [x-freed], grey: [x-orphan]}, best: 1}",
+            "form.pool": "{base: 7, percent: 1}",
+            "form.prizes": "[{ranks: 1, share: 50}, {ranks: 2-3, amount: 0.05}]",
+            "points": "{most_a_day: 2000}",
+        },
+    ),
     ("come-back", {"eligible.lapsed.without": "logins"}),
     ("reload", {"eligible.behaviour_at": "2026-03-14T10:00"}),
 ]
@@ -800,6 +826,9 @@ def test_the_commands_say_the_same(history: History, tmp_path: Path) -> None:
     moment = shown.split("as of ")[1].split(";")[0]
     again = run("backtest", path, "--top", "3", "--as-of", moment)
     assert again == shown
+    teams = run("leaderboard", str(next(p for p in EXAMPLES if p.stem == "team-race")))
+    assert "team" in teams
+    assert "stage" not in teams
     assert "stored as run" in run("evaluate", path)
     assert "row_number() OVER (ORDER BY score DESC" in run("evaluate", path, "--sql")
     assert "outside the period" in run("explain", path, "x-edge")

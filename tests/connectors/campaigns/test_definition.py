@@ -25,6 +25,7 @@ form:
 LADDER = GOOD[GOOD.index("  kind") :]
 BOARD = "  kind: leaderboard\n  prizes:\n    - "
 STAGED = BOARD + "{ranks: 1, amount: 1}\n  stages:\n    - "
+TEAMED = BOARD + "{ranks: 1, amount: 1}\n  teams: "
 LATER = "\n    - {from: 2026-03-14T12:00, to: 2026-03-15}"
 POOL = "  kind: leaderboard\n  pool: {percent: 1}\n  prizes:\n    - "
 MEASURED = "measure: turnover\nform:\n"
@@ -105,6 +106,15 @@ def told(tmp_path: Path, text: str) -> str:
             "file:13: form.stages.0: says twice who goes on: give either best or percent",
         ),
         (LADDER, BOARD + "{ranks: 1, amount: 1}\n  carry_over: true", "form: carry_over is for stages"),
+        (LADDER, TEAMED + "{best: 2}", "form.teams: give either a tag_prefix like `team:`, or the"),
+        (
+            LADDER, TEAMED + "{players: {red: [a, b], blue: [b]}}",
+            "file:12: form.teams: b is in two teams, red and blue",
+        ),
+        (
+            LADDER, BOARD + "{ranks: 1, item: {name: hat}}\n  teams: {tag_prefix: t}",
+            "file:8: form: an item cannot be split among the players of a team: give an amount",
+        ),
         ("measure:", "opt_in: {}\nmeasure:", "file:7: opt_in.event: field required"),
         (
             "measure:", "eligible: {behaviour_at: 2026-03-01}\nmeasure:",
