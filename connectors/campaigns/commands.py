@@ -280,9 +280,10 @@ def explain(file: Path, player: str, occurrence: datetime | None, as_of: str | N
     for entry in entries:
         rate = "" if entry.rate == 1 else f" at {plain(entry.rate)} from {entry.currency}"
         whose = f"  {entry.player_id}" if person else ""
+        worth = f", worth {plain(entry.points)}" if entry.points else ""
         click.echo(
             f"{entry.at:%Y-%m-%d %H:%M:%S}{whose}  {entry.id}  {plain(entry.amount)} -> "
-            f"{plain(entry.payout)}{rate}  {entry.verdict}"
+            f"{plain(entry.payout)}{rate}  {entry.verdict}{worth}"
         )
     if not entries:
         click.echo("nothing of this player could count")

@@ -125,9 +125,12 @@ def explanation(
 ) -> str:
     """A query with one row for each entry of the players of a person, and the rule that excludes it."""
     steps = _every(campaign, _of(as_of, merges, player_ids))
-    counts = "concat(leg, 'counts')" if _course(campaign) else "'counts'"
+    counts, points = "'counts'", f"if(rule = '', {scores.value_of(campaign)}, {money(0)})"
+    if _course(campaign):
+        counts, points = "concat(leg, 'counts')", "points"
     columns = (
-        f"id, at, currency, amount, payout, rate, if(rule = '', {counts}, rule) AS verdict, player_id"
+        f"id, at, currency, amount, payout, rate, if(rule = '', {counts}, rule) AS verdict,\n"
+        f"    player_id, {points} AS points"
     )
     return f"{chained(steps)}\nSELECT {columns}\nFROM ranged\nORDER BY at, id, verdict"
 

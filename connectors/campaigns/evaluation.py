@@ -39,7 +39,8 @@ class Result(NamedTuple):
 
 class Entry(NamedTuple):
     """An entry of a person: a round, deposit, … . ``verdict`` is ``counts`` or the rule that excludes
-    it; ``player_id`` is the player that it was posted with.
+    it; ``player_id`` is the player that it was posted with. ``points``: what it is worth if it counts,
+    before the limits of a day and of a player.
     """
 
     id: str
@@ -50,6 +51,7 @@ class Entry(NamedTuple):
     rate: Decimal
     verdict: str
     player_id: str
+    points: Decimal = Decimal(0)
 
 
 class Explanation(NamedTuple):
@@ -131,6 +133,7 @@ def explain(
             Decimal(row["rate"]),
             row["verdict"],
             row["player_id"],
+            Decimal(row["points"]),
         )
         for row in query_rows(
             settings, compiler.explanation(campaign, as_of, player_ids, merges=person is not None)

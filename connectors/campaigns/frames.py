@@ -21,6 +21,7 @@ _ENTRIES = polars.Schema(
         "rate": MONEY,
         "verdict": polars.String(),
         "player_id": polars.String(),
+        "points": MONEY,
     }
 )
 

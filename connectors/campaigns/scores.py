@@ -11,7 +11,7 @@ _VALUES = {
     "rounds": money(1),
     "largest_win": "payout",
     "best_multiplier": "toDecimal128(toDecimal256(payout, 36) / amount, 18)",
-    "wins_in_a_row": "if(payout > 0, 1, 0)",
+    "wins_in_a_row": f"if(payout > 0, {money(1)}, {money(0)})",
     "sum_of_wins": "payout",
     "net_loss": "amount - payout",
     "deposits": "amount",
@@ -25,6 +25,17 @@ _LARGEST = ("largest_win", "best_multiplier")
 
 def worth(campaign: Campaign) -> str:
     """What each entry that counts is worth."""
+    day = f"toDate(at, {quoted(campaign.period.time_zone)}) AS day"
+    return (
+        f"SELECT person_id, id, at, payout, {value_of(campaign)} AS value, {day}{_amount(campaign)}\n"
+        "FROM ranged\nWHERE rule = ''"
+    )
+
+
+def value_of(campaign: Campaign) -> str:
+    """What an entry is worth, as an expression over the columns of ``ranged``; the limits of a day and
+    of a player are not in it.
+    """
     value = _VALUES[campaign.measure]
     zone = campaign.period.time_zone
     for multiplier in campaign.points.multipliers:
@@ -32,11 +43,7 @@ def worth(campaign: Campaign) -> str:
         value = product(value, factor)
     if campaign.points.most_an_entry is not None:
         value = f"least({value}, {money(campaign.points.most_an_entry)})"
-    return (
-        f"SELECT person_id, id, at, payout, {value} AS value, toDate(at, {quoted(zone)}) AS day"
-        f"{_amount(campaign)}\n"
-        "FROM ranged\nWHERE rule = ''"
-    )
+    return value
 
 
 def has_pool(campaign: Campaign) -> bool:

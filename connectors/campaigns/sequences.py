@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from connectors.campaigns.definition import Campaign
+from connectors.campaigns.expressions import money
+from connectors.campaigns.scores import value_of
 from connectors.campaigns.steps import Fact, Steps, joined, numbered
 
 Entries = Callable[[Campaign, Sequence[Fact]], Steps]
@@ -46,9 +48,10 @@ def every_entry(course: Course, entries: Entries) -> Steps:
     """
     every = "\nUNION ALL\n".join(
         f"SELECT {_COLUMNS}, '{course.label} {number}: ' AS leg,\n"
-        "    if(ranged.rule = '', '', concat(leg, ranged.rule)) AS rule\n"
+        "    if(ranged.rule = '', '', concat(leg, ranged.rule)) AS rule,\n"
+        f"    if(ranged.rule = '', {value_of(leg.campaign)}, {money(0)}) AS points\n"
         f"FROM ranged_{number} AS ranged"
-        for number in range(1, len(course.legs) + 1)
+        for number, leg in enumerate(course.legs, 1)
     )
     return [*steps(course, entries), ("ranged", every)]
 

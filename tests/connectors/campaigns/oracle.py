@@ -180,6 +180,20 @@ def standings(
         return _Campaign(rules, of[rules["tenant"]], rates).run()
 
 
+def worth(
+    path: Path,
+    of: dict[str, Books],
+    rates: dict[tuple[str, str], list[tuple[str, Decimal]]],
+    person: str,
+) -> dict[str, Decimal]:
+    """What each entry that counts of a person is worth, by its id."""
+    rules = yaml.load(path.read_text(), yaml.BaseLoader)
+    with localcontext(WIDE):
+        campaign = _Campaign(rules, of[rules["tenant"]], rates)
+        entries = campaign.gathered()[person]
+        return {entry.id: campaign.worth(entry, campaign.value(entry)) for entry in entries}
+
+
 def round_of(round_id: str, plays: list[dict[str, Any]], *, real: bool) -> Entry:
     """A round as an entry; ``real`` excludes the bonus part of its amounts."""
     bets = [play for play in plays if play["kind"] == "bet"]
@@ -264,7 +278,7 @@ class _Campaign:
             if team := self.team(row[0]):
                 members[team].append(row)
         best = int(self.rules["form"]["teams"].get("best", 0))
-        teams = []
+        teams: list[Any] = []
         for team, rows in members.items():
             counted = rows[:best] if best else rows
             score = sum((row[1] for row in counted), Decimal(0))
@@ -588,16 +602,18 @@ class _Campaign:
                 value = cut(value * Decimal(factor["times"]))
         return min(value, Decimal(self.points.get("most_an_entry", value)))
 
+    def value(self, entry: Entry) -> Decimal:
+        """What an entry is worth by the measure, for a measure that adds up."""
+        if self.measure in ("turnover", "deposits", "sports_turnover"):
+            return entry.amount
+        return entry.payout if self.measure == "sum_of_wins" else Decimal(1)
+
     def added(self, entries: list[Entry]) -> list[Decimal]:
         """The score after each entry, for a measure that adds up."""
         found: list[Decimal] = []
         days: dict[Any, Decimal] = defaultdict(Decimal)
         for entry in entries:
-            value = Decimal(1)
-            if self.measure in ("turnover", "deposits", "sports_turnover"):
-                value = entry.amount
-            elif self.measure == "sum_of_wins":
-                value = entry.payout
+            value = self.value(entry)
             days[entry.at.astimezone(self.zone).date()] += self.worth(entry, value)
             most = self.points.get("most_a_day")
             total = sum((min(day, Decimal(most or day)) for day in days.values()), Decimal(0))
