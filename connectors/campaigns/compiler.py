@@ -123,16 +123,21 @@ def _standings(campaign: Campaign, entries: Steps, scored: Steps, more: str = ""
 def explanation(
     campaign: Campaign, as_of: datetime, player_ids: Sequence[str], *, merges: bool = True
 ) -> str:
-    """A query with one row for each entry of the players of a person, and the rule that excludes it."""
-    steps = _every(campaign, _of(as_of, merges, player_ids))
+    """A query with one row for each entry of the players of a person, and the rule that excludes it; in
+    stages of a tournament, whose places depend on everyone, only of the period.
+    """
+    course, mine = _course(campaign), f"\nWHERE {one_of('player_id', player_ids)}"
+    everyone = course is not None and course.compares
+    steps = _every(campaign, _of(as_of, merges, () if everyone else player_ids))
     counts, points = "'counts'", f"if(rule = '', {scores.value_of(campaign)}, {money(0)})"
-    if _course(campaign):
+    if course:
         counts, points = "concat(leg, 'counts')", "points"
     columns = (
         f"id, at, currency, amount, payout, rate, if(rule = '', {counts}, rule) AS verdict,\n"
         f"    player_id, {points} AS points"
     )
-    return f"{chained(steps)}\nSELECT {columns}\nFROM ranged\nORDER BY at, id, verdict"
+    whose = mine if everyone else ""
+    return f"{chained(steps)}\nSELECT {columns}\nFROM ranged{whose}\nORDER BY at, id, verdict"
 
 
 def left_out(campaign: Campaign, as_of: datetime, *, merges: bool = True) -> str:

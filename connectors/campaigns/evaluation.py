@@ -123,6 +123,7 @@ def explain(
     as_of = as_of or datetime.now(UTC)
     person = next(iter(persons(settings, campaign.tenant, as_of, [player_id])), None)
     player_ids = list(person.contacts) if person else [player_id]
+    merges = person is not None or has_contacts(settings, campaign.tenant)
     entries = [
         Entry(
             row["id"],
@@ -136,7 +137,7 @@ def explain(
             Decimal(row["points"]),
         )
         for row in query_rows(
-            settings, compiler.explanation(campaign, as_of, player_ids, merges=person is not None)
+            settings, compiler.explanation(campaign, as_of, player_ids, merges=merges)
         )
     ]
     return Explanation(person, entries)

@@ -19,7 +19,7 @@ def course(campaign: Campaign, mission: Mission) -> Course:
         )
         scored = [("worth", scores.worth(own)), ("progress", scores.progress(own))]
         legs.append(Leg(own, _opened(number), [*scored, ("mission", reached)]))
-    return Course("step", legs, _standing(len(legs)))
+    return Course("step", legs, _standing(len(legs)), compares=False)
 
 
 def _opened(number: int) -> list[Fact]:

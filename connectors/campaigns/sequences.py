@@ -27,11 +27,14 @@ class Leg(NamedTuple):
 
 
 class Course(NamedTuple):
-    """All parts: what each is called, and the text of the step ``standing`` over all of them."""
+    """All parts: what each is called, the text of the step ``standing`` over all of them, and whether
+    players are let through by comparison with others.
+    """
 
     label: str
     legs: list[Leg]
     standing: str
+    compares: bool
 
 
 def steps(course: Course, entries: Entries) -> Steps:

@@ -26,7 +26,7 @@ def course(campaign: Campaign, form: Leaderboard) -> Course:
             ("stage", placed),
         ]
         legs.append(Leg(own, [_window(campaign, form, number), *_gone_on(form, number)], closing))
-    return Course("stage", legs, _standing(len(legs)))
+    return Course("stage", legs, _standing(len(legs)), compares=True)
 
 
 def _window(campaign: Campaign, form: Leaderboard, number: int) -> Fact:
