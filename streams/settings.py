@@ -182,6 +182,10 @@ class Settings(BaseSettings):
         "long at the latest.",
     )
 
+    webhook_timeout_s: float = Field(
+        20.0, gt=0, description="Longest time of one attempt to deliver a webhook."
+    )
+
     console_host: str = Field("127.0.0.1", description="Address the console listens on.")
     console_port: int = Field(8090, ge=0, le=65535, description="Port the console listens on.")
     console_login: Literal["none", "token", "proxy"] | None = Field(

@@ -54,7 +54,7 @@ def test_the_line_runs_without_what_is_there_to_look_at_it(compose: dict[str, An
 
 def test_our_services_run_commands_and_settings_that_exist(compose: dict[str, Any]) -> None:
     known = {f"ROUNDHOUSE_{name.upper()}" for name in Settings.model_fields}
-    for name in ("edge", "worker", "sink", "console"):
+    for name in ("edge", "worker", "sink", "webhooks", "console"):
         service = compose["services"][name]
         command, *options = service["command"].split()
         found = main.commands[command]
@@ -77,7 +77,7 @@ def test_prometheus_finds_the_processes_and_the_rules(compose: dict[str, Any]) -
         [discovery] = job["dns_sd_configs"]
         found |= {(name, discovery["port"]) for name in discovery["names"]}
     expected = set()
-    for name in ("edge", "worker", "sink"):
+    for name in ("edge", "worker", "sink", "webhooks"):
         environment = compose["services"][name]["environment"]
         assert environment["ROUNDHOUSE_STATUS_HOST"] == "0.0.0.0"
         first = int(environment["ROUNDHOUSE_STATUS_PORT"])

@@ -23,6 +23,7 @@ from connectors.clickhouse.rounds_commands import rounds
 from connectors.export.commands import dbt_sources, export
 from connectors.player.commands import player
 from connectors.rejects.commands import rejects
+from connectors.webhooks.commands import tenant_webhook, webhooks
 from streams.errors import ConfigurationError, RoundhouseError
 from streams.runtime.fail_stop import EXIT_CONFIGURATION
 from streams.settings import Settings
@@ -299,7 +300,9 @@ def sql(query: str, form: str) -> None:
 
 
 @main.command()
-@click.argument("what", type=click.Choice(["worker", "sink", "edge", "console", "supervisor"]))
+@click.argument(
+    "what", type=click.Choice(["worker", "sink", "edge", "webhooks", "console", "supervisor"])
+)
 @click.option("--name", default="", help="Only the processes of this name, e.g. the workers'.")
 @click.option("--json", "as_json", is_flag=True, help="Everything that the processes report.")
 def health(what: str, name: str, as_json: bool) -> None:
@@ -441,6 +444,7 @@ def _registry() -> Any:
 
 tenant.add_command(grant)
 tenant.add_command(revoke_user)
+tenant.add_command(tenant_webhook)
 main.add_command(audit)
 main.add_command(backfill)
 main.add_command(dbt_sources)
@@ -450,3 +454,4 @@ main.add_command(rates)
 main.add_command(rejects)
 main.add_command(rounds)
 main.add_command(player)
+main.add_command(webhooks)

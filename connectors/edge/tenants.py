@@ -7,6 +7,7 @@ The test tenant of ``acme`` is the tenant ``acme.test``: its name alone marks it
 has no field for it.
 """
 
+import base64
 import fcntl
 import hashlib
 import hmac
@@ -19,6 +20,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
+from urllib.parse import urlsplit
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
@@ -64,6 +66,16 @@ class Limits(BaseModel):
     bytes_per_s: float | None = Field(None, gt=0)
 
 
+class Webhook(BaseModel):
+    """Where a tenant's webhooks go, and the secrets that they are signed with, the newest first."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    url: str
+    secrets: tuple[str, ...] = Field(repr=False)
+    set_at: AwareDatetime
+
+
 class Caller(NamedTuple):
     """The tenant of a request, and the key that it was made with."""
 
@@ -73,7 +85,9 @@ class Caller(NamedTuple):
 
 
 class Tenant(BaseModel):
-    """A tenant's switches and limits, the marks of its erased players, and its keys by key id."""
+    """A tenant's switches and limits, the marks of its erased players, its webhook, and its keys by key
+    id.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -81,6 +95,7 @@ class Tenant(BaseModel):
     campaigns_enabled: bool = True
     limits: Limits = Limits()
     erased: frozenset[str] = frozenset()
+    webhook: Webhook | None = None
     keys: dict[str, Key] = {}
 
     def batch(self, name: str, source: str, batch_id: str, received_at: int) -> Batch:
@@ -174,6 +189,42 @@ class Registry:
             tenant = existing(tenants, name)
             tenant.limits = tenant.limits.model_copy(update=limits)
 
+    def send_webhooks(self, name: str, url: str) -> str | None:
+        """Sends a tenant's webhooks to an address. Returns the secret if it is the tenant's first.
+
+        Raises ``ConfigurationError`` for an address that is not https, nor http to this machine.
+        """
+        there = urlsplit(url)
+        local = there.scheme == "http" and there.hostname in ("localhost", "127.0.0.1", "::1")
+        if not there.hostname or not (local or there.scheme == "https"):
+            raise ConfigurationError(
+                f"{url!r}: use https://…, or http:// to an address of this machine"
+            )
+        with self._changing() as tenants:
+            tenant = existing(tenants, name)
+            known = tenant.webhook
+            given = known.secrets if known else (_new_secret(),)
+            tenant.webhook = Webhook(url=url, secrets=given, set_at=datetime.now(UTC))
+        return None if known else given[0]
+
+    def rotate_webhook(self, name: str) -> str:
+        """Adds a secret and returns it; the one before is used too, an older one no longer."""
+        with self._changing() as tenants:
+            webhook = _webhook_of(tenants, name)
+            webhook.secrets = (_new_secret(), webhook.secrets[0])
+            return webhook.secrets[0]
+
+    def retire_webhook_secret(self, name: str) -> None:
+        """Ends the use of every secret but the newest."""
+        with self._changing() as tenants:
+            webhook = _webhook_of(tenants, name)
+            webhook.secrets = webhook.secrets[:1]
+
+    def stop_webhooks(self, name: str) -> None:
+        """Sends no more webhooks of a tenant, and forgets its secrets."""
+        with self._changing() as tenants:
+            existing(tenants, name).webhook = None
+
     def erase(self, name: str, mark: str) -> None:
         """Refuses the player with this mark in later requests."""
         with self._changing() as tenants:
@@ -224,6 +275,17 @@ def existing(tenants: Mapping[str, Tenant], name: str) -> Tenant:
     if name not in tenants:
         raise ConfigurationError(f"there is no tenant {name}; `roundhouse tenant list` shows all")
     return tenants[name]
+
+
+def _webhook_of(tenants: Mapping[str, Tenant], name: str) -> Webhook:
+    found = existing(tenants, name).webhook
+    if found is None:
+        raise ConfigurationError(f"tenant {name} has no webhook; `--url` sets one")
+    return found
+
+
+def _new_secret() -> str:
+    return "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
 
 
 def _new_key(name: str, tenant: Tenant, grant: Grant) -> str:

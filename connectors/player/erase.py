@@ -9,7 +9,7 @@ them all, under the pseudonym that the first run has drawn.
    keeps the mark and refuses what is on the way; changelogs take the change to every copy of the state.
 4. Wait until the stages and the sink have passed everything that was written before. From here on no
    record and no row of the player appears any more.
-5. Write tombstones for the player's rounds to ``rounds``.
+5. Write tombstones for the player's rounds to ``rounds``, and for its failed webhooks to ``webhooks``.
 6. Erase the player from ClickHouse (:mod:`connectors.clickhouse.erasure`).
 7. Record the erasure in the table ``erasures``, and remove the journal: nothing leads from the
    pseudonym to the player any more.
@@ -53,6 +53,7 @@ from streams.records.topics import (
     SETTLEMENTS,
     STAGED,
     TOPICS,
+    WEBHOOKS,
 )
 from streams.settings import Settings
 
@@ -113,7 +114,8 @@ def erase(settings: Settings, tenant: str, player_id: str, who: Who, report: Rep
     _command(settings, key)
     _let_requests_end(settings, journal.refused_at, report)
     drain(settings, SINK.topics["sink"], report)
-    rounds = _delete_rounds(settings, key)
+    rounds = _delete_keys(settings, ROUNDS, key)
+    _delete_keys(settings, WEBHOOKS, key)
     report(f"{ROUNDS}: {rounds} keys deleted")
     rows = erase_player(settings, Subject(tenant, player_id, journal.pseudonym))
     report("ClickHouse: " + (", ".join(f"{n} of {table}" for table, n in rows.items()) or "no row"))
@@ -143,20 +145,20 @@ def _command(settings: Settings, key: str) -> None:
     _produce(settings, STAGED, partition_of(key, settings.partitions), [(None, value)], headers)
 
 
-def _delete_rounds(settings: Settings, key: str) -> int:
-    """Writes a tombstone for each of the player's keys on ``rounds`` that has a value."""
+def _delete_keys(settings: Settings, topic: str, key: str) -> int:
+    """Writes a tombstone for each of the player's keys on a compacted topic that has a value."""
     partition = partition_of(key, settings.partitions)
     lead = longer_key(key, "").encode()
     left: dict[bytes, bool] = {}
     consumer = committed_consumer(settings, f"{settings.topic_prefix}erasure")
     with closing(consumer):
-        place = TopicPartition(settings.topic_prefix + ROUNDS, partition, 0)
+        place = TopicPartition(settings.topic_prefix + topic, partition, 0)
         for message in to_the_ends(consumer, [place]):
-            round_key = message.key() or b""
-            if round_key.startswith(lead):
-                left[round_key] = message.value() is not None
-    gone = [(round_key, None) for round_key, has_value in left.items() if has_value]
-    _produce(settings, ROUNDS, partition, gone, [])
+            longer = message.key() or b""
+            if longer.startswith(lead):
+                left[longer] = message.value() is not None
+    gone = [(longer, None) for longer, has_value in left.items() if has_value]
+    _produce(settings, topic, partition, gone, [])
     return len(gone)
 
 

@@ -14,7 +14,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 from streams.errors import BrokerUnavailable
 from streams.kafka.clients import client_config, committed_consumer
 from streams.kafka.offsets import PartitionId, list_offsets
-from streams.records.topics import CONTRACTS, PROFILES, RAW, STAGED, WINDOW
+from streams.records.topics import AWARDS, CONTRACTS, PROFILES, RAW, STAGED, WEBHOOKS, WINDOW
 from streams.settings import Settings
 from streams.telemetry.lag_metrics import Lag
 
@@ -33,8 +33,10 @@ class Group(NamedTuple):
 LINE = Group("line", {"translate": [RAW], "process": [STAGED]})
 SINK = Group(
     "sink",
-    {"sink": [topic for topic in CONTRACTS if topic not in (STAGED, WINDOW, PROFILES)]},
+    {"sink": [topic for topic in CONTRACTS if topic not in (STAGED, WEBHOOKS, WINDOW, PROFILES)]},
 )
+
+DELIVERY = Group("webhooks", {"webhooks": [AWARDS]})
 
 
 class Position(NamedTuple):

@@ -21,6 +21,8 @@ from connectors.campaigns.ledger import Ledger
 from connectors.cli.main import main
 from connectors.clickhouse import sink
 from connectors.edge import writer
+from connectors.webhooks.delivery import Deliveries
+from connectors.webhooks.poster import Poster
 from streams.kafka.request_writer import RequestWriter
 from streams.runtime import stages_on_kafka as stages
 from streams.state import owned_partition, table
@@ -78,6 +80,8 @@ POINTS = {
     "between a stored result and its settlement": Point("campaign", settle, "_stored", after=True),
     "within the transaction of a settlement": Point("campaign", Ledger, "_produce", after=True),
     "after the transaction of a settlement": Point("campaign", Ledger, "publish", after=True),
+    "between a webhook and its record": Point("webhooks", Poster, "post", after=True),
+    "between a webhook's record and the position": Point("webhooks", Deliveries, "flush", after=True),
     "between insert and offset commit": Point("sink", sink.ClickHouseTables, "insert", after=True),
 }
 

@@ -154,7 +154,7 @@ def on_this_stack(example: str, running: Running) -> str:
 
 
 def test_the_clients_in_python_try_a_batch_and_post_a_bet(running: Running) -> None:
-    trial, _, _, client = blocks(ROOT / "docs" / "operators.md", "python")
+    trial, _, _, client, _ = blocks(ROOT / "docs" / "operators.md", "python")
     environment = os.environ | {"KEY": running.key}
 
     def output(example: str) -> str:
@@ -174,7 +174,7 @@ def test_the_clients_in_python_try_a_batch_and_post_a_bet(running: Running) -> N
 def test_the_questions_in_python_print_the_outcome_of_every_item_and_the_event(
     running: Running,
 ) -> None:
-    _, batch, event, _ = blocks(ROOT / "docs" / "operators.md", "python")
+    _, batch, event, _, _ = blocks(ROOT / "docs" / "operators.md", "python")
 
     def output(example: str) -> str:
         return subprocess.run(

@@ -23,7 +23,7 @@ from connectors.local.kafka import missing_tools
 from connectors.local.stack import Stack, on_any_ports
 from streams.kafka.clients import committed_consumer
 from streams.kafka.reading import to_the_ends
-from streams.records.topics import OUTCOMES, PROFILES, ROUNDS, SCHEMAS, TOPICS
+from streams.records.topics import OUTCOMES, PROFILES, ROUNDS, SCHEMAS, SETTLEMENTS, TOPICS
 from streams.settings import Settings
 from tests import clickhouse_server
 from tests.integration.test_rejects import Operator
@@ -133,7 +133,7 @@ def test_a_player_is_erased_under_load_and_the_accounts_hold(stack: Stack, tmp_p
     assert int(after["events"]) == done["rows_changed"]["game_transactions_rows"]
     assert sums(operator)["p-first"] == before["p-first"]
     expiring = {expiry["topic"] for expiry in done["expires"]}
-    assert expiring == {topic.name for topic in TOPICS} - {OUTCOMES, SCHEMAS}
+    assert expiring == {topic.name for topic in TOPICS} - {OUTCOMES, SETTLEMENTS, SCHEMAS}
     search(stack)
     result = audit(stack)
     assert result.exit_code == 0, result.output

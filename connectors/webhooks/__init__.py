@@ -1,0 +1,1 @@
+"""``roundhouse webhooks``: delivers awards to the operators, signed as Standard Webhooks."""
