@@ -14,7 +14,21 @@ from click.testing import CliRunner
 
 from connectors.campaigns.counts import MEASURES, Counts
 from connectors.campaigns.definition import Campaign
-from connectors.campaigns.who import Eligible
+from connectors.campaigns.forms import (
+    Challenge,
+    DepositBonus,
+    Item,
+    Leaderboard,
+    Mission,
+    MissionStep,
+    Pool,
+    Prize,
+    Stage,
+    Teams,
+)
+from connectors.campaigns.points import Multiplier, Points
+from connectors.campaigns.recurrence import Recurrence
+from connectors.campaigns.who import Deposited, Eligible, Holdout, Lapsed, OptIn
 from connectors.cli.main import main
 from connectors.edge.lookups import LOOKUPS
 from connectors.edge.routes import ROUTES
@@ -286,8 +300,12 @@ def test_every_command_is_documented_and_explains_itself() -> None:
 
 def test_every_field_and_measure_of_a_campaign_is_documented() -> None:
     text = doc("campaigns")
-    fields = [*Campaign.model_fields, *Eligible.model_fields, *Counts.model_fields]
-    for name in {*fields, *MEASURES} - {"name", "title", "tenant"}:
+    parts = (
+        Campaign, Eligible, Deposited, Lapsed, OptIn, Holdout, Counts, Points, Multiplier, Leaderboard,
+        Challenge, Mission, MissionStep, DepositBonus, Prize, Item, Pool, Stage, Teams, Recurrence,
+    )  # fmt: skip
+    fields = {field.alias or name for part in parts for name, field in part.model_fields.items()}
+    for name in {*fields, *MEASURES} - {"name", "title", "tenant", "kind"}:
         assert f"`{name}`" in text, f"{name} is not in docs/campaigns.md"
 
 

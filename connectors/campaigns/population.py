@@ -18,6 +18,7 @@ from connectors.campaigns.facts import behaviour
 from connectors.campaigns.rules import held_back, player_rules
 from connectors.campaigns.sources import deposits
 from connectors.campaigns.steps import PERSON, PLAYER, RATES, Events, chained, merged
+from connectors.campaigns.teams import membership
 from connectors.clickhouse.literals import moment, quoted
 from connectors.clickhouse.query import query_frame
 from streams.errors import ConfigurationError
@@ -60,14 +61,15 @@ def query_of(campaign: Campaign, windows: Windows, as_of: datetime) -> str:
     """The query of a population."""
     until = f"tenant = {quoted(campaign.tenant)} AND received_at <= {moment(as_of)}"
     moved = windows.start - campaign.period.utc()[0]
-    known = behaviour(campaign, Events(until, PERSON, as_of), moved)
+    events = Events(until, PERSON, as_of)
+    known = [*behaviour(campaign, events, moved), *membership(campaign, events)]
     steps = [
         merged(campaign, as_of),
-        *((fact.name, fact.text) for fact in known),
         (
             "player",
             PLAYER.format(person=PERSON, until=f"{until} AND occurred_at < {moment(windows.start)}"),
         ),
+        *((fact.name, fact.text) for fact in known),
         ("stopped", _stopped(campaign, windows, until)),
         ("own", _entries(campaign, windows, until)),
         ("entry", f"SELECT *, {PERSON}\nFROM own"),

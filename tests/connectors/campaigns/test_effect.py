@@ -211,6 +211,11 @@ def test_a_population_holds_who_behaved_so_before_and_not_who_did_afterwards(pas
         if index % 5 == 0 and START - timedelta(days=7) <= play.at < START
     }
     assert week - {"p1"} == of("eligible: {deposited: {days: 7}}\n") < of("")
+    teams = "teams: {players: {red: [p3, p5], blue: [p8]}}, prizes:"
+    path = past.file("planted", lambda text: text.replace("prizes:", teams))
+    campaign = load(path).campaign
+    rows = query_rows(past.settings, query_of(campaign, windows(campaign), AS_OF))
+    assert {row["player_id"] for row in rows} == {"p3", "p5", "p8"} & of("")
     for late in ("first_deposit_in_period: true", "lapsed: {days: 7}, behaviour_at: 2026-03-02"):
         path = past.file("planted", lambda text, late=late: f"{text}eligible: {{{late}}}\n")  # type: ignore[misc]
         campaign = load(path).campaign
