@@ -36,22 +36,23 @@ def campaigns(folder: Path) -> Path:
     folder.mkdir()
     for path in EXAMPLES.glob("*.yaml"):
         text = path.read_text()
-        if path.stem in ("turnover-race", "deposit-match", "best-multiplier", "winning-streak"):
-            text = text.replace("to: 2026-03-15", "to: 2031-03-15")
-        if path.stem == "turnover-race":
-            text += "budget: 1500\nholdout: {share: 0.1, salt: the-race}\n"
+        if path.stem in ("afternoon-race", "turnover-race", "best-multiplier", "winning-streak"):
+            text = text.replace("to: 2026-03-15", "to: 2031-03-15") + "budget: 1500\n"
         (folder / path.name).write_text(text)
     return folder
 
 
 def open_campaign(page: Page, console: Console) -> None:
-    """Opens the race with its leader, after a bet that has moved others."""
-    console.evaluated("turnover-race")
-    console.post_items("aurora", [bet("climber", 40, player_id="au17.666-p00004", round_id="climb")])
-    page.open(f"{console.url}/campaigns/turnover-race")
-    page.wait_for("standings", "down")
+    """Opens a race with its leader and its effect, after a bet that has moved others."""
+    console.evaluated("afternoon-race")
+    more = {"player_id": "au17.666-p00009", "round_id": "climb", "timestamp": "2026-03-14T15:00:00Z"}
+    console.post_items("aurora", [bet("climber", 40, **more)])
+    page.open(f"{console.url}/campaigns/afternoon-race")
+    page.wait_for("standings", "▼")
     page.value("document.querySelector('#standings button').click()")
     page.wait_for("player-figures", "entries that counted")
+    page.value("document.getElementById('measure').click()")
+    page.wait_for("effect", "ngr")
 
 
 def pictures(page: Page, name: str) -> None:
@@ -59,6 +60,11 @@ def pictures(page: Page, name: str) -> None:
     for scheme in ("light", "dark"):
         for size, width in SIZES.items():
             page.appear(width, 900, scheme)
+            page.value(
+                "painted = false;"
+                "requestAnimationFrame(() => requestAnimationFrame(() => painted = true))"
+            )
+            wait_until(lambda: page.value("painted") is True, "the page to be painted")
             page.screenshot(TO / f"{name}-{size}-{scheme}.png")
 
 

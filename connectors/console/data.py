@@ -171,12 +171,12 @@ def kpis(settings: Settings, tenant: str, grain: str, by: str) -> list[dict[str,
     rows = _PERIODS
     order = "period DESC, currency"
     if by != "tenant":
-        rows, order = _VALUES, "period DESC, turnover DESC, value, currency"
+        rows, order = _VALUES, "period DESC, play.turnover DESC, value, currency"
     found = query_rows(
         settings,
         "SELECT toString(period) AS period, value, currency, rounds, active_players, "
-        "toString(turnover) AS turnover, toString(ggr) AS ggr, toString(ngr) AS ngr, rtp, hold "
-        f"FROM kpi_play(grain = {quoted(grain)}, by = {quoted(by)}, reporting = '') "
+        "toString(play.turnover) AS turnover, toString(ggr) AS ggr, toString(ngr) AS ngr, rtp, hold "
+        f"FROM kpi_play(grain = {quoted(grain)}, by = {quoted(by)}, reporting = '') AS play "
         f"WHERE tenant = {quoted(tenant)} ORDER BY {order} LIMIT {rows}",
     )
     return [_plain(row) for row in reversed(found)]

@@ -33,7 +33,7 @@ function element(name, attributes = {}, ...children) {
 // columns: [{title, cell(row) -> text or node, number, wide}]
 function table(target, caption, columns, rows, empty) {
   if (!rows.length) { target.replaceChildren(element("caption", {}, empty)); return; }
-  const kind = (column) => [column.number && "number", column.wide && "wide"].filter(Boolean).join(" ");
+  const kind = (column) => ["number", "wide", "time"].filter((name) => column[name]).join(" ");
   target.replaceChildren(
     ...(caption ? [element("caption", {}, caption)] : []),
     element("thead", {}, element("tr", {},
@@ -134,9 +134,9 @@ function showWall() {
   const focused = document.activeElement?.getAttribute("href");
   by("running").replaceChildren(...(cards.length ? cards.map(card) : [element("p", { class: "quiet" }, "none now")]));
   const link = { title: "campaign", cell: (one) => element("a", { href: pathOf(one.name) }, one.title) };
-  table(by("coming"), "", [link, column("tenant", "tenant"), { title: "begins", cell: (one) => time(one.from) }],
+  table(by("coming"), "", [link, column("tenant", "tenant"), { title: "begins", cell: (one) => time(one.from), time: true }],
     of("to come", 1), "none");
-  table(by("over"), "", [link, column("tenant", "tenant"), { title: "ended", cell: (one) => time(one.to) }],
+  table(by("over"), "", [link, column("tenant", "tenant"), { title: "ended", cell: (one) => time(one.to), time: true }],
     of("over", -1), "none");
   if (focused) document.querySelector(`a[href="${CSS.escape(focused)}"]`)?.focus();
   showTimes();
@@ -213,7 +213,8 @@ function moved(row, known) {
   const by = row.rank_before - row.rank;
   if (!by) return "";
   const words = `${Math.abs(by)} ${by > 0 ? "up" : "down"}`;
-  return element("span", { class: by > 0 ? "up" : "down" }, `${by > 0 ? "▲" : "▼"} ${words}`);
+  return element("span", { class: by > 0 ? "up" : "down", "aria-label": words, role: "img" },
+    `${by > 0 ? "▲" : "▼"} ${Math.abs(by)}`);
 }
 
 const prizeOf = (row) => [...(Number(row.prize) || !row.items ? [number(row.prize)] : []), ...(row.items ? [row.items] : [])].join(" and ");
@@ -281,9 +282,10 @@ async function openPlayer(player, moves) {
     Object.entries(found.verdicts), "nothing of this player could count");
   table(by("entries"), found.entries.length < found.entries_in_all
     ? `the newest ${found.entries.length} of ${number(found.entries_in_all)} entries` : "entries, the newest first", [
-    { title: "at", cell: (row) => time(row.at) }, column("id", "id", { wide: true }),
+    { title: "at", cell: (row) => time(row.at), time: true }, column("verdict", "verdict"),
+    column("id", "id", { wide: true }),
     column("amount", "amount", { number: true }), column("payout", "payout", { number: true }),
-    column("currency", "currency"), column("verdict", "verdict")], found.entries, "");
+    column("currency", "currency")], found.entries, "");
 }
 
 function interval(each) {

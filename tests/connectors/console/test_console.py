@@ -1,7 +1,10 @@
 """The console: its JSON is compared with the database, and its pages are rendered by a browser."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -71,10 +74,16 @@ def test_a_players_view_has_its_standing_and_the_rule_for_each_entry(console: Co
 
 
 def test_an_effect_is_computed_on_demand_or_the_reason_is_given(console: Console) -> None:
-    console.evaluated("turnover-race")
-    answer = httpx.post(f"{console.url}/api/campaigns/turnover-race/effect", timeout=WITHIN_S)
+    def effect_of(name: str) -> httpx.Response:
+        console.evaluated(name)
+        return httpx.post(f"{console.url}/api/campaigns/{name}/effect", timeout=WITHIN_S)
+
+    answer = effect_of("turnover-race")
     assert answer.status_code == 503
     assert "too few to compare" in answer.json()["error"]  # nobody played before the one day
+    found = effect_of("afternoon-race").json()
+    assert (found["design"], found["treated"] > 1, found["control"] > 1) == ("hold-out", True, True)
+    assert found["estimates"][0]["plain"]["low"] < found["estimates"][0]["plain"]["high"]
 
 
 def test_a_campaign_is_evaluated_again_when_something_of_its_tenant_was_received(
@@ -121,6 +130,8 @@ def test_kpis_come_in_the_order_of_time(console: Console) -> None:
     assert len(rows) > 5
     games = console.get("/api/kpis/aurora?grain=month&by=game").json()
     assert len({row["value"] for row in games}) > 5
+    turnovers = [Decimal(row["turnover"]) for row in games if row["period"] == games[-1]["period"]]
+    assert turnovers == sorted(turnovers)
     assert sum(Decimal(row["turnover"]) for row in games if row["currency"] == "EUR") == sum(
         Decimal(row["turnover"]) for row in rows if row["currency"] == "EUR"
     )
@@ -196,6 +207,11 @@ def test_a_browser_shows_the_campaigns_and_their_movement(console: Console, tmp_
         page.value("document.getElementById('measure').focus()")
         page.press("Enter")
         page.wait_for("effect-state", "too few to compare")
+        page.open(f"{console.url}/campaigns/afternoon-race")
+        page.wait_for("standings", "turnover")
+        page.value("document.getElementById('measure').click()")
+        page.wait_for("effect", "ngr")
+        assert re.search(r"\d+\.\d\d \[.+, .+\]", page.text("effect"))
 
         console.post_items("aurora", [bet("whale", 1_000_000, player_id="<b>the-whale", round_id="w")])
         page.open(f"{console.url}/campaigns/turnover-race")
@@ -209,6 +225,32 @@ def test_a_browser_shows_the_campaigns_and_their_movement(console: Console, tmp_
         assert page.text("problems") == ""
         assert page.errors == []
         assert all(url.startswith((console.url, "data:")) for url in page.requested)
+
+
+def test_a_console_with_an_open_page_ends_when_it_is_told(tmp_path: Path) -> None:
+    (tmp_path / "campaigns").mkdir()
+    environment = os.environ | {"ROUNDHOUSE_DATA_DIR": str(tmp_path), "ROUNDHOUSE_CONSOLE_PORT": "0"}
+    command = [sys.executable, "-m", "connectors.cli", "console", "--campaigns"]
+    with subprocess.Popen(
+        [*command, str(tmp_path / "campaigns")], env=environment, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout
+        url = process.stdout.readline().strip()
+
+        def answers() -> bool:
+            try:
+                return httpx.get(url).status_code == 200
+            except httpx.TransportError:
+                return False
+
+        wait_until(answers, "the console")
+        with httpx.stream("GET", f"{url}/api/stream", timeout=WITHIN_S) as stream:
+            lines = stream.iter_lines()
+            assert next(lines) == "retry: 2000"
+            process.terminate()
+            for _ in lines:  # the answer has an end
+                pass
+        assert process.wait(WITHIN_S) == 0
 
 
 # The page for operators ----------------------------------------------------------------------
