@@ -150,16 +150,17 @@ class Window:
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """Values in the order of ``keys``, the newest of each."""
-        found: list[bytes | None] = [None] * len(keys)
-        missing = list(range(len(keys)))
+        found: list[bytes | None] | None = None
         for begin in sorted(self._generations, reverse=True):
-            if not missing:
-                break
-            values = self._generations[begin].get_many([keys[i] for i in missing])
+            table = self._generations[begin]
+            if found is None:
+                found = table.get_many(keys)
+                continue
+            missing = [i for i, value in enumerate(found) if value is None]
+            values = table.get_many([keys[i] for i in missing])
             for i, value in zip(missing, values, strict=True):
                 found[i] = value
-            missing = [i for i in missing if found[i] is None]
-        return found
+        return [None] * len(keys) if found is None else found
 
     def write(self, puts: Puts, offset: int, at_s: float) -> None:
         """Writes puts together with the changelog offset at which recovery continues, as of ``at_s``
