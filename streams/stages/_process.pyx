@@ -53,7 +53,6 @@ from streams.wire._out cimport (
 from streams.core.event import SOURCES, Kind
 from streams.core.identity import ID_BYTES, longer_key
 from streams.core.profile import game_key, state_key
-from streams.core.round import Round as _InPython
 from streams.core.round import to_state
 
 cdef extern from "Python.h":
@@ -81,20 +80,17 @@ cdef str _GAME_LEAD = state_key(Kind.GAME, "")
 cdef int128 _FAR_FROM_LIMIT = (<int128> 1) << 119
 """Amounts below it have 15 bytes at most."""
 
-_FIRST_BET_AT = [field for field in _InPython.__struct_fields__ if field == "first_bet_at"]
-cdef bint _HAS_FIRST_BET_AT = bool(_FIRST_BET_AT)
-
 STATE_FIELDS = (
     "tenant", "player_id", "round_id", "segment", "revision", "source", "source_event", "game_id",
     "currency", "counts", "first_event_at", "last_event_at", "last_received_at", "bet_count",
     "win_count", "loss_count", "rollback_bet_count", "rollback_win_count", "bet_amount",
     "bet_bonus_amount", "win_amount", "win_bonus_amount", "rollback_bet_amount",
     "rollback_bet_bonus_amount", "rollback_win_amount", "rollback_win_bonus_amount",
-    "largest_win_amount", *_FIRST_BET_AT,
+    "largest_win_amount", "first_bet_at",
 )
 """The state of a round as :class:`Round` reads and writes it."""
 
-DATUM_FIELDS = (*STATE_FIELDS[:13], *_FIRST_BET_AT, *STATE_FIELDS[13:27])
+DATUM_FIELDS = (*STATE_FIELDS[:13], STATE_FIELDS[27], *STATE_FIELDS[13:27])
 """The fields of the first run of a ``round`` datum as :class:`Round` writes them."""
 
 cdef int _STATE_FIELDS = len(STATE_FIELDS)
@@ -146,8 +142,6 @@ cdef class Round:
             pack_int(out, self.numbers[i])
         for i in range(MONEYS):
             pack_money(out, self.moneys[i])
-        if not _HAS_FIRST_BET_AT:
-            return 0
         if self.has_first_bet:
             return pack_int(out, self.first_bet_at)
         return pack_head(out, 0xC0, 0, 0)
@@ -168,10 +162,9 @@ cdef class Round:
         put_long(out, self.first_event_at)
         put_long(out, self.last_event_at)
         put_long(out, self.last_received_at)
-        if _HAS_FIRST_BET_AT:
-            put_long(out, 1 if self.has_first_bet else 0)
-            if self.has_first_bet:
-                put_long(out, self.first_bet_at)
+        put_long(out, 1 if self.has_first_bet else 0)
+        if self.has_first_bet:
+            put_long(out, self.first_bet_at)
         for i in range(COUNTS):
             put_long(out, self.numbers[i])
         for i in range(MONEYS):
