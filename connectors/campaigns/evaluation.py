@@ -4,6 +4,7 @@ The live standings and a backtest are the same query over the events that were r
 moment, so a live result and a later backtest ``as_of`` the same moment are equal.
 """
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import NamedTuple
@@ -15,6 +16,7 @@ from connectors.campaigns.definition import Campaign, Definition
 from connectors.campaigns.forms import Leaderboard
 from connectors.campaigns.parts import Period
 from connectors.campaigns.standings import Standings
+from connectors.campaigns.teams import teams_of
 from connectors.clickhouse.literals import moment, quoted
 from connectors.clickhouse.query import query_frame, query_rows
 from connectors.player.merging import Person, has_contacts, persons
@@ -162,8 +164,8 @@ def problems(settings: Settings, definition: Definition) -> list[str]:
     """The parts of a definition that do not fit the stored data: a message with file and line for
     each.
 
-    It reports unknown games, providers, categories and features, currencies without a rate, and a
-    tenant without events.
+    It reports unknown games, providers, categories and features, custom events and tags of teams that
+    nobody has, currencies without a rate, and a tenant without events.
     """
     campaign = definition.campaign
     tenant = quoted(campaign.tenant)
@@ -195,6 +197,10 @@ def problems(settings: Settings, definition: Definition) -> list[str]:
             for where, value in wanted:
                 if value not in known:
                     wrong(f"{value} is unknown for tenant {campaign.tenant}", *where)
+    for where, table, condition, what in _never(campaign):
+        text = f"SELECT 1 AS one FROM {table} WHERE tenant = {tenant} AND {condition} LIMIT 1"
+        if not query_rows(settings, text):
+            wrong(what, *where)
     for where, own in campaign.measured():
         if missing := _without_rate(settings, own) if own.counts.currency else 0:
             wrong(
@@ -205,6 +211,24 @@ def problems(settings: Settings, definition: Definition) -> list[str]:
                 "currency",
             )
     return list(dict.fromkeys(found))
+
+
+def _never(campaign: Campaign) -> Iterator[tuple[tuple[str | int, ...], str, str, str]]:
+    """What a campaign needs beside games: where it stands, the table and condition of what fulfils it,
+    and what is wrong if nothing does.
+    """
+    events = [((*where, "counts", "event"), own.counts.event) for where, own in campaign.measured()]
+    if campaign.opt_in:
+        events.append((("opt_in", "event"), campaign.opt_in.event))
+    for where, name in events:
+        if name is not None:
+            wrong = f"no custom event {name} was ever received for tenant {campaign.tenant}"
+            yield where, "custom_events_rows", f"name = {quoted(name)}", wrong
+    teams = teams_of(campaign)
+    if teams and teams.tag_prefix:
+        condition = f"arrayExists(x -> startsWith(x, {quoted(teams.tag_prefix)}), tags)"
+        wrong = f"no player of tenant {campaign.tenant} ever had a tag that begins with it"
+        yield ("form", "teams", "tag_prefix"), "player_events_rows", condition, wrong
 
 
 def _without_rate(settings: Settings, campaign: Campaign) -> int:

@@ -824,6 +824,36 @@ def test_results_have_every_digit_in_every_format(history: History) -> None:
     assert len(both) == len(result.standings)
 
 
+def test_check_names_events_and_tags_that_nobody_has(history: History, tmp_path: Path) -> None:
+    for name, old, new, message in (
+        (
+            "join-race",
+            "{event: visit_shop",
+            "{event: leave_shop",
+            ":6: opt_in.event: no custom event leave",
+        ),
+        (
+            "wheel",
+            "event: spin_wheel",
+            "event: spin",
+            ":6: counts.event: no custom event spin was ever",
+        ),
+        (
+            "team-race",
+            '"team:"',
+            '"crew:"',
+            ":11: form.teams.tag_prefix: no player of tenant aurora ever",
+        ),
+    ):
+        path = next(path for path in EXAMPLES if path.stem == name)
+        assert not [
+            each for each in evaluation.problems(history.settings, load(path)) if "ever" in each
+        ]
+        other = tmp_path / path.name
+        other.write_text(path.read_text().replace(old, new))
+        assert any(message in each for each in evaluation.problems(history.settings, load(other)))
+
+
 def test_the_commands_say_the_same(history: History, tmp_path: Path) -> None:
     path = str(next(path for path in EXAMPLES if path.stem == "turnover-race"))
     environment = Stack(history.settings).environment
