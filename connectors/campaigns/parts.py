@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import cache
 from typing import Annotated, Any, ClassVar, Self
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -50,9 +51,15 @@ def _local(value: object) -> object:
 LocalTime = Annotated[datetime, BeforeValidator(_local)]
 
 
+@cache
+def _time_zones() -> set[str]:
+    """The names of time zones, which are read from several hundred files."""
+    return available_timezones()
+
+
 def known_zone(name: str) -> str:
     """The name of a time zone. Raises ``ValueError`` if there is none of that name."""
-    if name not in available_timezones():
+    if name not in _time_zones():
         raise ValueError("is not an IANA time zone like Europe/Helsinki")
     return name
 
