@@ -183,7 +183,10 @@ class Settings(BaseSettings):
     )
 
     webhook_timeout_s: float = Field(
-        20.0, gt=0, description="Longest time of one attempt to deliver a webhook."
+        20.0,
+        gt=0,
+        description="Longest wait for an endpoint in one attempt to deliver a webhook: to connect, to "
+        "send, and for its answer, each.",
     )
 
     console_host: str = Field("127.0.0.1", description="Address the console listens on.")

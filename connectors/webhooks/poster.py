@@ -35,6 +35,7 @@ class Poster:
     """Posts webhooks; several threads may use it at once. It follows no redirect."""
 
     def __init__(self, timeout_s: float) -> None:
+        """``timeout_s``: the longest wait to connect, to send, and for the answer, each."""
         self._client = httpx.Client(timeout=timeout_s, follow_redirects=False)
 
     def post(self, webhook: Webhook, award: Mapping[str, Any], now: datetime) -> Answer:
@@ -42,7 +43,9 @@ class Poster:
         payload = body(award)
         headers = signed(webhook, award["award_id"], now, payload)
         try:
-            answer = self._client.post(webhook.url, content=payload, headers=headers)
+            with self._client.stream("POST", webhook.url, content=payload, headers=headers) as answer:
+                if answer.headers.get("content-length") == "0":
+                    answer.read()  # another body is not read: it may have no end
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             return Answer(0, f"{type(error).__name__}: {error}")
         wait = answer.headers.get("retry-after", "")

@@ -4,10 +4,13 @@ import base64
 import json
 import re
 import shutil
+import socket
 import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,10 +23,11 @@ from standardwebhooks.webhooks import WebhookVerificationError
 from connectors.cli.main import main
 from connectors.edge.tenants import Registry, Webhook
 from connectors.webhooks.delivery import GONE, SCHEDULE_S, Delivery
-from connectors.webhooks.poster import body, signed
+from connectors.webhooks.poster import Poster, body, signed
 from streams.wire.avro import codec
 from streams.wire.money import to_bytes
 from tests.contracts import sample
+from tests.waiting import WITHIN_S
 
 NOW = 1_773_500_000_000_000
 
@@ -101,6 +105,20 @@ def test_an_endpoint_that_is_gone_is_not_tried_again_and_retry_after_is_heeded()
     delivery = Delivery("a", "acme", "p", b"", 0, 0)
     assert delivery.failed(GONE, "gone", NOW, jitter=0).next_at is None
     assert delivery.failed(503, "later", NOW, 0, wait_s=600).next_at == NOW + 600_000_000
+
+
+def test_the_answer_counts_before_its_body_which_may_have_no_end() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, closing(Poster(WITHIN_S)) as poster:
+        server.settimeout(WITHIN_S)
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/"
+        webhook = Webhook(url=url, secrets=("whsec_AAAA",), set_at=datetime.now(UTC))
+        record = sample(codec("award").schema) | {"award_id": "a", "settled_at": NOW, "as_of": NOW}
+        with ThreadPoolExecutor(1) as pool:
+            answer = pool.submit(poster.post, webhook, record, datetime.now(UTC))
+            connection, _ = server.accept()
+            with connection:
+                connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n{")
+                assert answer.result(WITHIN_S).is_success
 
 
 @pytest.mark.parametrize("url", ["http://there.example/hook", "ftp://there.example", "there.example"])
