@@ -88,7 +88,7 @@ def extra() -> list[Post]:
         "x-tie-a": ["vip", "team:red"], "x-tie-b": ["team:red", "vip"], "x-tie-c": ["vip", "team:blue"],
         "x-freed": ["team:blue"], "x-regular": ["team:green"], "x-lapsed": ["team:green"],
         "x-thirty": ["team:green"], "x-saver": ["team:green"], "x-new": ["team:green", "team:blue"],
-        "x-edge": ["team:"],
+        "x-foreign": ["team:"],
     }.items():  # fmt: skip
         about(player, "2026-03-14T03:00:00", tags=tags)
     about("x-blocked", "2026-03-14T01:00:00", country="FI", is_blocked=True)
