@@ -169,6 +169,8 @@ def test_the_wheel_holds_contracts_migrations_and_runs_without_the_checkout(
         "[codec(name) for name in SCHEMA_IDS]\n"
         f"assert len(published()) == {len(published())}\n"
         f"from streams.wire.avro_encoder import compiled; assert (compiled is not None) is {compiler}\n"
+        f"from streams.stages import process, translate; assert process.COMPILED is {compiler}\n"
+        f"assert translate.COMPILED is {compiler}\n"
         "from connectors.clickhouse.migrate import HERE; print(len(list(HERE.glob('*.sql'))))\n"
         "from connectors.local.kafka import POM; assert POM.exists()\n"
     )

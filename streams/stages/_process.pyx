@@ -233,7 +233,7 @@ def of_state(bytes state):
     return made if _read(&reader, made) and reader.at == reader.end else None
 
 
-cdef bint _read(Reader* reader, Round made) noexcept:
+cdef bint _read(Reader* reader, Round made) except -1:
     cdef Py_ssize_t size
     cdef int i
     if not read_array(reader, &size) or size not in (_STATE_FIELDS, _STATE_FIELDS_OF_0_1_0):
