@@ -8,10 +8,14 @@ import json
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from threading import Thread
 from typing import Any, NamedTuple
 
+from connectors.campaigns.awards import AWARD, Award, Prize
+from connectors.campaigns.ledger import Ledger, Settlement
 from connectors.clickhouse.client import connect
 from connectors.clickhouse.migrate import migrate
 from connectors.clickhouse.sink import ClickHouseTables, Sink
@@ -58,6 +62,9 @@ NEW: dict[str, dict[int, New]] = {
     "round": {0: TEXT, 5: NUMBER, 28: TAGS, 33: NOTHING, 99: MONEY},
     "reject": {0: NUMBER, 99: NOTHING},
     "outcome": {0: MONEY, 7: TEXT, 99: FLAG},
+    "award": {0: TEXT, 12: FLAG, 99: NOTHING},
+    "settlement": {0: NUMBER, 9: MONEY, 99: TEXT},
+    "webhook-delivery": {0: NOTHING, 99: TAGS},
     "staged-chunk": {0: TEXT, 99: TAGS},
     "window-changes": {0: NUMBER, 99: TEXT},
     "profile": {0: NOTHING, 2: TAGS},
@@ -104,7 +111,8 @@ def post(settings: Settings, posts: Sequence[Post]) -> None:
 
 
 def begin(settings: Settings) -> None:
-    """Translates half of the posts, and processes some of those; stores nothing."""
+    """Translates half of the posts, and processes some of those; stores nothing. Settles a campaign."""
+    award(settings)
     line = Line(settings, frames(settings))
     raw = line.raw()
     for record in raw[: len(raw) // 2]:
@@ -114,6 +122,25 @@ def begin(settings: Settings) -> None:
         with line.owned(partition) as owned:
             for staged_record in staged[: len(staged) // 2]:
                 owned.apply([staged_record])
+
+
+def award(settings: Settings) -> None:
+    """Publishes a settlement and its award."""
+    at = datetime(2026, 3, 15, 1, tzinfo=UTC)
+    ledger = Ledger(settings, "aurora", "race")
+    ledger.take()
+    ledger.publish(
+        Settlement(
+            "settlement", "aurora", "race", "", 0, "run", "definition", "result", at, at, at, "ann", "",
+            0, 1, Decimal("0.000000000000000001"), 1,
+        ),
+        [
+            Award(
+                "award", AWARD, "aurora", "race", "", "settlement", 0, "p-1", 1, 0, Decimal(10),
+                Prize(Decimal(5)), "EUR", None, None, "", "definition", at, at,
+            )
+        ],
+    )  # fmt: skip
 
 
 def finish(settings: Settings) -> dict[str, list[dict[str, Any]]]:

@@ -29,12 +29,14 @@ from streams.kafka.admin import wait_for_broker
 from streams.kafka.clients import client_config, committed_consumer, sasl_login, ssl_context
 from streams.kafka.offsets import watermarks
 from streams.records.topics import (
+    AWARDS,
     OUTCOMES,
     PROFILES,
     RAW,
     REJECTS,
     ROUNDS,
     SCHEMAS,
+    SETTLEMENTS,
     STAGED,
     TOPICS,
     WINDOW,
@@ -243,7 +245,7 @@ RIGHTS: dict[str, dict[str, frozenset[AclOperation]]] = {
         **dict.fromkeys((*_CANONICAL, ROUNDS, REJECTS, OUTCOMES), WRITES),
         **dict.fromkeys((WINDOW, PROFILES, SCHEMAS), READS | WRITES),
     },
-    "sink": dict.fromkeys((*_CANONICAL, ROUNDS, REJECTS, OUTCOMES), READS),
+    "sink": dict.fromkeys((*_CANONICAL, ROUNDS, REJECTS, OUTCOMES, AWARDS, SETTLEMENTS), READS),
 }
 """The rights that each service needs on each topic, as in docs/operations.md."""
 

@@ -85,7 +85,7 @@ def test_missing_topics_partitions_and_brokers_are_errors(real_settings: Setting
     elsewhere = real_settings.model_copy(update={"topic_prefix": "nowhere."})
     [(check, found)] = faults(check_kafka(elsewhere, ROLES))
     assert check == "kafka.topics"
-    assert found.startswith("missing: nowhere.canonical.custom-events, ")
+    assert found.startswith("missing: nowhere.awards, nowhere.canonical.custom-events, ")
 
     more = real_settings.model_copy(update={"partitions": 8, "replication_factor": 3})
     found_of = [found for _, found in faults(check_kafka(more, ROLES))]
