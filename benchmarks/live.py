@@ -161,7 +161,8 @@ class Holder:
         if self.process.stdout.readline() != "filled\n":
             raise RuntimeError("the process that holds chDB has failed")
         self._lines: list[dict[str, float]] = []
-        threading.Thread(target=self._read, args=(self.process.stdout,), daemon=True).start()
+        self._reader = threading.Thread(target=self._read, args=(self.process.stdout,), daemon=True)
+        self._reader.start()
 
     def _read(self, output: Iterator[str]) -> None:
         for text in output:
@@ -184,8 +185,11 @@ class Holder:
 
     def close(self) -> None:
         assert self.process.stdin
+        assert self.process.stdout
         self.process.stdin.close()
         self.process.wait(120)
+        self._reader.join()
+        self.process.stdout.close()
 
 
 def _spread(seconds: list[float], name: str) -> dict[str, float]:
@@ -246,23 +250,25 @@ def _first(client: httpx.Client, until: float) -> None:
 
 
 def run(players: int, rounds: int, rate: int, seconds: float, wall: int) -> dict[str, Any]:
-    """All phases."""
+    """All phases. Each is also written to standard error when it is over: a wall may take long."""
     home = fresh_home()
     holder = Holder(home, players, rounds, rate)
+    found: dict[str, Any] = {
+        **described(),
+        "load_average": round(os.getloadavg()[0], 1),
+        "players": players,
+        "rounds": rounds,
+        "events_per_s": rate,
+    }
     try:
         alone: dict[str, Any] = {}
         with holder.measured(alone):
             time.sleep(seconds)
-        return {
-            **described(),
-            "load_average": round(os.getloadavg()[0], 1),
-            "players": players,
-            "rounds": rounds,
-            "events_per_s": rate,
-            "without_console": alone,
-            "one_campaign": watch(home, holder, 1, seconds, pages_per_s=20),
-            "wall": watch(home, holder, wall, seconds, pages_per_s=20),
-        }
+        found["without_console"] = alone
+        for name, campaigns in (("one_campaign", 1), ("wall", wall)):
+            print(json.dumps(found), file=sys.stderr, flush=True)
+            found[name] = watch(home, holder, campaigns, seconds, pages_per_s=20)
+        return found
     finally:
         holder.close()
 

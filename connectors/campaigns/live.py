@@ -55,7 +55,9 @@ class Snapshot(NamedTuple):
 
     def rows(self, offset: int, limit: int) -> polars.DataFrame:
         """The standings from a position on, which is in ``position``, with ``rank_before``."""
-        return self._moved(self._numbered().slice(offset, limit))
+        return self._moved(
+            self.result.standings.frame.slice(offset, limit).with_row_index("position", offset)
+        )
 
     def found(self, text: str, limit: int) -> polars.DataFrame:
         """The standings of the first players whose id has a text."""

@@ -8,6 +8,7 @@ UTC.
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from decimal import Decimal
+from functools import cached_property
 from typing import NamedTuple, Self, overload
 
 import polars
@@ -61,8 +62,6 @@ class Standing(NamedTuple):
 class Standings(Sequence[Standing]):
     """The standings of a campaign in the order of their ranks; a slice is standings again."""
 
-    __slots__ = ("frame",)
-
     def __init__(self, frame: polars.DataFrame) -> None:
         """``frame`` has at least the columns of :data:`SCHEMA`; others are left out."""
         self.frame = frame.select(SCHEMA.names()).cast(SCHEMA)
@@ -97,7 +96,7 @@ class Standings(Sequence[Standing]):
         """The standings with a prize."""
         return type(self)(self.frame.filter((polars.col("prize") != 0) | (polars.col("items") != "")))
 
-    @property
+    @cached_property
     def cost(self) -> Decimal:
         """The sum of all paid prizes, and of what items cost."""
         return Decimal(self.frame["prize"].sum()) + Decimal(self.frame["items_cost"].sum())
