@@ -149,6 +149,12 @@ class Settings(BaseSettings):
     sink_rows_max: int = Field(
         50_000, ge=1, description="Number of rows at which the sink inserts at once."
     )
+    kpis_settled_s: float = Field(
+        600,
+        gt=0,
+        description="KPIs are kept of periods that have not changed for so long (s). No insert into "
+        "ClickHouse may take longer.",
+    )
     sql_port: int = Field(
         8124, ge=0, le=65535, description="Loopback port of the sink's read-only SQL."
     )

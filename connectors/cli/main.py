@@ -18,7 +18,7 @@ import click
 from connectors.audit.commands import audit
 from connectors.backfill.commands import backfill
 from connectors.campaigns.commands import campaign, rates
-from connectors.clickhouse.commands import grant, revoke_user
+from connectors.clickhouse.commands import grant, kpis, revoke_user
 from connectors.clickhouse.rounds_commands import rounds
 from connectors.export.commands import dbt_sources, export
 from connectors.player.commands import player
@@ -449,6 +449,7 @@ main.add_command(audit)
 main.add_command(backfill)
 main.add_command(dbt_sources)
 main.add_command(export)
+main.add_command(kpis)
 main.add_command(campaign)
 main.add_command(rates)
 main.add_command(rejects)

@@ -55,6 +55,9 @@ SHARED = frozenset(
         "corrections",
         "erasures",
         "merge_corrections",
+        "changed_days",
+        "changed_persons",
+        "kept_play",
     )
 )
 """Tables with all rows on every node."""
@@ -74,11 +77,11 @@ SETTINGS: dict[str, str | int] = {
 TABLE = re.compile(r"^CREATE TABLE IF NOT EXISTS (\w+)", re.MULTILINE)
 VIEW = re.compile(r"^CREATE OR REPLACE VIEW (\w+)", re.MULTILINE)
 _MATERIALIZED = re.compile(
-    r"^CREATE MATERIALIZED VIEW IF NOT EXISTS (\w+) TO (\w+) AS\n(.*\nFROM )(\w+)$",
+    r"^CREATE MATERIALIZED VIEW IF NOT EXISTS (\w+) TO (\w+) AS\n(.*\nFROM )(\w+)(.*)\Z",
     re.MULTILINE | re.DOTALL,
 )
 _DROP = re.compile(r"^DROP TABLE IF EXISTS (\w+)$", re.MULTILINE)
-_INSERT = re.compile(r"^INSERT INTO (\w+) [^\n]*\nSELECT", re.MULTILINE)
+_INSERT = re.compile(r"^INSERT INTO (\w+)(?: [^\n]*)?\nSELECT", re.MULTILINE)
 _ALTER = re.compile(r"^ALTER TABLE (\w+)", re.MULTILINE)
 _MUTATION = re.compile(r"^ALTER TABLE \w+ (?:DELETE WHERE|UPDATE) ")
 _ENGINE = re.compile(r"(?<=[\n ])ENGINE = ReplacingMergeTree(?:\((\w+)\))?(?=[\n ])")
@@ -109,8 +112,8 @@ class Cluster(NamedTuple):
             return [self._materialized(*found.groups())]
         if (found := _DROP.search(statement)) and found[1] in SHARDED_BY:
             return [f"DROP TABLE IF EXISTS {self.database}.{found[1]}_local {self._on()} SYNC"]
-        if (found := _INSERT.search(statement)) and found[1] in SHARDED_BY:
-            return [statement]  # the distributed table hands the rows to their shards
+        if (found := _INSERT.search(statement)) and found[1] in SHARDED_BY.keys() | SHARED:
+            return [statement]  # a distributed table hands the rows to their shards
         raise ValueError(f"no form for a cluster: {statement[:80]!r}")
 
     def _tables(self, statement: str, table: str) -> list[str]:
@@ -144,11 +147,12 @@ class Cluster(NamedTuple):
             f"{quoted(f'{table}_local')}, cityHash64({columns}))\n{comment}"
         )
 
-    def _materialized(self, view: str, target: str, select: str, source: str) -> str:
+    def _materialized(self, view: str, target: str, select: str, source: str, rest: str) -> str:
         at = self.database
+        local = {name: f"{name}_local" if name in SHARDED_BY else name for name in (target, source)}
         return (
             f"CREATE MATERIALIZED VIEW IF NOT EXISTS {at}.{view} {self._on()} "
-            f"TO {at}.{target}_local AS\n{select}{at}.{source}_local"
+            f"TO {at}.{local[target]} AS\n{select}{at}.{local[source]}{rest}"
         )
 
     def _replicated(self, statement: str, table: str, shard: str, replica: str) -> str:

@@ -1,4 +1,4 @@
-"""``roundhouse tenant grant`` and ``roundhouse tenant revoke-user``: ClickHouse users of one tenant."""
+"""``roundhouse tenant grant`` and ``revoke-user``: ClickHouse users of a tenant; ``roundhouse kpis``."""
 
 import secrets
 import sys
@@ -140,3 +140,21 @@ def check_alone(
             f"{reader.user} saw rows of other tenants in {', '.join(others)}, and was removed. On a "
             "cluster, `remote_servers` needs a `<secret>`: without one the shards do not know who asks"
         )
+
+
+@click.group()
+def kpis() -> None:
+    """Results of KPIs that are kept."""
+
+
+@kpis.command("rebuild")
+def rebuild_kept() -> None:
+    """Compute anew what is kept of KPIs, and compare it with what was kept before."""
+    from connectors.clickhouse.query import rebuild_kpis
+
+    before, now, differing = rebuild_kpis(Settings.load())
+    click.echo(f"{before} results were kept, {now} are kept now, {len(differing)} of them differ")
+    for view, tenant, period in differing:
+        click.echo(f"  {tenant} {period}: kpi_play({view})")
+    if differing:
+        sys.exit(1)

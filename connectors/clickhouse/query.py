@@ -15,6 +15,7 @@ import msgspec
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError, OperationalError
 
+from connectors.clickhouse import kept_play
 from connectors.clickhouse.client import connect, is_embedded
 from connectors.clickhouse.erasure import Subject, erase
 from connectors.clickhouse.questions import add_rows, ask, token_path
@@ -85,7 +86,7 @@ def erase_player(settings: Settings, subject: Subject) -> dict[str, int]:
     """Erases a player from ClickHouse: see :func:`connectors.clickhouse.erasure.erase`."""
     port = _sink_port(settings)
     if port is not None:
-        with _client_of_the_sink(_ERASED_WITHIN_S) as sink:
+        with _client_of_the_sink(_LONG_S) as sink:
             answer = _post(sink, settings, port, "/erase", msgspec.json.encode(subject))
         return msgspec.json.decode(answer, type=dict[str, int])
     with _opened(settings) as client:
@@ -96,15 +97,26 @@ def rebuild_rounds(settings: Settings, wanted: Slice) -> dict[str, int]:
     """Rebuilds rounds: see :func:`connectors.clickhouse.rebuilding.rebuild`."""
     port = _sink_port(settings)
     if port is not None:
-        with _client_of_the_sink(_ERASED_WITHIN_S) as sink:
+        with _client_of_the_sink(_LONG_S) as sink:
             answer = _post(sink, settings, port, "/rebuild", msgspec.json.encode(wanted))
         return msgspec.json.decode(answer, type=dict[str, int])
     with _opened(settings) as client:
         return rebuild(client, wanted)
 
 
-_ERASED_WITHIN_S = 3600.0
-"""The parts of every table may have to be written anew."""
+def rebuild_kpis(settings: Settings) -> kept_play.Rebuilt:
+    """Computes anew what is kept of KPIs: see :func:`connectors.clickhouse.kept_play.rebuild`."""
+    port, settled_s = _sink_port(settings), settings.kpis_settled_s
+    if port is not None:
+        with _client_of_the_sink(_LONG_S) as sink:
+            answer = _post(sink, settings, port, "/rebuild-kpis", msgspec.json.encode(settled_s))
+        return msgspec.json.decode(answer, type=kept_play.Rebuilt)
+    with _opened(settings) as client:
+        return kept_play.rebuild(client, settled_s)
+
+
+_LONG_S = 3600.0
+"""An erasure may write the parts of every table anew; a rebuild reads all rounds some thirty times."""
 
 _OUTAGES = {
     "159": "TIMEOUT_EXCEEDED",

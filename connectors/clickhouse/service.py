@@ -25,6 +25,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from connectors.clickhouse import kept_play
 from connectors.clickhouse.client import connect, is_embedded
 from connectors.clickhouse.erasure import Subject, erase
 from connectors.clickhouse.metrics import SinkMetrics
@@ -55,8 +56,9 @@ _QUESTIONS_MAX = 2
 
 def create_app(clients: Sequence[Client], token: str) -> Starlette:
     """``POST /sql?format=…&within_s=…&threads=…`` with the query as body, ``POST /rows?table=…``,
-    ``POST /erase`` with a :class:`connectors.clickhouse.erasure.Subject` as body, and ``POST /rebuild``
-    with a :class:`connectors.clickhouse.rebuilding.Slice`.
+    ``POST /erase`` with a :class:`connectors.clickhouse.erasure.Subject` as body, ``POST /rebuild``
+    with a :class:`connectors.clickhouse.rebuilding.Slice`, and ``POST /rebuild-kpis`` with the setting
+    ``kpis_settled_s``.
 
     Each client does one thing at a time. The sink's is none of them: in chDB an insert would wait until
     the client's question is answered.
@@ -96,6 +98,9 @@ def create_app(clients: Sequence[Client], token: str) -> Starlette:
     async def rebuild_rounds(request: Request) -> Response:
         return await changed(request, _rebuild)
 
+    async def rebuild_kpis(request: Request) -> Response:
+        return await changed(request, _rebuild_kpis)
+
     async def add(request: Request) -> Response:
         table = request.query_params.get("table", "")
         return await changed(request, lambda client, body: add_rows(client, table, body))
@@ -106,6 +111,7 @@ def create_app(clients: Sequence[Client], token: str) -> Starlette:
             Route("/rows", add, methods=["POST"]),
             Route("/erase", erase_player, methods=["POST"]),
             Route("/rebuild", rebuild_rounds, methods=["POST"]),
+            Route("/rebuild-kpis", rebuild_kpis, methods=["POST"]),
         ]
     )
 
@@ -117,6 +123,10 @@ def _erase(client: Client, body: bytes) -> bytes:
 
 def _rebuild(client: Client, body: bytes) -> bytes:
     return msgspec.json.encode(rebuild(client, msgspec.json.decode(body, type=Slice)))
+
+
+def _rebuild_kpis(client: Client, body: bytes) -> bytes:
+    return msgspec.json.encode(kept_play.rebuild(client, msgspec.json.decode(body, type=float)))
 
 
 def _free(clients: Sequence[Client]) -> Callable[[], AbstractContextManager[Client]]:
@@ -165,6 +175,8 @@ def _run_sink(settings: Settings, port: int, registry: CollectorRegistry, health
     watch.start()
     thread = threading.Thread(target=_run_or_die, args=(sink.run,), name="sink")
     thread.start()
+    keeper = kept_play.Keeper(lambda: _opened(settings), settings.kpis_settled_s, fail_stop)
+    keeper.start()
     token = _token(settings)
     questions = [_opened(settings) for _ in range(_QUESTIONS_MAX)]
     app = create_app(questions, token)
@@ -184,6 +196,7 @@ def _run_sink(settings: Settings, port: int, registry: CollectorRegistry, health
         end_within(settings.stop_within_s / 2)
         sink.stop()
         thread.join()
+        keeper.stop()
         for each in (*questions, client):
             each.close()
 

@@ -19,7 +19,12 @@ DATABASE, TENANT = "roundhouse", "a"
 POLICY = re.compile(
     r"CREATE ROW POLICY OR REPLACE \w+ ON (\w+)\.(\w+) USING (.*) AS RESTRICTIVE TO ann"
 )
+BETWEEN = (
+    "(grain = 'day', by = 'country', reporting = 'EUR', first = '2020-01-01', last = '2030-01-01')"
+)
 PARAMETERS = {
+    "kpi_play_between": BETWEEN,
+    "kept_play_at": BETWEEN,
     "kpi_play": "(grain = 'day', by = 'country', reporting = 'EUR')",
     "kpi_cash": "(grain = 'day', by = 'country', reporting = '')",
     "player_contacts_at": "(tenant = '', as_of = '2026-12-31 00:00:00')",

@@ -25,6 +25,12 @@ MIGRATIONS = [
     for path in sorted(HERE.glob("[0-9]*.sql"))
     for statement in statements(path.read_text(), "roundhouse")
 ]
+VERSIONED = {
+    "rounds_by_day_rows_local": ", revision",
+    "changed_days": ", changed_at",
+    "changed_persons": ", changed_at",
+    "kept_play": ", kept_at",
+}
 RENDERED = [each for statement in MIGRATIONS for each in CLUSTER.rendered(statement)]
 
 
@@ -103,7 +109,7 @@ def test_every_table_is_replicated_under_its_own_path_and_every_view_stays_as_it
         else:
             [node] = {"all"} if name in SHARED else {"{shard}"}
             replica = "{shard}-{replica}" if name in SHARED else "{replica}"
-            version = ", revision" if name == "rounds_by_day_rows_local" else ""
+            version = VERSIONED.get(name, "")
             path = f"/clickhouse/tables/{node}/{{database}}/{{table}}"
             engine = f"ReplicatedReplacingMergeTree('{path}', '{replica}'{version})"
         assert statement.count("ENGINE = ") == statement.count(f"ENGINE = {engine}\n") == 1
@@ -127,10 +133,15 @@ def test_all_rows_of_a_replacing_key_stand_on_one_shard() -> None:
 
 
 def test_a_materialized_view_reads_and_fills_tables_of_its_own_shard() -> None:
-    [view] = [each for each in RENDERED if "MATERIALIZED VIEW" in each]
+    views = [each for each in RENDERED if "MATERIALIZED VIEW" in each]
+    [view] = [each for each in views if "rounds_under_their_days" in each]
     assert "TO roundhouse.rounds_by_day_rows_local AS" in view
     assert view.endswith("FROM roundhouse.rounds_rows_local")
     assert SHARDED_BY["rounds_by_day_rows"] == SHARDED_BY["rounds_rows"]
+    shared = [each for each in views if each != view]
+    assert all(re.search(r" TO roundhouse\.changed_(days|persons) AS\n", each) for each in shared)
+    assert "FROM roundhouse.rounds_by_day_rows_local\nGROUP BY" in "".join(shared)
+    assert "FROM roundhouse.merge_corrections\nGROUP BY" in "".join(shared)
 
 
 def test_an_altered_table_is_altered_on_its_shards_before_the_distributed_table() -> None:

@@ -56,6 +56,7 @@ def client(directory: Path) -> Iterator[Client]:
             opened.command(f"INSERT INTO {table} (tenant, reject_id) SELECT '{tenant}', 'x'")
         opened.command(f"INSERT INTO erasures (tenant, pseudonym) SELECT '{tenant}', 'x'")
         opened.command(f"INSERT INTO merge_corrections (tenant, player_id) SELECT '{tenant}', 'x'")
+        opened.command(f"INSERT INTO kept_play (tenant, by) SELECT '{tenant}', 'game'")
     opened.command("INSERT INTO rates (base, quote, day, rate) SELECT 'USD', 'EUR', '2026-03-01', 0.9")
     yield opened
     opened.close()
