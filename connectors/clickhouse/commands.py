@@ -1,4 +1,4 @@
-"""``roundhouse tenant grant`` and ``revoke-user``: ClickHouse users of a tenant; ``roundhouse kpis``."""
+"""``roundhouse tenant grant`` and ``revoke-user``: users of a tenant in ClickHouse; ``kpis``."""
 
 import secrets
 import sys

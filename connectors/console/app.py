@@ -27,6 +27,7 @@ from starlette.staticfiles import StaticFiles
 
 from connectors.campaigns.definition import Campaign
 from connectors.campaigns.live import Live, Snapshot
+from connectors.clickhouse.kept_play import DIMENSIONS
 from connectors.console import data
 from connectors.console.login import Login, how
 from connectors.console.operator import PATH, operator_routes
@@ -185,8 +186,8 @@ class Console:
     async def _kpis(self, request: Request) -> Response:
         query = request.query_params
         grain, by = query.get("grain", "hour"), query.get("by", "tenant")
-        if grain not in data.GRAINS or by not in data.DIMENSIONS:
-            grains, dimensions = ", ".join(data.GRAINS), ", ".join(data.DIMENSIONS)
+        if grain not in data.GRAINS or by not in DIMENSIONS:
+            grains, dimensions = ", ".join(data.GRAINS), ", ".join(DIMENSIONS)
             return _json({"error": f"grain must be one of {grains}, and by one of {dimensions}"}, 400)
         return await _answer(
             partial(data.kpis, self._settings, request.path_params["tenant"], grain, by)

@@ -12,6 +12,7 @@ from connectors.campaigns import evaluation
 from connectors.campaigns.definition import Campaign, Definition, load
 from connectors.campaigns.effects import document, effect_of
 from connectors.campaigns.live import Snapshot, is_running
+from connectors.clickhouse.kept_play import View
 from connectors.clickhouse.literals import quoted
 from connectors.clickhouse.query import query_rows
 from streams.core.event import is_test
@@ -19,8 +20,8 @@ from streams.errors import DefinitionError
 from streams.kafka.lag import records_behind
 from streams.settings import Settings
 
-GRAINS = ("hour", "day", "week", "month")
-DIMENSIONS = ("tenant", "game", "provider", "category", "country", "currency")
+GRAINS = {"hour": 4, "day": 72, "week": 72 * 7, "month": 72 * 31}
+"""The grains of KPIs, and the days of which at least 72 periods are shown."""
 _OCCURRENCES = 8
 """Of a campaign that recurs, the newest so many are shown."""
 
@@ -167,7 +168,13 @@ def effect(settings: Settings, campaign: Campaign, snapshot: Snapshot) -> Any:
 
 
 def kpis(settings: Settings, tenant: str, grain: str, by: str) -> list[dict[str, Any]]:
-    """KPIs of a tenant in its newest periods, oldest first; ``by`` is one of :data:`DIMENSIONS`."""
+    """KPIs of a tenant in its newest periods, oldest first; ``by`` is a dimension of ``kpi_play``."""
+    newest = query_rows(
+        settings,
+        f"SELECT toString(max(day) - {GRAINS[grain]}) AS first, toString(max(day)) AS last "
+        f"FROM changed_days WHERE tenant = {quoted(tenant)}",
+    )[0]
+    view = View(grain, by, "").between(newest["first"], newest["last"])
     rows = _PERIODS
     order = "period DESC, currency"
     if by != "tenant":
@@ -176,7 +183,7 @@ def kpis(settings: Settings, tenant: str, grain: str, by: str) -> list[dict[str,
         settings,
         "SELECT toString(period) AS period, value, currency, rounds, active_players, "
         "toString(play.turnover) AS turnover, toString(ggr) AS ggr, toString(ngr) AS ngr, rtp, hold "
-        f"FROM kpi_play(grain = {quoted(grain)}, by = {quoted(by)}, reporting = '') AS play "
+        f"FROM kpi_play_between({view}) AS play "
         f"WHERE tenant = {quoted(tenant)} ORDER BY {order} LIMIT {rows}",
     )
     return [_plain(row) for row in reversed(found)]
