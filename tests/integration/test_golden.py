@@ -1,4 +1,5 @@
-"""The bytes on every topic for a fixed input are those that version 0.1.0 wrote.
+"""The bytes on every topic for a fixed input are those of ``golden.json``: what 0.1.0 wrote, but for
+``rounds`` and ``state.window``, in which a round has ``first_bet_at`` since.
 
 Other bytes would mean that a contract, the state or an id has changed, which consumers and restarted
 workers may not be able to read.
@@ -19,7 +20,7 @@ from tests.integration.test_line import Line, read
 from tests.line import NATIVE, bet, casino, win
 
 SAMPLES = Path(__file__).parents[2] / "connectors" / "edge" / "samples"
-GOLDEN = Path(__file__).with_name("golden-0.1.0.json")
+GOLDEN = Path(__file__).with_name("golden.json")
 PARTITIONS = range(4)
 RECORDS_MAX = 30
 VALUE_MAX = 2_000  # bytes
