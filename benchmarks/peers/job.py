@@ -13,7 +13,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, V
 
 _AVRO = Path(__file__).resolve().parents[2] / "avro"
 _TRANSACTION = parse_schema(json.loads((_AVRO / "game-transaction.avsc").read_text()))
-_ROUND = parse_schema(json.loads((_AVRO / "round.avsc").read_text()))
+_ROUND = parse_schema(json.loads((_AVRO / "published" / "round" / "1.avsc").read_text()))
 _TRANSACTION_HEAD, _ROUND_HEAD = b"\x00\x00\x00\x00\x01", b"\x00\x00\x00\x00\x08"
 _TRANSACTION_SCHEMA_ID_BYTES = 5
 
