@@ -171,15 +171,14 @@ def _run_sink(settings: Settings, port: int, registry: CollectorRegistry, health
     watch = InputWatch(
         settings, SINK, assigned=lambda: sink.assigned, show=metrics.lag.show, failed=fail_stop
     )
+    questions = [_opened(settings) for _ in range(_QUESTIONS_MAX)]
+    app = create_app(questions, _token(settings))
     health.begin(sink, watch)
     watch.start()
     thread = threading.Thread(target=_run_or_die, args=(sink.run,), name="sink")
     thread.start()
     keeper = kept_play.Keeper(lambda: _opened(settings), settings.kpis_settled_s, fail_stop)
     keeper.start()
-    token = _token(settings)
-    questions = [_opened(settings) for _ in range(_QUESTIONS_MAX)]
-    app = create_app(questions, token)
     end_with_status_0_on_signals()
     gc.freeze()  # objects made so far live as long as the process; collections skip them
     try:

@@ -77,6 +77,27 @@ def _text(at: datetime) -> str:
     return f"{at:%Y-%m-%d %H:%M:%S.%f}"
 
 
+def rounds(found: list[Play], tenant: str) -> polars.DataFrame:
+    """The rows of the rounds, each of a bet and its win."""
+    times = ("first_event_at", "last_event_at", "first_bet_at", "last_received_at")
+    counts = ("segment", "revision", "bet_count", "win_count")
+    values = {
+        "tenant": tenant,
+        "source_event": "gameround",
+        "round_id": [str(index) for index in range(len(found))],
+        "player_id": [play.player for play in found],
+        "currency": "EUR",
+        "counts": True,
+        "bet_amount": [play.stake for play in found],
+        "bet_bonus_amount": [play.bonus for play in found],
+        "win_amount": [play.payout for play in found],
+        "largest_win_amount": [play.payout for play in found],
+    }
+    return polars.DataFrame(
+        values | {key: [play.at for play in found] for key in times} | dict.fromkeys(counts, 1)
+    )
+
+
 class Past(NamedTuple):
     """A database with the tenants ``planted`` and ``nothing``, and what was played in each."""
 
@@ -124,6 +145,9 @@ def past(tmp_path_factory: pytest.TempPathFactory) -> Past:
             file = BytesIO()
             frame.with_columns(event_id=polars.concat_str("round_id", "type")).write_parquet(file)
             client.raw_insert("game_transactions_rows", insert_block=file.getvalue(), fmt="Parquet")
+        file = BytesIO()
+        rounds(found, tenant).write_parquet(file)
+        client.raw_insert("rounds_rows", insert_block=file.getvalue(), fmt="Parquet")
         deposits = [
             common | {
                 "received_at": _text(play.at), "occurred_at": _text(play.at), "player_id": play.player,
