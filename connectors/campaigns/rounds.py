@@ -6,7 +6,8 @@ the kept row is not, or may not be, that state:
 
 - an event was received after ``as_of``;
 - ``in_doubt``: the time of its first bet is not known, or it may be a later segment of a round that the
-  worker had forgotten, because its events were received long after they happened.
+  worker had forgotten, because its events were received long after they happened;
+- its events lie more than 62 days apart, so that a row of an earlier revision may not be replaced.
 
 Both are found by skip indexes; where there are none, no event is read. Both forms have the same
 columns, and give the same values to the last digit.
@@ -19,6 +20,8 @@ from connectors.clickhouse.literals import moment, quoted
 
 _BET_OR_FIRST = "ifNull(first_bet_at, first_event_at)"
 _AROUND_DAYS = 31
+_WIDE = "dateDiff('day', first_event_at, last_event_at) > 62"
+"""The events of a round lie so far apart that a row of an earlier revision may stand under another day."""
 _RECENT = timedelta(minutes=5)
 """A live campaign is as of some seconds ago, so most rounds that changed since are new. Their events
 are in the newest parts, which the skip index ``by_time`` finds. ``FINAL`` would read the older parts
@@ -44,7 +47,9 @@ def rounds(
         )
     since = as_of - _RECENT
     keys = "SELECT player_id, round_id FROM rounds_by_day_rows\n        WHERE"
-    doubtful = f"{keys} {tenant}{around} AND in_doubt"
+    doubtful = (
+        f"{keys} {tenant}{around} AND in_doubt\n        UNION ALL\n        {keys} {tenant} AND {_WIDE}"
+    )
     changed = f"{keys} {tenant}{days} AND last_received_at > {moment(as_of)} AND first_event_at"
     older = f"{doubtful}\n        UNION ALL\n        {changed} < {moment(since)}"
     recent = f"{changed} >= {moment(since)}"

@@ -3,7 +3,8 @@
 --
 -- A row stands under the day of the round's first event, and once more under each later day up to that of its last
 -- event. It is the round's where day is that of its first event. A later revision may move the first event to an
--- earlier day: its copy under the day that it has left replaces the row that stood there. At most 62 days before the
+-- earlier day: its copy under the day that it has left replaces the row that stood there. Of a round whose events lie more
+-- than 62 days apart, which only wrong clocks make, the newest revision is looked for when it is read. At most 62 days before the
 -- last event have a copy, beside those of the first event and of the first bet.
 
 ALTER TABLE rounds_rows ADD COLUMN IF NOT EXISTS first_bet_at Nullable(DateTime64(6, 'UTC')) COMMENT 'Earliest occurred_at among its bets. Null without a bet, in records of version 1, and in rounds with bets that a worker of 0.1.0 has written.' AFTER last_received_at;
@@ -52,7 +53,8 @@ CREATE TABLE IF NOT EXISTS rounds_by_day_rows
     INDEX by_receipt last_received_at TYPE minmax GRANULARITY 1,
     INDEX by_player player_id TYPE bloom_filter(0.01) GRANULARITY 1,
     INDEX by_first_event first_event_at TYPE minmax GRANULARITY 1,
-    INDEX by_doubt in_doubt TYPE minmax GRANULARITY 1
+    INDEX by_doubt in_doubt TYPE minmax GRANULARITY 1,
+    INDEX by_span dateDiff('day', first_event_at, last_event_at) TYPE minmax GRANULARITY 1
 )
 ENGINE = ReplacingMergeTree(revision)
 PARTITION BY toYYYYMM(day)
@@ -103,7 +105,20 @@ SELECT
     bet_bonus_amount - rollback_bet_bonus_amount AS bonus_stake,
     win_bonus_amount - rollback_win_bonus_amount AS bonus_payout
 FROM rounds_by_day_rows FINAL
-WHERE day = toDate32(first_event_at);
+WHERE day = toDate32(first_event_at)
+    AND (
+        (tenant, player_id, round_id, segment) NOT IN (
+            SELECT tenant, player_id, round_id, segment
+            FROM rounds_by_day_rows
+            WHERE dateDiff('day', first_event_at, last_event_at) > 62
+        )
+        OR (tenant, player_id, round_id, segment, revision) IN (
+            SELECT tenant, player_id, round_id, segment, max(revision)
+            FROM rounds_by_day_rows
+            WHERE dateDiff('day', first_event_at, last_event_at) > 62
+            GROUP BY tenant, player_id, round_id, segment
+        )
+    );
 
 -- The rounds of all players, merged or not, with the person of each.
 CREATE OR REPLACE VIEW rounds_by_person AS

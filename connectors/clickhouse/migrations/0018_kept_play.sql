@@ -149,6 +149,19 @@ played AS
     FROM rounds_by_day_rows FINAL
     WHERE rounds_by_day_rows.day = toDate32(first_event_at)
         AND (tenant, rounds_by_day_rows.day) IN (SELECT tenant, arrayJoin(days) FROM state WHERE NOT holds)
+        AND (
+            (tenant, player_id, round_id, segment) NOT IN (
+                SELECT tenant, player_id, round_id, segment
+                FROM rounds_by_day_rows
+                WHERE dateDiff('day', first_event_at, last_event_at) > 62
+            )
+            OR (tenant, player_id, round_id, segment, revision) IN (
+                SELECT tenant, player_id, round_id, segment, max(revision)
+                FROM rounds_by_day_rows
+                WHERE dateDiff('day', first_event_at, last_event_at) > 62
+                GROUP BY tenant, player_id, round_id, segment
+            )
+        )
 ),
 priced AS
 (

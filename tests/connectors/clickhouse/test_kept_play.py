@@ -145,6 +145,21 @@ def test_a_later_revision_or_one_that_moves_a_round_changes_the_results(database
     database.check()
 
 
+def test_a_round_whose_events_lie_years_apart_counts_once_where_it_has_moved_to(
+    database: Database,
+) -> None:
+    at = START + timedelta(minutes=17 * 600)
+    counted = "SELECT count(), uniqExact(tenant, player_id, round_id) FROM rounds"
+    [before] = database.client.query(counted).result_rows
+    wide = {"first_event_at": "1990-01-01 00:00:00", "last_event_at": "2026-12-01 00:00:00"}
+    database.insert("rounds_rows", played(600, at, 2, **wide))
+    [after] = database.client.query(counted).result_rows
+    assert before == after
+    rows = database.answers()[View("month", "country", "EUR")]
+    assert sum(row[4] + row[5] for row in rows) == after[0]
+    database.check()
+
+
 def test_a_block_that_comes_again_changes_no_result(database: Database) -> None:
     again = [played(number, START + timedelta(minutes=17 * number)) for number in range(50)]
     before = database.answers()
