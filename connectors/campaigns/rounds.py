@@ -21,7 +21,7 @@ from connectors.clickhouse.literals import moment, quoted
 _BET_OR_FIRST = "ifNull(first_bet_at, first_event_at)"
 _AROUND_DAYS = 31
 _WIDE = "dateDiff('day', first_event_at, last_event_at) > 62"
-"""The events of a round lie so far apart that a row of an earlier revision may stand under another day."""
+"""The events lie so far apart that a row of an earlier revision may stand under another day."""
 _RECENT = timedelta(minutes=5)
 """A live campaign is as of some seconds ago, so most rounds that changed since are new. Their events
 are in the newest parts, which the skip index ``by_time`` finds. ``FINAL`` would read the older parts

@@ -56,7 +56,7 @@ SHARED = frozenset(
         "erasures",
         "merge_corrections",
         "changed_days",
-        "changed_persons",
+        "changed_tenants",
         "kept_play",
     )
 )

@@ -135,7 +135,7 @@ FROM
 (
     SELECT max(changed_days.changed_at) AS changed_at FROM changed_days GROUP BY tenant, day
     UNION ALL
-    SELECT max(changed_persons.changed_at) AS changed_at FROM changed_persons GROUP BY tenant
+    SELECT max(changed_tenants.changed_at) AS changed_at FROM changed_tenants GROUP BY tenant
     UNION ALL
     SELECT imported_at AS changed_at FROM rates
 )

@@ -20,24 +20,30 @@ SELECT tenant, day, now64(6, 'UTC') AS changed_at
 FROM rounds_by_day_rows
 GROUP BY tenant, day;
 
-CREATE TABLE IF NOT EXISTS changed_persons
+CREATE TABLE IF NOT EXISTS changed_tenants
 (
     tenant LowCardinality(String) COMMENT 'Tenant.',
-    changed_at DateTime64(6, 'UTC') COMMENT 'When a contact of a player, or a correction of merged players, was last inserted, UTC.'
+    changed_at DateTime64(6, 'UTC') COMMENT 'When a contact of a player, a correction of merged players, or a round that may have left any day was last inserted, UTC.'
 )
 ENGINE = ReplacingMergeTree(changed_at)
 ORDER BY tenant
-COMMENT 'When the persons of a tenant may last have changed.';
+COMMENT 'When all periods of a tenant may last have changed.';
 
-CREATE MATERIALIZED VIEW IF NOT EXISTS persons_that_change TO changed_persons AS
+CREATE MATERIALIZED VIEW IF NOT EXISTS persons_that_change TO changed_tenants AS
 SELECT tenant, now64(6, 'UTC') AS changed_at
 FROM custom_events_rows
 WHERE isNotNull(mobile) OR isNotNull(email)
 GROUP BY tenant;
 
-CREATE MATERIALIZED VIEW IF NOT EXISTS corrections_that_change TO changed_persons AS
+CREATE MATERIALIZED VIEW IF NOT EXISTS corrections_that_change TO changed_tenants AS
 SELECT tenant, now64(6, 'UTC') AS changed_at
 FROM merge_corrections
+GROUP BY tenant;
+
+CREATE MATERIALIZED VIEW IF NOT EXISTS spans_that_change TO changed_tenants AS
+SELECT tenant, now64(6, 'UTC') AS changed_at
+FROM rounds_by_day_rows
+WHERE dateDiff('day', first_event_at, last_event_at) > 62
 GROUP BY tenant;
 
 CREATE TABLE IF NOT EXISTS kept_play
@@ -54,7 +60,7 @@ ENGINE = ReplacingMergeTree(kept_at)
 ORDER BY (grain, by, reporting, tenant, period)
 COMMENT 'Results of kpi_play by period. Those of a period that has changed since are not used.';
 
--- One row a period: when what its results follow from was last inserted (rounds of its days, the tenant's persons, rates
+-- One row a period: when what its results follow from was last inserted (rounds of its days, the tenant's persons, rounds that may have left any day, rates
 -- that may apply to its days), and whether the results that are kept, if any, are later.
 CREATE OR REPLACE VIEW kept_play_at AS
 WITH
@@ -67,7 +73,7 @@ SELECT
     days,
     greatest(
         days_changed_at,
-        persons_changed_at,
+        tenant_changed_at,
         arrayMax(arrayMap(
             rate -> if(rate.1 <= arrayMax(days), rate.2, toDateTime64(0, 6, 'UTC')),
             arrayPushBack(imported, (toDate(0), toDateTime64(0, 6, 'UTC')))
@@ -96,7 +102,7 @@ LEFT JOIN
 ) AS kept USING (tenant, period)
 LEFT JOIN
 (
-    SELECT tenant, max(changed_persons.changed_at) AS persons_changed_at FROM changed_persons GROUP BY tenant
+    SELECT tenant, max(changed_tenants.changed_at) AS tenant_changed_at FROM changed_tenants GROUP BY tenant
 ) AS merging USING (tenant);
 
 -- Play by a time grain and a dimension, in each currency or in one: kpi_play(grain = 'day',

@@ -123,7 +123,7 @@ class Shards:
                 f"INSERT INTO {database}.rates (base, quote, day, rate, source, imported_at) "
                 "VALUES ('USD', 'EUR', '2026-03-01', 0.9, 'x', '2026-03-01')"
             )
-        for table in ("changed_days", "changed_persons"):
+        for table in ("changed_days", "changed_tenants"):
             # the filters that divide the rows among the shards hide them from these materialized views
             self.session.query(f"INSERT INTO two.{table} SELECT * FROM alone.{table}")
 

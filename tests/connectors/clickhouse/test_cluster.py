@@ -28,7 +28,7 @@ MIGRATIONS = [
 VERSIONED = {
     "rounds_by_day_rows_local": ", revision",
     "changed_days": ", changed_at",
-    "changed_persons": ", changed_at",
+    "changed_tenants": ", changed_at",
     "kept_play": ", kept_at",
 }
 RENDERED = [each for statement in MIGRATIONS for each in CLUSTER.rendered(statement)]
@@ -139,7 +139,7 @@ def test_a_materialized_view_reads_and_fills_tables_of_its_own_shard() -> None:
     assert view.endswith("FROM roundhouse.rounds_rows_local")
     assert SHARDED_BY["rounds_by_day_rows"] == SHARDED_BY["rounds_rows"]
     shared = [each for each in views if each != view]
-    assert all(re.search(r" TO roundhouse\.changed_(days|persons) AS\n", each) for each in shared)
+    assert all(re.search(r" TO roundhouse\.changed_(days|tenants) AS\n", each) for each in shared)
     assert "FROM roundhouse.rounds_by_day_rows_local\nGROUP BY" in "".join(shared)
     assert "FROM roundhouse.merge_corrections\nGROUP BY" in "".join(shared)
 
