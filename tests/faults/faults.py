@@ -309,7 +309,7 @@ FAULTS = [
     *(
         Fault(f"{point.process}: dies {name}", _crash(point.process, name))
         for name, point in POINTS.items()
-        if point.process not in ("backfill", "campaign", "rejects")  # no processes of the stack
+        if point.process in ("worker", "edge", "sink")  # the processes of the stack
     ),
     Fault("worker: a zombie wakes", pause_a_worker_beyond_its_session),
     Fault("worker: others come and go", workers_come_and_go, quick=False),
