@@ -275,7 +275,7 @@ def roll_to_changed_contracts_and_back(line: Line) -> None:
 
 
 def _new_versions_on_every_topic(line: Line) -> None:
-    """Waits until every topic of the stages has a new record of another version of its contract than the present."""
+    """Waits until every topic of the stages has a record of another version than the present."""
     present = set(frames(line.settings).values())
     prefix = line.settings.topic_prefix
     by_stages = CONTRACTS.keys() - {AWARDS, SETTLEMENTS, WEBHOOKS}
