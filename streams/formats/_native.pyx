@@ -10,12 +10,9 @@ from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memcmp
 
-from streams.wire._out cimport Text, int128
+from streams.wire._out cimport Text, int128, str_of
 
 from streams.wire.money import ONE
-
-cdef extern from "Python.h":
-    object PyUnicode_DecodeUTF8(const char* data, Py_ssize_t size, const char* errors)
 
 cdef enum:
     ID_BYTES_MAX = 256  # characters, and so a bound for bytes
@@ -70,23 +67,23 @@ cdef class Gameround:
 
     @property
     def unique_id(self):
-        return _str(self.unique_id_text)
+        return str_of(self.unique_id_text)
 
     @property
     def player_id(self):
-        return _str(self.player_id_text)
+        return str_of(self.player_id_text)
 
     @property
     def game_id(self):
-        return _str(self.game_id_text)
+        return str_of(self.game_id_text)
 
     @property
     def round_id(self):
-        return _str(self.round_id_text)
+        return str_of(self.round_id_text)
 
     @property
     def currency(self):
-        return _str(self.currency_text)
+        return str_of(self.currency_text)
 
     @property
     def timestamp(self):
@@ -97,10 +94,6 @@ cdef class Gameround:
         cdef int128 one = <int128> _TENS[DIGITS_MAX]
         whole: object = <uint64_t> (self.units / one)
         return whole * ONE + <uint64_t> (self.units % one)
-
-
-cdef object _str(Text text):
-    return PyUnicode_DecodeUTF8(text.data, text.size, NULL)
 
 
 # Scanning: each function returns whether it has read what it looks for, plainly written -----------

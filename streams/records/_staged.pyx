@@ -20,14 +20,11 @@ from streams.wire._msgpack cimport (
     read_text,
     skip,
 )
-from streams.wire._out cimport Text, int128, money_of, MONEY_BYTES_MAX
+from streams.wire._out cimport Text, int128, money_of, MONEY_BYTES_MAX, str_of
 
 from streams.core.event import Kind
 from streams.core.identity import CONTENT_BYTES, ID_BYTES
 from streams.core.round import Transaction
-
-cdef extern from "Python.h":
-    object PyUnicode_DecodeUTF8(const char* data, Py_ssize_t size, const char* errors)
 
 cdef enum:
     ITEM_FIELDS = 8
@@ -137,7 +134,7 @@ cdef bint _is_text(PlainItem item) except -1:
     for i in range(6):
         if not _is_ascii(texts[i]):
             try:
-                _str(texts[i])
+                str_of(texts[i])
             except UnicodeDecodeError:
                 return False
     return True
@@ -149,10 +146,6 @@ cdef bint _is_ascii(Text text) noexcept nogil:
     for i in range(text.size):
         bits |= text.data[i]
     return not bits & 0x80
-
-
-cdef str _str(Text text):
-    return PyUnicode_DecodeUTF8(text.data, text.size, NULL)
 
 
 cdef bytes _bytes(Text run):
@@ -180,7 +173,7 @@ cdef class PlainItem:
 
     @property
     def key(self):
-        return _str(self.key_text)
+        return str_of(self.key_text)
 
     @property
     def contents(self):
@@ -190,13 +183,13 @@ cdef class PlainItem:
     def transactions(self):
         return [
             Transaction(
-                _str(self.source_event),
+                str_of(self.source_event),
                 self.occurred_at,
-                _str(self.type_text),
-                _str(self.player_id),
-                _str(self.round_id),
-                _str(self.game_id),
-                _str(self.currency),
+                str_of(self.type_text),
+                str_of(self.player_id),
+                str_of(self.round_id),
+                str_of(self.game_id),
+                str_of(self.currency),
                 _money(self.amount),
                 _money(self.bonus_amount),
             )

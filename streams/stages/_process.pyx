@@ -47,6 +47,7 @@ from streams.wire._out cimport (
     put_long,
     put_money,
     put_text,
+    str_of,
     written,
 )
 
@@ -54,9 +55,6 @@ from streams.core.event import SOURCES, Kind
 from streams.core.identity import ID_BYTES, longer_key
 from streams.core.profile import game_key, state_key
 from streams.core.round import to_state
-
-cdef extern from "Python.h":
-    object PyUnicode_DecodeUTF8(const char* data, Py_ssize_t size, const char* errors)
 
 cdef enum:
     MONEYS = 9
@@ -527,16 +525,12 @@ cdef object _in_c(state):
 cdef str _game_key(Round state):
     """See :func:`streams.core.profile.game_key`."""
     if is_plain_in_keys(state.tenant) and is_plain_in_keys(state.game_id):
-        return f"{_GAME_LEAD}{_str(state.tenant)}|{_str(state.game_id)}"
-    return game_key(_str(state.tenant), _str(state.game_id))
+        return f"{_GAME_LEAD}{str_of(state.tenant)}|{str_of(state.game_id)}"
+    return game_key(str_of(state.tenant), str_of(state.game_id))
 
 
 cdef bytes _longer(bytes key, Text part):
     """See :func:`streams.core.identity.longer_key`."""
     if is_plain_in_keys(part):
         return _joined(key + b"|", part)
-    return longer_key(key.decode(), _str(part)).encode()
-
-
-cdef str _str(Text text):
-    return PyUnicode_DecodeUTF8(text.data, text.size, NULL)
+    return longer_key(key.decode(), str_of(part)).encode()

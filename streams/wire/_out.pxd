@@ -7,6 +7,7 @@ from libc.string cimport memcpy
 
 cdef extern from "Python.h":
     const char* PyUnicode_AsUTF8AndSize(object text, Py_ssize_t* size) except NULL
+    object PyUnicode_DecodeUTF8(const char* data, Py_ssize_t size, const char* errors)
 
 cdef extern from *:
     """
@@ -30,6 +31,10 @@ cdef struct Text:
     # UTF-8 that some object holds
     const char* data
     Py_ssize_t size
+
+
+cdef inline str str_of(Text text):
+    return PyUnicode_DecodeUTF8(text.data, text.size, NULL)
 
 
 cdef inline int begin(Out* out) except -1:
