@@ -1,11 +1,19 @@
-"""Values of the Avro contracts for property tests."""
+"""The contracts that stages write, and values of contracts for property tests."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from hypothesis import strategies as st
 
+from streams.records.topics import AWARDS, CONTRACTS, SETTLEMENTS, WEBHOOKS
 from streams.wire.contracts import Schema, schema
+
+OF_STAGES = {
+    topic: contract
+    for topic, contract in CONTRACTS.items()
+    if topic not in (AWARDS, SETTLEMENTS, WEBHOOKS)
+}
+"""The contracts of the topics that the stages write."""
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 _SIMPLE: dict[str, st.SearchStrategy[Any]] = {

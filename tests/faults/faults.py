@@ -15,8 +15,8 @@ from confluent_kafka import OFFSET_END, ElectionType, TopicPartition
 from connectors.local.health import is_well
 from streams.kafka.clients import committed_consumer
 from streams.kafka.schema_ids import frames
-from streams.records.topics import AWARDS, CONTRACTS, SETTLEMENTS, WEBHOOKS
 from streams.wire.avro import FRAME_BYTES
+from tests.contracts import OF_STAGES
 from tests.faults.armed import POINTS
 from tests.faults.harness import Line, NotPossible, disk_room, give_orders
 from tests.faults.next_version import FILLED, next_version
@@ -278,8 +278,7 @@ def _new_versions_on_every_topic(line: Line) -> None:
     """Waits until every topic of the stages has a record of another version than the present."""
     present = set(frames(line.settings).values())
     prefix = line.settings.topic_prefix
-    by_stages = CONTRACTS.keys() - {AWARDS, SETTLEMENTS, WEBHOOKS}
-    lacking = {f"{prefix}{topic}" for topic in by_stages}
+    lacking = {f"{prefix}{topic}" for topic in OF_STAGES}
     consumer = committed_consumer(line.settings, "versions", log_level=0)
     partitions = range(line.settings.partitions)
     consumer.assign([TopicPartition(topic, n, OFFSET_END) for topic in lacking for n in partitions])

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from streams.records.raw_batch import RawRecord, headers_of, join_requests
-from streams.records.topics import AWARDS, CONTRACTS, SETTLEMENTS, WEBHOOKS
 from streams.settings import Settings
+from tests.contracts import OF_STAGES
 from tests.integration.test_line import Line, read
 from tests.line import NATIVE, bet, casino, win
 
@@ -67,7 +67,7 @@ def written(line: Line) -> dict[str, list[str]]:
             for start in range(0, len(staged), 10):
                 owned.apply(staged[start : start + 10])
     found = {}
-    for topic in sorted(CONTRACTS.keys() - {AWARDS, SETTLEMENTS, WEBHOOKS}):  # no worker writes these
+    for topic in sorted(OF_STAGES):
         records = [
             f"{message.partition()} {(message.key() or b'').hex()} {_shown(message.value() or b'')}"
             for message in read(line.settings, topic, *PARTITIONS)

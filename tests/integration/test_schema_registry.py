@@ -33,10 +33,11 @@ from streams.kafka.clients import idempotent_producer
 from streams.kafka.schema_ids import frames
 from streams.kafka.schemas import learned
 from streams.records.raw_batch import RawRecord
-from streams.records.topics import AWARDS, CONTRACTS, SCHEMAS, SETTLEMENTS, WEBHOOKS
+from streams.records.topics import SCHEMAS
 from streams.settings import Settings
 from streams.wire.avro import codec, frame, unframe
 from streams.wire.contracts import SCHEMA_IDS, published, schema
+from tests.contracts import OF_STAGES
 from tests.integration.test_golden import requests
 from tests.integration.test_line import Line, read
 from tests.schema_registry import JVM, consumer_command
@@ -53,13 +54,6 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 ADDED = {"name": "added_later", "type": ["null", "string"], "default": None, "doc": "A new field."}
 ABSENT, PRESENT = b"\x00", b"\x02\x06new"
 """The added field as Avro: its default, and the text ``new``."""
-
-OF_STAGES = {
-    topic: contract
-    for topic, contract in CONTRACTS.items()
-    if topic not in (AWARDS, SETTLEMENTS, WEBHOOKS)
-}
-"""The contracts of the topics that the stages write."""
 
 
 class Found(NamedTuple):
