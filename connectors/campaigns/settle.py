@@ -24,6 +24,7 @@ from connectors.campaigns.awards import (
     Award,
     Difference,
     Place,
+    Prize,
     Published,
     award_id,
     differences,
@@ -34,6 +35,7 @@ from connectors.campaigns.awards import (
 from connectors.campaigns.definition import Campaign, Definition
 from connectors.campaigns.evaluation import Result, evaluate
 from connectors.campaigns.ledger import Ledger, Settlement
+from connectors.campaigns.standings import Standing
 from connectors.campaigns.stored import Run, store, stored_sha256
 from connectors.clickhouse.literals import quoted
 from connectors.clickhouse.query import query_rows
@@ -180,32 +182,7 @@ def _stored(settings: Settings, definition: Definition, result: Result) -> Run:
 
 
 def _awards(result: Result, now: datetime) -> list[Award]:
-    campaign = result.campaign
-    identity = settlement_id(campaign.tenant, campaign.name, 0)
-    return [
-        Award(
-            award_id=award_id(campaign.tenant, campaign.name, 0, place),
-            kind=AWARD,
-            tenant=campaign.tenant,
-            campaign=campaign.name,
-            title=campaign.title,
-            settlement_id=identity,
-            number=0,
-            player_id=place[0],
-            rank=standing.rank,
-            step=place[1],
-            score=standing.score,
-            prize=prize,
-            currency=campaign.counts.currency,
-            corrects=None,
-            before=None,
-            reason="",
-            definition_sha256=campaign.sha256,
-            as_of=result.as_of,
-            settled_at=now,
-        )
-        for place, (standing, prize) in prizes(result).items()
-    ]
+    return [_award(result, 0, now, place, due) for place, due in prizes(result).items()]
 
 
 def _corrections(
@@ -217,32 +194,44 @@ def _corrections(
     *,
     now: datetime,
 ) -> list[Award]:
-    campaign = result.campaign
-    identity = settlement_id(campaign.tenant, campaign.name, number)
     return [
-        Award(
-            award_id=award_id(campaign.tenant, campaign.name, number, place),
+        _award(result, number, now, place, (standing, after))._replace(
             kind=CORRECTION,
-            tenant=campaign.tenant,
-            campaign=campaign.name,
-            title=campaign.title,
-            settlement_id=identity,
-            number=number,
-            player_id=place[0],
-            rank=standing.rank if standing else 0,
-            step=place[1],
-            score=standing.score if standing else Decimal(0),
-            prize=after,
-            currency=campaign.counts.currency,
             corrects=published[place].award_id if place in published else None,
             before=before,
             reason=reason,
-            definition_sha256=campaign.sha256,
-            as_of=result.as_of,
-            settled_at=now,
         )
         for place, standing, before, after in found
     ]
+
+
+def _award(
+    result: Result, number: int, now: datetime, place: Place, due: tuple[Standing | None, Prize]
+) -> Award:
+    """An award; without a standing, of a player who has no score any more."""
+    campaign = result.campaign
+    (player_id, step), (standing, prize) = place, due
+    return Award(
+        award_id=award_id(campaign.tenant, campaign.name, number, place),
+        kind=AWARD,
+        tenant=campaign.tenant,
+        campaign=campaign.name,
+        title=campaign.title,
+        settlement_id=settlement_id(campaign.tenant, campaign.name, number),
+        number=number,
+        player_id=player_id,
+        rank=standing.rank if standing else 0,
+        step=step,
+        score=standing.score if standing else Decimal(0),
+        prize=prize,
+        currency=campaign.counts.currency,
+        corrects=None,
+        before=None,
+        reason="",
+        definition_sha256=campaign.sha256,
+        as_of=result.as_of,
+        settled_at=now,
+    )
 
 
 def _settlement(
