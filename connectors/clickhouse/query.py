@@ -3,11 +3,12 @@
 import json
 import re
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
+from functools import partial
 from io import BytesIO
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlencode
 
 import httpx
@@ -26,6 +27,8 @@ from streams.settings import Settings
 
 if TYPE_CHECKING:
     from polars import DataFrame
+
+_T = TypeVar("_T")
 
 
 def query(settings: Settings, sql: str, form: str = "table") -> str:
@@ -84,35 +87,33 @@ def insert_lines(settings: Settings, table: str, lines: bytes) -> None:
 
 def erase_player(settings: Settings, subject: Subject) -> dict[str, int]:
     """Erases a player from ClickHouse: see :func:`connectors.clickhouse.erasure.erase`."""
-    port = _sink_port(settings)
-    if port is not None:
-        with _client_of_the_sink(_LONG_S) as sink:
-            answer = _post(sink, settings, port, "/erase", msgspec.json.encode(subject))
-        return msgspec.json.decode(answer, type=dict[str, int])
-    with _opened(settings) as client:
-        return erase(client, subject, settings.clickhouse_cluster)
+    work = partial(erase, subject=subject, cluster=settings.clickhouse_cluster)
+    return _changed(settings, "/erase", subject, work, dict[str, int])
 
 
 def rebuild_rounds(settings: Settings, wanted: Slice) -> dict[str, int]:
     """Rebuilds rounds: see :func:`connectors.clickhouse.rebuilding.rebuild`."""
-    port = _sink_port(settings)
-    if port is not None:
-        with _client_of_the_sink(_LONG_S) as sink:
-            answer = _post(sink, settings, port, "/rebuild", msgspec.json.encode(wanted))
-        return msgspec.json.decode(answer, type=dict[str, int])
-    with _opened(settings) as client:
-        return rebuild(client, wanted)
+    return _changed(settings, "/rebuild", wanted, partial(rebuild, wanted=wanted), dict[str, int])
 
 
 def rebuild_kpis(settings: Settings) -> kept_play.Rebuilt:
     """Computes anew what is kept of KPIs: see :func:`connectors.clickhouse.kept_play.rebuild`."""
-    port, settled_s = _sink_port(settings), settings.kpis_settled_s
-    if port is not None:
-        with _client_of_the_sink(_LONG_S) as sink:
-            answer = _post(sink, settings, port, "/rebuild-kpis", msgspec.json.encode(settled_s))
-        return msgspec.json.decode(answer, type=kept_play.Rebuilt)
-    with _opened(settings) as client:
-        return kept_play.rebuild(client, settled_s)
+    settled_s = settings.kpis_settled_s
+    work = partial(kept_play.rebuild, settled_s=settled_s)
+    return _changed(settings, "/rebuild-kpis", settled_s, work, kept_play.Rebuilt)
+
+
+def _changed(
+    settings: Settings, path: str, wanted: object, work: Callable[[Client], _T], answer: type[_T]
+) -> _T:
+    """What ``work`` returns; the process that holds chDB, if there is one, does it for ``path``."""
+    port = _sink_port(settings)
+    if port is None:
+        with _opened(settings) as client:
+            return work(client)
+    with _client_of_the_sink(_LONG_S) as sink:
+        found = _post(sink, settings, port, path, msgspec.json.encode(wanted))
+    return msgspec.json.decode(found, type=answer)
 
 
 _LONG_S = 3600.0
