@@ -98,7 +98,7 @@ ALTER TABLE game_transactions_rows ADD INDEX IF NOT EXISTS by_time occurred_at T
 -- stake and payout are net of rollbacks; ggr is what the house keeps of the round.
 CREATE OR REPLACE VIEW rounds AS
 SELECT
-    * EXCEPT (day, in_doubt),
+    * EXCEPT (in_doubt),
     bet_amount - rollback_bet_amount AS stake,
     win_amount - rollback_win_amount AS payout,
     stake - payout AS ggr,
@@ -131,6 +131,7 @@ FROM rounds;
 
 ALTER TABLE rounds
     MODIFY COMMENT 'A round, its newest revision.',
+    COMMENT COLUMN day 'Day of the first event, UTC. A condition on it reads the rounds of its days alone.',
     COMMENT COLUMN stake 'Bets less rolled-back bets, real and bonus.',
     COMMENT COLUMN payout 'Wins less rolled-back wins, real and bonus.',
     COMMENT COLUMN ggr 'Gross gaming revenue: stake less payout.',
@@ -139,6 +140,7 @@ ALTER TABLE rounds
 
 ALTER TABLE rounds_by_person
     MODIFY COMMENT 'A round, its newest revision, with the person who played it.',
+    COMMENT COLUMN day 'Day of the first event, UTC. A condition on it reads the rounds of its days alone.',
     COMMENT COLUMN stake 'Bets less rolled-back bets, real and bonus.',
     COMMENT COLUMN payout 'Wins less rolled-back wins, real and bonus.',
     COMMENT COLUMN ggr 'Gross gaming revenue: stake less payout.',

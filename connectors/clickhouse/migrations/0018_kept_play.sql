@@ -113,9 +113,6 @@ LEFT JOIN
 -- Of the days, weeks and months that begin between first and last (dates), so that others are not read.
 CREATE OR REPLACE VIEW kpi_play_between AS
 WITH
-(
-    SELECT (groupArray(concat(tenant, '|', player_id)), groupArray(person_id)) FROM merged_players
-) AS merged,
 state AS
 (
     SELECT tenant, period, days, holds
@@ -135,7 +132,7 @@ played AS
 (
     SELECT
         tenant,
-        transform(concat(tenant, '|', player_id), merged.1, merged.2, player_id) AS person_id,
+        person_id,
         first_event_at AS at,
         currency AS base,
         toDate(first_event_at) AS day,
@@ -148,26 +145,12 @@ played AS
             {by:String} = 'tenant', '',
             throwIf({by:String} != '', 'by must be tenant, game, provider, category, country or currency')::String
         ) AS value,
-        bet_amount - rollback_bet_amount AS stake,
-        win_amount - rollback_win_amount AS payout,
-        bet_bonus_amount - rollback_bet_bonus_amount AS bonus_stake,
-        win_bonus_amount - rollback_win_bonus_amount AS bonus_payout
-    FROM rounds_by_day_rows FINAL
-    WHERE rounds_by_day_rows.day = toDate32(first_event_at)
-        AND (tenant, rounds_by_day_rows.day) IN (SELECT tenant, arrayJoin(days) FROM state WHERE NOT holds)
-        AND (
-            (tenant, player_id, round_id, segment) NOT IN (
-                SELECT tenant, player_id, round_id, segment
-                FROM rounds_by_day_rows
-                WHERE dateDiff('day', first_event_at, last_event_at) > 62
-            )
-            OR (tenant, player_id, round_id, segment, revision) IN (
-                SELECT tenant, player_id, round_id, segment, max(revision)
-                FROM rounds_by_day_rows
-                WHERE dateDiff('day', first_event_at, last_event_at) > 62
-                GROUP BY tenant, player_id, round_id, segment
-            )
-        )
+        stake,
+        payout,
+        bonus_stake,
+        bonus_payout
+    FROM rounds_by_person
+    WHERE (tenant, rounds_by_person.day) IN (SELECT tenant, arrayJoin(days) FROM state WHERE NOT holds)
 ),
 priced AS
 (

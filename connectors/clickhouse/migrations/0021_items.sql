@@ -1,4 +1,9 @@
--- What players win beside money, how far they came in a tournament, and their teams.
+-- Stored results with the campaign that they belong to; what players win beside money, how far they came in a
+-- tournament, and their teams.
+
+ALTER TABLE campaign_runs
+    ADD COLUMN IF NOT EXISTS title String COMMENT 'Title in the definition, empty if it has none.' AFTER campaign
+    SETTINGS alter_sync = 2;
 
 ALTER TABLE campaign_results
     ADD COLUMN IF NOT EXISTS items String COMMENT 'What is won beside money, like 20 free spins; 1 hat.',
