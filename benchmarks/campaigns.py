@@ -20,8 +20,8 @@ from chdb.session import Session
 from clickhouse_connect.driver.client import Client
 
 from benchmarks.machine import described, in_own_process, own_peak_mib
-from connectors.campaigns.compiler import standings, totals
-from connectors.campaigns.definition import Campaign
+from connectors.campaigns.model.definition import Campaign
+from connectors.campaigns.sql.compiler import standings, totals
 from connectors.clickhouse.client import connect
 from connectors.clickhouse.migrate import migrate
 from streams.settings import Settings

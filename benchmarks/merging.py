@@ -14,7 +14,7 @@ from pathlib import Path
 
 from benchmarks.campaigns import AS_OF, FORMS, ask, filled
 from benchmarks.machine import described, in_own_process
-from connectors.campaigns.compiler import totals
+from connectors.campaigns.sql.compiler import totals
 from connectors.clickhouse.client import connect
 from streams.settings import Settings
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from threading import Thread
 from typing import Any, NamedTuple
 
-from connectors.campaigns.awards import AWARD, Award, Prize
-from connectors.campaigns.ledger import Ledger, Settlement
+from connectors.campaigns.settling.awards import AWARD, Award, Prize
+from connectors.campaigns.settling.ledger import Ledger, Settlement
 from connectors.clickhouse.client import connect
 from connectors.clickhouse.migrate import migrate
 from connectors.clickhouse.sink import ClickHouseTables, Sink

@@ -12,9 +12,9 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from connectors.campaigns.counts import MEASURES, Counts
-from connectors.campaigns.definition import Campaign
-from connectors.campaigns.forms import (
+from connectors.campaigns.model.counts import MEASURES, Counts
+from connectors.campaigns.model.definition import Campaign
+from connectors.campaigns.model.forms import (
     Challenge,
     DepositBonus,
     Item,
@@ -26,9 +26,9 @@ from connectors.campaigns.forms import (
     Stage,
     Teams,
 )
-from connectors.campaigns.points import Multiplier, Points
-from connectors.campaigns.recurrence import Recurrence
-from connectors.campaigns.who import Deposited, Eligible, Holdout, Lapsed, OptIn
+from connectors.campaigns.model.points import Multiplier, Points
+from connectors.campaigns.model.recurrence import Recurrence
+from connectors.campaigns.model.who import Deposited, Eligible, Holdout, Lapsed, OptIn
 from connectors.cli.main import main
 from connectors.edge.lookups import LOOKUPS
 from connectors.edge.routes import ROUTES

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from connectors.campaigns.effect_commands import FILE, OCCURRENCE, effect, plan
-from connectors.campaigns.expressions import plain
-from connectors.campaigns.settle_commands import review, settle
+from connectors.campaigns.effect.commands import FILE, OCCURRENCE, effect, plan
+from connectors.campaigns.settling.commands import review, settle
+from connectors.campaigns.sql.expressions import plain
 from streams.errors import ConfigurationError, DefinitionError
 from streams.settings import Settings
 
@@ -53,8 +53,8 @@ campaign.add_command(review)
 @click.option("--offline", is_flag=True, help="Only the files; ask ClickHouse nothing.")
 def check(files: tuple[Path, ...], offline: bool) -> None:
     """Check definitions, and whether they fit the stored data."""
-    from connectors.campaigns.definition import load
     from connectors.campaigns.evaluation import problems
+    from connectors.campaigns.model.definition import load
 
     wrong = []
     for path in files:
@@ -75,7 +75,7 @@ def check(files: tuple[Path, ...], offline: bool) -> None:
 @click.argument("file", type=FILE)
 def occurrences(file: Path) -> None:
     """List the occurrences of a period that recurs which have begun: name, period (UTC), hash."""
-    from connectors.campaigns.definition import load
+    from connectors.campaigns.model.definition import load
 
     for definition in load(file).occurrences(datetime.now(UTC)):
         found = definition.campaign
@@ -86,7 +86,7 @@ def occurrences(file: Path) -> None:
 @campaign.command()
 def schema() -> None:
     """Print the JSON Schema of definitions, for editors."""
-    from connectors.campaigns.definition import json_schema
+    from connectors.campaigns.model.definition import json_schema
 
     click.echo(json.dumps(json_schema(), indent=2))
 
@@ -102,9 +102,9 @@ def evaluate(
     file: Path, sql: bool, occurrence: datetime | None, as_of: str | None, *, top: int | None, form: str
 ) -> None:
     """Evaluate a campaign, store the result and show it."""
-    from connectors.campaigns import compiler
-    from connectors.campaigns.definition import load
     from connectors.campaigns.evaluation import evaluate as run
+    from connectors.campaigns.model.definition import load
+    from connectors.campaigns.sql import compiler
     from connectors.campaigns.stored import store
 
     definition = load(file, occurrence=occurrence)
@@ -129,8 +129,8 @@ def leaderboard(
     form: str,
 ) -> None:  # fmt: skip
     """Show the current standings; nothing is stored."""
-    from connectors.campaigns.definition import load
     from connectors.campaigns.evaluation import evaluate as run
+    from connectors.campaigns.model.definition import load
 
     if watch and form != "table":
         raise click.UsageError("--watch shows a table, so it cannot be combined with --format")
@@ -164,9 +164,9 @@ def backtest(
     """Evaluate a campaign over history, in its own period or another; nothing is stored."""
     from pydantic import ValidationError
 
-    from connectors.campaigns.definition import load
     from connectors.campaigns.evaluation import backtest as run
-    from connectors.campaigns.parts import Period
+    from connectors.campaigns.model.definition import load
+    from connectors.campaigns.model.parts import Period
 
     definition = load(file, occurrence=occurrence)
     given = definition.campaign.period
@@ -193,8 +193,8 @@ def compare(
     before: Path, after: Path, occurrence: datetime | None, as_of: str | None, form: str
 ) -> None:
     """Evaluate two definitions over the same data: cost, winners gained and lost, distribution."""
-    from connectors.campaigns.definition import load
     from connectors.campaigns.evaluation import compare as run
+    from connectors.campaigns.model.definition import load
 
     one, other = (load(file, occurrence=occurrence).campaign for file in (before, after))
     found = run(Settings.load(), one, other, _moment(as_of))
@@ -265,8 +265,8 @@ def explain(file: Path, player: str, occurrence: datetime | None, as_of: str | N
     """List which entries of a player, and of those that it is merged with, counted and which did not,
     with the rule that excluded each.
     """
-    from connectors.campaigns.definition import load
     from connectors.campaigns.evaluation import explain as run
+    from connectors.campaigns.model.definition import load
 
     chosen = load(file, occurrence=occurrence).campaign
     person, entries = run(Settings.load(), chosen, player, _moment(as_of))

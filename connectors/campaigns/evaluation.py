@@ -11,12 +11,12 @@ from typing import NamedTuple
 
 import polars
 
-from connectors.campaigns import compiler
-from connectors.campaigns.definition import Campaign, Definition
-from connectors.campaigns.forms import Leaderboard
-from connectors.campaigns.parts import Period
+from connectors.campaigns.model.definition import Campaign, Definition
+from connectors.campaigns.model.forms import Leaderboard
+from connectors.campaigns.model.parts import Period
+from connectors.campaigns.sql import compiler
+from connectors.campaigns.sql.teams import teams_of
 from connectors.campaigns.standings import Standings
-from connectors.campaigns.teams import teams_of
 from connectors.clickhouse.literals import moment, quoted
 from connectors.clickhouse.query import query_frame, query_rows
 from connectors.player.merging import Person, has_contacts, persons

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import polars
 
-from connectors.campaigns.definition import Campaign, load
 from connectors.campaigns.evaluation import evaluate
+from connectors.campaigns.model.definition import Campaign, load
 from streams.errors import DefinitionError
 from streams.settings import Settings
 

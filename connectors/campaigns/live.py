@@ -21,8 +21,8 @@ from typing import NamedTuple
 
 import polars
 
-from connectors.campaigns.definition import Campaign
 from connectors.campaigns.evaluation import Result, evaluate
+from connectors.campaigns.model.definition import Campaign
 from connectors.clickhouse.client import is_embedded
 from connectors.clickhouse.literals import moment, quoted
 from connectors.clickhouse.query import query_rows

@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 import polars
 
-from connectors.campaigns.definition import Definition
 from connectors.campaigns.evaluation import Result
-from connectors.campaigns.expressions import plain
+from connectors.campaigns.model.definition import Definition
+from connectors.campaigns.sql.expressions import plain
 from connectors.campaigns.standings import SCHEMA, Standings
 from connectors.clickhouse.literals import instant, quoted
 from connectors.clickhouse.query import insert, insert_lines, query_bytes, query_frame

@@ -25,8 +25,8 @@ from starlette.responses import FileResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from connectors.campaigns.definition import Campaign
 from connectors.campaigns.live import Live, Snapshot
+from connectors.campaigns.model.definition import Campaign
 from connectors.clickhouse.kept_play import DIMENSIONS
 from connectors.console import data
 from connectors.console.login import Login, how

@@ -9,9 +9,9 @@ from typing import Any
 import polars
 
 from connectors.campaigns import evaluation
-from connectors.campaigns.definition import Campaign, Definition, load
-from connectors.campaigns.effects import document, effect_of
+from connectors.campaigns.effect.of_campaign import document, effect_of
 from connectors.campaigns.live import Snapshot, is_running
+from connectors.campaigns.model.definition import Campaign, Definition, load
 from connectors.clickhouse.kept_play import View
 from connectors.clickhouse.literals import quoted
 from connectors.clickhouse.query import query_rows

@@ -10,10 +10,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from connectors.campaigns import definition
 from connectors.campaigns.commands import show_standings
-from connectors.campaigns.definition import load
 from connectors.campaigns.evaluation import backtest, evaluate
+from connectors.campaigns.model import definition
+from connectors.campaigns.model.definition import load
 from connectors.clickhouse.query import query
 from connectors.demo.day import TENANTS, day
 from connectors.demo.feed import feed

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import httpx
 from standardwebhooks.webhooks import Webhook as Signer
 
-from connectors.campaigns.expressions import plain
+from connectors.campaigns.sql.expressions import plain
 from connectors.edge.tenants import Webhook
 from streams.wire.money import from_bytes, to_decimal
 

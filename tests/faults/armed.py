@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from connectors.backfill.journal import Progress
-from connectors.campaigns import settle, stored
-from connectors.campaigns.ledger import Ledger
+from connectors.campaigns import stored
+from connectors.campaigns.settling import settle
+from connectors.campaigns.settling.ledger import Ledger
 from connectors.cli.main import main
 from connectors.clickhouse import sink
 from connectors.edge import writer

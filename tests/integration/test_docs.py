@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from connectors.campaigns.definition import load
 from connectors.campaigns.evaluation import evaluate
+from connectors.campaigns.model.definition import load
 from connectors.clickhouse.query import query
 from connectors.demo.day import Post, day
 from connectors.demo.feed import feed

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from confluent_kafka import TopicPartition
 
-from connectors.campaigns.ledger import Ledger, Settlement
+from connectors.campaigns.settling.ledger import Ledger, Settlement
 from connectors.clickhouse.client import connect
 from connectors.clickhouse.migrate import migrate
 from streams.core.identity import key_of, partition_of

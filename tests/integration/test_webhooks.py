@@ -17,8 +17,8 @@ import pytest
 from click.testing import CliRunner
 from standardwebhooks.webhooks import Webhook
 
-from connectors.campaigns.awards import AWARD, Award, Prize, award_id, settlement_id
-from connectors.campaigns.ledger import Ledger, Settlement
+from connectors.campaigns.settling.awards import AWARD, Award, Prize, award_id, settlement_id
+from connectors.campaigns.settling.ledger import Ledger, Settlement
 from connectors.cli.main import main
 from connectors.edge.tenants import Registry
 from connectors.webhooks.service import failed

@@ -17,10 +17,12 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from connectors.campaigns import awards, compiler, evaluation, frames, stored
-from connectors.campaigns.definition import Definition, load
+from connectors.campaigns import evaluation, frames, stored
+from connectors.campaigns.model.definition import Definition, load
 from connectors.campaigns.rates import import_rates
-from connectors.campaigns.settle import Order, review, settle
+from connectors.campaigns.settling import awards
+from connectors.campaigns.settling.settle import Order, review, settle
+from connectors.campaigns.sql import compiler
 from connectors.campaigns.standings import Standing
 from connectors.cli.main import main
 from connectors.clickhouse.query import query

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from connectors.campaigns.definition import load
+from connectors.campaigns.model.definition import load
 from connectors.campaigns.rates import read
 from streams.errors import DefinitionError, RatesError
 

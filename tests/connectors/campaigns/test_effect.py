@@ -15,9 +15,9 @@ import polars
 import pytest
 from click.testing import CliRunner
 
-from connectors.campaigns.definition import Campaign, load
-from connectors.campaigns.effect import AFTER, BEFORE, DURING, Effect, measure
-from connectors.campaigns.population import Windows, query_of, read
+from connectors.campaigns.effect.measure import AFTER, BEFORE, DURING, Effect, measure
+from connectors.campaigns.effect.population import Windows, query_of, read
+from connectors.campaigns.model.definition import Campaign, load
 from connectors.cli.main import main
 from connectors.clickhouse.client import connect
 from connectors.clickhouse.migrate import migrate

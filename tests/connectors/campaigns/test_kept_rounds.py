@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import pytest
 from clickhouse_connect.driver.client import Client
 
-from connectors.campaigns.definition import Campaign
-from connectors.campaigns.rounds import rounds
+from connectors.campaigns.model.definition import Campaign
+from connectors.campaigns.sql.rounds import rounds
 from connectors.clickhouse.client import connect
 from connectors.clickhouse.literals import moment
 from connectors.clickhouse.migrate import migrate

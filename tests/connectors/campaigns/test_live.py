@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from clickhouse_connect.driver.client import Client
 
-from connectors.campaigns.definition import Campaign
 from connectors.campaigns.evaluation import evaluate
 from connectors.campaigns.live import SETTLES_WITHIN, Live, Snapshot, changes
+from connectors.campaigns.model.definition import Campaign
 from connectors.clickhouse.client import connect
 from connectors.clickhouse.literals import moment
 from connectors.clickhouse.migrate import migrate

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from connectors.campaigns.definition import load
+from connectors.campaigns.model.definition import load
 from connectors.cli.main import main
 from streams.errors import DefinitionError
 

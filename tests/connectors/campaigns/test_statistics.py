@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from connectors.campaigns import statistics
-from connectors.campaigns.statistics import Values
+from connectors.campaigns.effect import statistics
+from connectors.campaigns.effect.statistics import Values
 
 DRAWS, TREATED, CONTROL = 10_000, 400, 150
 EFFECT = 1.5

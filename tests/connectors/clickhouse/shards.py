@@ -17,9 +17,9 @@ from typing import Any
 
 from chdb.session import Session
 
-from connectors.campaigns import compiler
-from connectors.campaigns.definition import load
-from connectors.campaigns.parts import Period
+from connectors.campaigns.model.definition import load
+from connectors.campaigns.model.parts import Period
+from connectors.campaigns.sql import compiler
 from connectors.clickhouse.cluster import SETTINGS, SHARDED_BY, Cluster
 from connectors.clickhouse.migrate import HERE, statements
 from connectors.clickhouse.targets import EMPTY, TARGETS, Target

@@ -17,8 +17,8 @@ import pytest
 from starlette.routing import Route
 
 from connectors.campaigns import evaluation
-from connectors.campaigns.definition import load
 from connectors.campaigns.live import SETTLES_WITHIN, Live, Snapshot
+from connectors.campaigns.model.definition import load
 from connectors.console import operator
 from connectors.console.app import PAGE, STATIC, create_app
 from connectors.console.data import Definitions

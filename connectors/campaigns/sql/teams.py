@@ -1,11 +1,11 @@
 """Teams in SQL: the standings of players become those of their teams, and prizes are split again."""
 
-from connectors.campaigns.definition import Campaign
-from connectors.campaigns.expressions import cents
-from connectors.campaigns.forms import Leaderboard, Teams
-from connectors.campaigns.prizes import ranked
-from connectors.campaigns.scores import has_pool
-from connectors.campaigns.steps import Events, Fact, Rule, Steps
+from connectors.campaigns.model.definition import Campaign
+from connectors.campaigns.model.forms import Leaderboard, Teams
+from connectors.campaigns.sql.expressions import cents
+from connectors.campaigns.sql.prizes import ranked
+from connectors.campaigns.sql.scores import has_pool
+from connectors.campaigns.sql.steps import Events, Fact, Rule, Steps
 from connectors.clickhouse.literals import quoted
 
 

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from datetime import datetime, tzinfo
 from zoneinfo import ZoneInfo
 
-from connectors.campaigns.counts import LOGINS, ROUNDS, SPORTS
-from connectors.campaigns.definition import Campaign
-from connectors.campaigns.expressions import any_of, money, one_of
-from connectors.campaigns.steps import Fact, Rule
-from connectors.campaigns.who import Holdout
+from connectors.campaigns.model.counts import LOGINS, ROUNDS, SPORTS
+from connectors.campaigns.model.definition import Campaign
+from connectors.campaigns.model.who import Holdout
+from connectors.campaigns.sql.expressions import any_of, money, one_of
+from connectors.campaigns.sql.steps import Fact, Rule
 from connectors.clickhouse.literals import moment, quoted
 
 

@@ -15,8 +15,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from connectors.campaigns import statistics
-from connectors.campaigns.statistics import Difference, Flags, Matches, Values
+from connectors.campaigns.effect import statistics
+from connectors.campaigns.effect.statistics import Difference, Flags, Matches, Values
 
 BEFORE, DURING, AFTER, BOTH = "before", "campaign", "after", "both"
 WINDOWS = (DURING, AFTER)

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from confluent_kafka import IsolationLevel, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
-from connectors.campaigns.awards import Award, decimal_of, micros
+from connectors.campaigns.settling.awards import Award, decimal_of, micros
 from streams.core.identity import key_of, longer_key, partition_of
 from streams.errors import DeliveryFailed, Overtaken
 from streams.kafka.clients import client_config, committed_consumer, transactional_producer

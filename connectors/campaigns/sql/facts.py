@@ -7,11 +7,11 @@ columns. A person without a row has the default of each column, false or zero.
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from connectors.campaigns.definition import Campaign
-from connectors.campaigns.expressions import money, product
-from connectors.campaigns.sources import deposits, sports_bets
-from connectors.campaigns.steps import OWN_ID, RATES, Events, Fact, Rule
-from connectors.campaigns.who import Deposited, Lapsed, OptIn
+from connectors.campaigns.model.definition import Campaign
+from connectors.campaigns.model.who import Deposited, Lapsed, OptIn
+from connectors.campaigns.sql.expressions import money, product
+from connectors.campaigns.sql.sources import deposits, sports_bets
+from connectors.campaigns.sql.steps import OWN_ID, RATES, Events, Fact, Rule
 from connectors.clickhouse.literals import moment, quoted
 
 

@@ -2,8 +2,8 @@
 
 The steps, and the state after a crash at the end of each:
 
-1. Take the campaign's transactional id (:mod:`connectors.campaigns.ledger`), which ends what another
-   process has begun, and read what was published. If the campaign is settled, that is the answer.
+1. Take the campaign's transactional id (:mod:`.ledger`), which ends what another process has begun, and
+   read what was published. If the campaign is settled, that is the answer.
 2. Wait until the line has read its input, and evaluate. Nothing is written.
 3. Store the result in ClickHouse, read it back, and compare its hash. It is an evaluation like any
    other: no settlement names it. The next attempt stores one of its own.
@@ -18,7 +18,9 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import NamedTuple
 
-from connectors.campaigns.awards import (
+from connectors.campaigns.evaluation import Result, evaluate
+from connectors.campaigns.model.definition import Campaign, Definition
+from connectors.campaigns.settling.awards import (
     AWARD,
     CORRECTION,
     Award,
@@ -32,9 +34,7 @@ from connectors.campaigns.awards import (
     prizes,
     settlement_id,
 )
-from connectors.campaigns.definition import Campaign, Definition
-from connectors.campaigns.evaluation import Result, evaluate
-from connectors.campaigns.ledger import Ledger, Settlement
+from connectors.campaigns.settling.ledger import Ledger, Settlement
 from connectors.campaigns.standings import Standing
 from connectors.campaigns.stored import Run, store, stored_sha256
 from connectors.clickhouse.literals import quoted

@@ -4,14 +4,14 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from connectors.campaigns.definition import Campaign
 from connectors.campaigns.evaluation import Result, evaluate
+from connectors.campaigns.model.definition import Campaign
 from streams.errors import ConfigurationError
 from streams.settings import Settings
 
 if TYPE_CHECKING:
-    from connectors.campaigns.effect import Effect
-    from connectors.campaigns.population import Population, Windows
+    from connectors.campaigns.effect.measure import Effect
+    from connectors.campaigns.effect.population import Population, Windows
 
 BEFORE_DAYS, AFTER_DAYS, CONFIDENCE = 28.0, 14.0, 0.95
 
@@ -31,8 +31,8 @@ def effect_of(
     Raises ``ConfigurationError`` without SciPy, and if there are too few players to compare.
     """
     check_scipy()
-    from connectors.campaigns.effect import measure
-    from connectors.campaigns.population import Windows, read
+    from connectors.campaigns.effect.measure import measure
+    from connectors.campaigns.effect.population import Windows, read
 
     result = result or evaluate(settings, campaign, as_of)
     windows = Windows.around(campaign, timedelta(days=before_days), timedelta(days=after_days))

@@ -1,8 +1,8 @@
 """What may count besides rounds: deposits, logins, custom events, sports bets, one row each."""
 
-from connectors.campaigns.definition import Campaign
-from connectors.campaigns.expressions import money
-from connectors.campaigns.steps import NEWEST
+from connectors.campaigns.model.definition import Campaign
+from connectors.campaigns.sql.expressions import money
+from connectors.campaigns.sql.steps import NEWEST
 from connectors.clickhouse.literals import quoted
 
 

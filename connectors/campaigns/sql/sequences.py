@@ -7,10 +7,10 @@ next. ClickHouse evaluates a part again for each later one.
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from connectors.campaigns.definition import Campaign
-from connectors.campaigns.expressions import money
-from connectors.campaigns.scores import value_of
-from connectors.campaigns.steps import Fact, Steps, joined, numbered
+from connectors.campaigns.model.definition import Campaign
+from connectors.campaigns.sql.expressions import money
+from connectors.campaigns.sql.scores import value_of
+from connectors.campaigns.sql.steps import Fact, Steps, joined, numbered
 
 Entries = Callable[[Campaign, Sequence[Fact]], Steps]
 """The steps up to each entry with its rule, of a campaign with more facts about its players."""

@@ -6,8 +6,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from connectors.campaigns.counts import Counts, known_measure
-from connectors.campaigns.parts import LocalTime, Money, Names, Part
+from connectors.campaigns.model.counts import Counts, known_measure
+from connectors.campaigns.model.parts import LocalTime, Money, Names, Part
 
 
 class Item(Part):

@@ -15,7 +15,7 @@ columns, and give the same values to the last digit.
 
 from datetime import datetime, timedelta
 
-from connectors.campaigns.definition import Campaign
+from connectors.campaigns.model.definition import Campaign
 from connectors.clickhouse.literals import moment, quoted
 
 _BET_OR_FIRST = "ifNull(first_bet_at, first_event_at)"

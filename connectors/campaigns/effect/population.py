@@ -11,14 +11,14 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
-from connectors.campaigns.definition import Campaign
-from connectors.campaigns.effect import AFTER, BEFORE, DURING, METRICS, Players
-from connectors.campaigns.expressions import product
-from connectors.campaigns.facts import behaviour
-from connectors.campaigns.rules import held_back, player_rules
-from connectors.campaigns.sources import deposits
-from connectors.campaigns.steps import PERSON, PLAYER, RATES, Events, chained, merged
-from connectors.campaigns.teams import membership
+from connectors.campaigns.effect.measure import AFTER, BEFORE, DURING, METRICS, Players
+from connectors.campaigns.model.definition import Campaign
+from connectors.campaigns.sql.expressions import product
+from connectors.campaigns.sql.facts import behaviour
+from connectors.campaigns.sql.rules import held_back, player_rules
+from connectors.campaigns.sql.sources import deposits
+from connectors.campaigns.sql.steps import PERSON, PLAYER, RATES, Events, chained, merged
+from connectors.campaigns.sql.teams import membership
 from connectors.clickhouse.literals import moment, quoted
 from connectors.clickhouse.query import query_frame
 from streams.errors import ConfigurationError

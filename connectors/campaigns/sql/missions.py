@@ -1,11 +1,11 @@
 """Missions in SQL: an entry counts for a step if it is later than what reached the step before."""
 
-from connectors.campaigns import scores
-from connectors.campaigns.definition import Campaign
-from connectors.campaigns.expressions import money
-from connectors.campaigns.forms import Mission
-from connectors.campaigns.sequences import Course, Leg, united
-from connectors.campaigns.steps import Fact, Rule
+from connectors.campaigns.model.definition import Campaign
+from connectors.campaigns.model.forms import Mission
+from connectors.campaigns.sql import scores
+from connectors.campaigns.sql.expressions import money
+from connectors.campaigns.sql.sequences import Course, Leg, united
+from connectors.campaigns.sql.steps import Fact, Rule
 
 
 def course(campaign: Campaign, mission: Mission) -> Course:

@@ -5,9 +5,17 @@ from decimal import Decimal
 from itertools import accumulate
 from typing import NamedTuple
 
-from connectors.campaigns.definition import Campaign
-from connectors.campaigns.expressions import cents, money, product
-from connectors.campaigns.forms import Challenge, DepositBonus, Item, Leaderboard, Mission, Pool, Step
+from connectors.campaigns.model.definition import Campaign
+from connectors.campaigns.model.forms import (
+    Challenge,
+    DepositBonus,
+    Item,
+    Leaderboard,
+    Mission,
+    Pool,
+    Step,
+)
+from connectors.campaigns.sql.expressions import cents, money, product
 from connectors.clickhouse.literals import quoted
 
 _BY_SCORE = "score DESC, reached_at, person_id"

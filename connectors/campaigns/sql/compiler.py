@@ -34,17 +34,17 @@ one of its players, and results have it as ``player_id``. For a tenant of which 
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
-from connectors.campaigns import missions, scores, sequences, stages, teams
-from connectors.campaigns.counts import CUSTOM, DEPOSITS, LOGINS, ROUNDS, SPORTS
-from connectors.campaigns.definition import Campaign
-from connectors.campaigns.expressions import money, one_of, product
-from connectors.campaigns.facts import behaviour, joining, opposites
-from connectors.campaigns.forms import Challenge, Leaderboard, Mission
-from connectors.campaigns.prizes import ranked
-from connectors.campaigns.rounds import rounds
-from connectors.campaigns.rules import ranged, ruled
-from connectors.campaigns.sources import custom_events, deposits, logins, sports_bets
-from connectors.campaigns.steps import (
+from connectors.campaigns.model.counts import CUSTOM, DEPOSITS, LOGINS, ROUNDS, SPORTS
+from connectors.campaigns.model.definition import Campaign
+from connectors.campaigns.model.forms import Challenge, Leaderboard, Mission
+from connectors.campaigns.sql import missions, scores, sequences, stages, teams
+from connectors.campaigns.sql.expressions import money, one_of, product
+from connectors.campaigns.sql.facts import behaviour, joining, opposites
+from connectors.campaigns.sql.prizes import ranked
+from connectors.campaigns.sql.rounds import rounds
+from connectors.campaigns.sql.rules import ranged, ruled
+from connectors.campaigns.sql.sources import custom_events, deposits, logins, sports_bets
+from connectors.campaigns.sql.steps import (
     GAME,
     OWN_ID,
     PERSON,

@@ -1,11 +1,11 @@
 """Tournaments in SQL: only the best of a stage go on to the next."""
 
-from connectors.campaigns import scores
-from connectors.campaigns.definition import Campaign
-from connectors.campaigns.expressions import money
-from connectors.campaigns.forms import Leaderboard, Stage
-from connectors.campaigns.sequences import Course, Leg, united
-from connectors.campaigns.steps import Fact, Rule
+from connectors.campaigns.model.definition import Campaign
+from connectors.campaigns.model.forms import Leaderboard, Stage
+from connectors.campaigns.sql import scores
+from connectors.campaigns.sql.expressions import money
+from connectors.campaigns.sql.sequences import Course, Leg, united
+from connectors.campaigns.sql.steps import Fact, Rule
 from connectors.clickhouse.literals import moment
 
 

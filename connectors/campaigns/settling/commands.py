@@ -8,22 +8,22 @@ from typing import TYPE_CHECKING
 
 import click
 
-from connectors.campaigns.effect_commands import FILE, OCCURRENCE
-from connectors.campaigns.expressions import plain
+from connectors.campaigns.effect.commands import FILE, OCCURRENCE
+from connectors.campaigns.sql.expressions import plain
 from connectors.cli.options import UtcTime
 from streams.settings import Settings
 
 if TYPE_CHECKING:
-    from connectors.campaigns.awards import Difference
-    from connectors.campaigns.ledger import Settlement
-    from connectors.campaigns.settle import Order
+    from connectors.campaigns.settling.awards import Difference
+    from connectors.campaigns.settling.ledger import Settlement
+    from connectors.campaigns.settling.settle import Order
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _DIFFERENCES_MAX = 20
 
 
 def _of_an_order(command: Callable[..., None]) -> Callable[..., None]:
-    """The options of :class:`connectors.campaigns.settle.Order`."""
+    """The options of :class:`connectors.campaigns.settling.settle.Order`."""
     for option in (
         click.option(
             "--wait",
@@ -60,8 +60,8 @@ def settle(
 
     The same command again, also after a crash, writes nothing that was written before.
     """
-    from connectors.campaigns.definition import load
-    from connectors.campaigns.settle import settle as run
+    from connectors.campaigns.model.definition import load
+    from connectors.campaigns.settling.settle import settle as run
 
     order = _order(as_of, by, "", unfinished=unfinished, wait_s=wait_s)
     settlement, is_new, is_intact = run(
@@ -98,8 +98,8 @@ def review(
     *, unfinished: bool, wait_s: float, publish: bool, reason: str, as_json: bool,
 ) -> None:  # fmt: skip
     """Compare a settled campaign with its result at a later time; --publish corrects awards."""
-    from connectors.campaigns.definition import load
-    from connectors.campaigns.settle import review as run
+    from connectors.campaigns.model.definition import load
+    from connectors.campaigns.settling.settle import review as run
 
     if publish and not reason:
         raise click.UsageError("--publish needs --reason: it is stored with each correction")
@@ -129,7 +129,7 @@ def review(
 def _order(
     as_of: datetime | None, by: str | None, reason: str, *, unfinished: bool, wait_s: float
 ) -> "Order":
-    from connectors.campaigns.settle import Order
+    from connectors.campaigns.settling.settle import Order
     from connectors.rejects.stored import login
 
     return Order(by or login(), reason, as_of, unfinished, wait_s)

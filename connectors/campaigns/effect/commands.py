@@ -13,9 +13,9 @@ from streams.errors import ConfigurationError
 from streams.settings import Settings
 
 if TYPE_CHECKING:
-    from connectors.campaigns.definition import Campaign
-    from connectors.campaigns.effect import Effect, Estimate
-    from connectors.campaigns.statistics import Difference
+    from connectors.campaigns.effect.measure import Effect, Estimate
+    from connectors.campaigns.effect.statistics import Difference
+    from connectors.campaigns.model.definition import Campaign
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 OCCURRENCE = click.option(
@@ -55,8 +55,8 @@ def effect(
     as_of: datetime | None, occurrence: datetime | None,
 ) -> None:  # fmt: skip
     """Compare the players who could take part in a campaign with those who could not."""
-    from connectors.campaigns.definition import load
-    from connectors.campaigns.effects import document, effect_of
+    from connectors.campaigns.effect.of_campaign import document, effect_of
+    from connectors.campaigns.model.definition import load
 
     campaign = load(file, occurrence=occurrence).campaign
     as_of = as_of or datetime.now(UTC)
@@ -90,12 +90,12 @@ def plan(
     as_of: datetime | None, occurrence: datetime | None,
 ) -> None:  # fmt: skip
     """Say how many players a campaign needs for its effect to be found, by the tenant's own past."""
-    from connectors.campaigns.definition import load
-    from connectors.campaigns.effects import check_scipy, document
+    from connectors.campaigns.effect.of_campaign import check_scipy, document
+    from connectors.campaigns.model.definition import load
 
     check_scipy()
-    from connectors.campaigns.effect import plan as planned
-    from connectors.campaigns.population import Windows, read
+    from connectors.campaigns.effect.measure import plan as planned
+    from connectors.campaigns.effect.population import Windows, read
 
     campaign = load(file, occurrence=occurrence).campaign
     as_of = as_of or datetime.now(UTC)

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import NamedTuple
 
-from connectors.campaigns.definition import Campaign
+from connectors.campaigns.model.definition import Campaign
 from connectors.clickhouse.literals import instant, quoted
 
 

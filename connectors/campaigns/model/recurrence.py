@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import Field, field_validator, model_validator
 
-from connectors.campaigns.parts import LocalTime, Part, Period, known_zone
+from connectors.campaigns.model.parts import LocalTime, Part, Period, known_zone
 
 LONGEST_NAME = 53
 """Of a campaign that recurs, so that the name of an occurrence has no more than 64 characters."""

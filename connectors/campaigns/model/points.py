@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from connectors.campaigns.parts import Money, Names, Part
+from connectors.campaigns.model.parts import Money, Names, Part
 
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _CLOCK = r"([01]\d|2[0-3]):[0-5]\d"

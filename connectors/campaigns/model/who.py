@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from connectors.campaigns.parts import CurrencyCode, LocalTime, Money, Names, Part
+from connectors.campaigns.model.parts import CurrencyCode, LocalTime, Money, Names, Part
 
 Days = Annotated[int, Field(ge=1, le=3650)]
 

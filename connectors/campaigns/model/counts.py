@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from connectors.campaigns.parts import CurrencyCode, Money, Names, Part
+from connectors.campaigns.model.parts import CurrencyCode, Money, Names, Part
 
 ROUNDS, DEPOSITS, LOGINS, CUSTOM, SPORTS = (
     "rounds",

@@ -1,9 +1,9 @@
 """The steps of a campaign's SQL from entries that count to ranks and prizes; see :mod:`.compiler`."""
 
-from connectors.campaigns.definition import Campaign
-from connectors.campaigns.expressions import any_of, money, one_of, product
-from connectors.campaigns.forms import Challenge, Leaderboard
-from connectors.campaigns.points import Multiplier
+from connectors.campaigns.model.definition import Campaign
+from connectors.campaigns.model.forms import Challenge, Leaderboard
+from connectors.campaigns.model.points import Multiplier
+from connectors.campaigns.sql.expressions import any_of, money, one_of, product
 from connectors.clickhouse.literals import quoted
 
 _VALUES = {

@@ -21,7 +21,7 @@ from pydantic import (
     model_validator,
 )
 
-from connectors.campaigns.counts import (
+from connectors.campaigns.model.counts import (
     ADDED,
     CUSTOM,
     DEPOSITS,
@@ -32,11 +32,18 @@ from connectors.campaigns.counts import (
     Counts,
     known_measure,
 )
-from connectors.campaigns.forms import Challenge, DepositBonus, Leaderboard, Mission, MissionStep, Step
-from connectors.campaigns.parts import Money, Part, Period
-from connectors.campaigns.points import Points
-from connectors.campaigns.recurrence import LONGEST_NAME, Occurrence, Recurrence
-from connectors.campaigns.who import Eligible, Holdout, OptIn
+from connectors.campaigns.model.forms import (
+    Challenge,
+    DepositBonus,
+    Leaderboard,
+    Mission,
+    MissionStep,
+    Step,
+)
+from connectors.campaigns.model.parts import Money, Part, Period
+from connectors.campaigns.model.points import Points
+from connectors.campaigns.model.recurrence import LONGEST_NAME, Occurrence, Recurrence
+from connectors.campaigns.model.who import Eligible, Holdout, OptIn
 from streams.core.event import is_test
 from streams.errors import DefinitionError
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import polars
 
 from connectors.campaigns.evaluation import Result
-from connectors.campaigns.forms import Challenge, Item, Leaderboard, Mission
+from connectors.campaigns.model.forms import Challenge, Item, Leaderboard, Mission
 from connectors.campaigns.standings import Standing, Standings
 from streams.core.identity import key_of
 from streams.wire.money import from_bytes, to_bytes, to_decimal, to_units

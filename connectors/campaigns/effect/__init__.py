@@ -1,0 +1,1 @@
+"""Whether a campaign earned anything: groups, statistics, and how many players it takes to tell."""

@@ -1,0 +1,1 @@
+"""The end of a campaign: frozen results, awards, and corrections of them."""
