@@ -14,7 +14,7 @@ TESTERS ?= 4
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-$(VENV)/ready: pyproject.toml hatch_build.py $(wildcard streams/*/*.pyx streams/*/*.pxd)
+$(VENV)/ready: pyproject.toml hatch_build.py $(wildcard streams/*/*.pyx streams/*/*.pxd connectors/*/*.pyx)
 	@echo "Installing Roundhouse and its tools into $(VENV): half a minute or more, once ..."
 	@$(PYTHON) -m venv $(VENV)
 	@echo "  pip"

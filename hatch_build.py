@@ -10,7 +10,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 from setuptools import Distribution, Extension
 from setuptools.errors import CCompilerError, ExecError, PlatformError
 
-SOURCES = sorted(Path("streams").rglob("*.pyx"))
+SOURCES = sorted(path for top in ("streams", "connectors") for path in Path(top).rglob("*.pyx"))
 
 
 class CustomBuildHook(BuildHookInterface[Any]):

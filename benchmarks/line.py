@@ -22,6 +22,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.flood import TAKEN, flood, request
@@ -39,7 +40,14 @@ WARM_UP_S = 40.0
 AHEAD_ITEMS = 60_000
 POSTERS = 4
 MANY_POSTERS = 64
-POLL_S = 0.05
+POLL_S = 0.25
+"""Between two questions about what is settled. A question costs the sink milliseconds of CPU."""
+
+LOOK_S = 0.01
+LOOK_ANYWAY_S = 0.5
+"""Between two looks for new parts of the tables, which cost the sink nothing, and between two questions
+about what can be read even if there is no new part."""
+
 KEPT_ALIVE_S = 2.0
 REQUEST_ITEMS = (1, 10, 100, 500, 1_000, 10_000)
 REQUESTS_ITEMS_MIN = 100_000
@@ -286,6 +294,37 @@ SELECT batch_id, sum(n) AS n FROM (
 """
 
 
+_DIRECTORIES = """
+SELECT data_paths[1] AS path FROM system.tables
+WHERE database = currentDatabase() AND name IN ('game_transactions_rows', 'outcomes_rows')
+"""
+
+
+class _Inserts:
+    """Looks for new parts in the directories of the tables that :class:`_Rows` counts."""
+
+    def __init__(self, settings: Settings) -> None:
+        rows = json.loads(query(settings, _DIRECTORIES, "json"))["data"]
+        self._parts = {Path(row["path"]): 0 for row in rows}
+        self._changed_ns = dict.fromkeys(self._parts, 0)
+        self._found_at = 0.0
+
+    def found(self) -> bool:
+        """Whether there were inserts since it was last true, or :data:`LOOK_ANYWAY_S` have passed."""
+        new = time.monotonic() - self._found_at > LOOK_ANYWAY_S
+        for path, newest in self._parts.items():
+            changed_ns = path.stat().st_mtime_ns
+            if changed_ns != self._changed_ns[path]:
+                self._changed_ns[path] = changed_ns
+                self._parts[path] = max(
+                    (int(part.name.split("_")[1]) for part in path.glob("all_*")), default=0
+                )
+                new |= self._parts[path] > newest
+        if new:
+            self._found_at = time.monotonic()
+        return new
+
+
 class _Rows:
     """Counts the rows of batches that can be read; the query is limited to parts with new rows."""
 
@@ -313,15 +352,18 @@ class _Rows:
 
 
 def watch(stack: Stack, poster: Poster, answered: Answered, batches: int) -> list[float]:
-    """Checks every :data:`POLL_S` which batches are complete; returns their latencies in seconds."""
+    """Asks after each insert which batches are complete; returns their latencies in seconds."""
     waits: list[float] = []
     waiting: Answered = {}
     known: set[str] = set()
-    rows = _Rows(stack.settings)
+    rows, inserts = _Rows(stack.settings), _Inserts(stack.settings)
     last = time.monotonic()
     while len(waits) < batches:
         stack.supervisor.check()
         poster.check()
+        if not inserts.found():
+            time.sleep(LOOK_S)
+            continue
         for batch in answered.keys() - known:
             known.add(batch)
             waiting[batch] = answered[batch]
@@ -333,7 +375,6 @@ def watch(stack: Stack, poster: Poster, answered: Answered, batches: int) -> lis
                 last = now
         if time.monotonic() - last > 60:
             raise RuntimeError(f"{len(waiting)} batches do not arrive in ClickHouse")
-        time.sleep(POLL_S)
     return waits
 
 

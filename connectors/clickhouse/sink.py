@@ -29,7 +29,7 @@ from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from connectors.clickhouse.blocks import block, received_at
+from connectors.clickhouse.blocks import Blocks, received_at
 from connectors.clickhouse.metrics import SinkMetrics
 from connectors.clickhouse.targets import TARGETS, Target
 from streams.errors import NewerVersion, SinkMismatch
@@ -67,6 +67,7 @@ class ClickHouseTables:
     def __init__(self, connect: Callable[[], Client]) -> None:
         self._connect = connect
         self._client: Client | None = None
+        self._blocks: dict[Container, Blocks] = {}
 
     def lacking(self, target: Target, container: Container) -> list[str]:
         with self._connected() as client:
@@ -75,12 +76,17 @@ class ClickHouseTables:
         return [field for field in container.fields if field not in columns]
 
     def insert(self, target: Target, container: Container, rows: list[bytes], token: str) -> None:
-        form, data = block(target.contract, container, rows)
+        blocks = self._blocks.get(container)
+        if blocks is None:
+            blocks = self._blocks[container] = Blocks(target.contract, container)
+        form, data = blocks.of(rows)
         settings = {
             "insert_deduplication_token": token,
             "async_insert": 0,
             "max_partitions_per_insert_block": 0,  # events of a backfill may lie in many months
-            "input_format_avro_allow_missing_fields": 1,  # Arrow's are allowed by default
+            "input_format_avro_allow_missing_fields": 1,  # in the other formats they are by default
+            "optimize_on_insert": 0,  # FINAL and the merges remove older revisions, once
+            "max_threads": 1,  # a block is small: more threads only cost
         }
         with self._connected() as client:
             client.raw_insert(target.table, insert_block=data, fmt=form, settings=settings)

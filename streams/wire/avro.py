@@ -150,6 +150,7 @@ class Container:
     """Avro object container files of the datums that one schema has written."""
 
     def __init__(self, schema: Schema) -> None:
+        self.schema = schema
         self.fields = [field["name"] for field in schema["fields"]]
         text = json.dumps(_without_defaults(schema)).encode()
         entries = (b"avro.schema", text), (b"avro.codec", b"null")

@@ -7,12 +7,14 @@ from clickhouse_connect.driver.client import Client
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connectors.clickhouse.blocks import block
+from connectors.clickhouse import blocks
+from connectors.clickhouse.blocks import Blocks
 from connectors.clickhouse.client import connect
 from connectors.clickhouse.migrate import migrate
 from connectors.clickhouse.sink import ClickHouseTables
 from connectors.clickhouse.targets import TARGETS, Target
 from streams.errors import SinkMismatch
+from streams.records.topics import ROUNDS
 from streams.settings import Settings
 from streams.wire import money
 from streams.wire.avro import Container, codec
@@ -38,15 +40,30 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     found.close()
 
 
+in_c = pytest.param(
+    True,
+    id="in C",
+    marks=pytest.mark.skipif(blocks.compiled is None, reason="installed without a C compiler"),
+)
+without_c = pytest.param(False, id="with Polars")
+
+
+@pytest.mark.parametrize("compiled", [in_c, without_c])
 @pytest.mark.parametrize("target", TARGETS.values(), ids=lambda target: target.table)
 @settings(max_examples=15)
 @given(data=st.data())
-def test_columns_hold_what_the_rows_held(client: Client, target: Target, data: st.DataObject) -> None:
+def test_columns_hold_what_the_rows_held(
+    client: Client, target: Target, compiled: bool, data: st.DataObject
+) -> None:
     drawn = records(schema(target.contract), LOGICAL)
     events = data.draw(st.lists(drawn, min_size=1, max_size=5))
     rows = [codec(target.contract).encode(event) for event in events]
     container = Container(schema(target.contract))
-    made = block(target.contract, container, rows)
+    with pytest.MonkeyPatch.context() as patch:
+        if not compiled:
+            patch.setattr(blocks, "compiled", None)
+        maker = Blocks(target.contract, container)
+    made = maker.of(rows)
     found = []
     for copy, form, insert in (
         ("as_rows", "Avro", container.file(rows)),
@@ -57,6 +74,21 @@ def test_columns_hold_what_the_rows_held(client: Client, target: Target, data: s
         client.raw_insert(table, insert_block=insert, fmt=form)
         found.append(client.raw_query(f"SELECT * FROM {table} FORMAT RowBinary"))
     assert found[0] == found[1]
+
+
+def test_of_two_revisions_in_one_block_the_newest_counts(client: Client) -> None:
+    target, contract = TARGETS[ROUNDS], schema("round")
+    encode = codec("round").encode
+    rows = [
+        encode(sample(contract) | {"round_id": "twice", "revision": revision, "bet_count": revision})
+        for revision in (1, 2)
+    ]
+    ClickHouseTables(lambda: client).insert(target, Container(contract), rows, "revisions")
+    of_the_round = "WHERE round_id = 'twice'"
+    found = client.query(f"SELECT revision, bet_count FROM rounds {of_the_round}").result_rows
+    assert found == [(2, 2)]
+    sql = f"SELECT count(), uniqExact(_part) FROM {target.stored} {of_the_round}"
+    assert client.query(sql).result_rows == [(2, 1)]
 
 
 NEW = {"name": "channel", "type": "string", "default": "web"}
@@ -101,7 +133,12 @@ def test_a_table_has_the_columns_of_its_contract_with_their_defaults(
             assert row[field["name"]] == field["default"], f"{target.table}.{field['name']}"
 
 
+@pytest.mark.parametrize("compiled", [in_c, without_c])
 @pytest.mark.parametrize("row", [b"", b"\xff", b"\x02a"])
-def test_rows_of_something_else_are_refused(row: bytes) -> None:
+def test_rows_of_something_else_are_refused(
+    row: bytes, compiled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not compiled:
+        monkeypatch.setattr(blocks, "compiled", None)
     with pytest.raises(SinkMismatch, match="contract outcome"):
-        block("outcome", Container(schema("outcome")), [row])
+        Blocks("outcome", Container(schema("outcome"))).of([row])
