@@ -25,6 +25,7 @@ from starlette.responses import FileResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from connectors.campaigns.folder import Definitions
 from connectors.campaigns.live import Live, Snapshot
 from connectors.campaigns.model.definition import Campaign
 from connectors.clickhouse.kept_play import DIMENSIONS
@@ -57,7 +58,7 @@ class Console:
 
     def __init__(self, settings: Settings, folder: Path) -> None:
         self._settings = settings
-        self._definitions = data.Definitions(folder)
+        self._definitions = Definitions(folder)
         self.live = Live(settings, self._definitions.campaigns)
         self.stream = Stream()
         self._has_login = how(settings) == "token"

@@ -1,9 +1,8 @@
 """The data of the console as plain JSON values; amounts are text, so that no digit is lost."""
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
-from pathlib import Path
+from datetime import datetime
 from typing import Any
 
 import polars
@@ -11,64 +10,20 @@ import polars
 from connectors.campaigns import evaluation
 from connectors.campaigns.effect.of_campaign import document, effect_of
 from connectors.campaigns.live import Snapshot, is_running
-from connectors.campaigns.model.definition import Campaign, Definition, load
+from connectors.campaigns.model.definition import Campaign
 from connectors.clickhouse.kept_play import View
 from connectors.clickhouse.literals import quoted
 from connectors.clickhouse.query import query_rows
 from streams.core.event import is_test
-from streams.errors import DefinitionError
 from streams.kafka.lag import records_behind
 from streams.settings import Settings
 
 GRAINS = {"hour": 4, "day": 72, "week": 72 * 7, "month": 72 * 31}
 """The grains of KPIs, and the days of which at least 72 periods are shown."""
-_OCCURRENCES = 8
-"""Of a campaign that recurs, the newest so many are shown."""
-
 _PERIODS = 72
 _VALUES = 100
 _MINUTES = 30
 _ENTRIES = 500
-
-
-class Definitions:
-    """The definitions in a folder; a file is read again when it has changed."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._read: dict[Path, tuple[tuple[int, int], Definition | str]] = {}
-
-    def campaigns(self) -> list[Campaign]:
-        """The campaigns, and of those that recur the newest occurrences that have begun."""
-        found = []
-        for _, definition in self._files():
-            if isinstance(definition, Definition):
-                begun = deque(definition.occurrences(datetime.now(UTC)), _OCCURRENCES)
-                found += [each.campaign for each in begun or (definition,)]
-        return found
-
-    def wrong(self) -> list[str]:
-        """The errors of files that are not definitions."""
-        return [text for _, text in self._files() if isinstance(text, str)]
-
-    def _files(self) -> list[tuple[Path, Definition | str]]:
-        found = {}
-        for path in sorted(self._folder.glob("*.yaml")):
-            try:
-                stat = path.stat()
-            except OSError:  # removed meanwhile
-                continue
-            now = stat.st_mtime_ns, stat.st_size
-            known = self._read.get(path)
-            found[path] = known if known and known[0] == now else (now, self._load(path))
-        self._read = found
-        return [(path, definition) for path, (_, definition) in found.items()]
-
-    def _load(self, path: Path) -> Definition | str:
-        try:
-            return load(path)
-        except DefinitionError as error:
-            return str(error).replace(str(self._folder), self._folder.name)
 
 
 def state(campaign: Campaign, at: datetime) -> str:

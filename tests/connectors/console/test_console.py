@@ -17,11 +17,11 @@ import pytest
 from starlette.routing import Route
 
 from connectors.campaigns import evaluation
+from connectors.campaigns.folder import Definitions
 from connectors.campaigns.live import SETTLES_WITHIN, Live, Snapshot
 from connectors.campaigns.model.definition import load
 from connectors.console import operator
 from connectors.console.app import PAGE, STATIC, create_app
-from connectors.console.data import Definitions
 from connectors.demo.run import accounts
 from connectors.edge.tenants import Grant, Registry
 from connectors.status.mending import MENDING
