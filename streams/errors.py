@@ -97,7 +97,7 @@ class NotSettled(RoundhouseError):
 
 
 class Overtaken(RoundhouseError):
-    """Another process has begun to settle the same campaign, so this one has published nothing."""
+    """Another process has begun to write what this one writes, so this one has ended its work."""
 
 
 class AlreadySettled(RoundhouseError):

@@ -5,13 +5,13 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from streams.records.topics import AWARDS, CONTRACTS, SETTLEMENTS, WEBHOOKS
+from streams.records.topics import AWARDS, CONTRACTS, SETTLEMENTS, STANDINGS, WEBHOOKS
 from streams.wire.contracts import Schema, schema
 
 OF_STAGES = {
     topic: contract
     for topic, contract in CONTRACTS.items()
-    if topic not in (AWARDS, SETTLEMENTS, WEBHOOKS)
+    if topic not in (AWARDS, SETTLEMENTS, STANDINGS, WEBHOOKS)
 }
 """The contracts of the topics that the stages write."""
 

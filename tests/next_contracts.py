@@ -65,6 +65,7 @@ NEW: dict[str, dict[int, New]] = {
     "award": {0: TEXT, 12: FLAG, 99: NOTHING},
     "settlement": {0: NUMBER, 9: MONEY, 99: TEXT},
     "webhook-delivery": {0: NOTHING, 99: TAGS},
+    "standing": {0: NUMBER, 12: TEXT, 99: MONEY},
     "staged-chunk": {0: TEXT, 99: TAGS},
     "window-changes": {0: NUMBER, 99: TEXT},
     "profile": {0: NOTHING, 2: TAGS},

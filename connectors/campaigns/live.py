@@ -80,23 +80,6 @@ class Snapshot(NamedTuple):
         return rows.join(wanted, on="player_id", how="left", maintain_order="left")
 
 
-_WATCHED = ("score", "step", "prize")
-
-
-def changes(before: Result | None, after: Result) -> polars.DataFrame:
-    """One row for each player whose score, step or prize changed, with rank and these before and after.
-
-    The columns of a side are null for a player without a standing there.
-    """
-    frame = after.standings.frame.select("player_id", "rank", *_WATCHED)
-    earlier = before.standings.frame.select(frame.columns) if before else frame.clear()
-    joined = frame.join(earlier, on="player_id", how="full", coalesce=True, suffix="_before")
-    same = polars.all_horizontal(
-        polars.col(name).eq_missing(polars.col(f"{name}_before")) for name in _WATCHED
-    )
-    return joined.filter(~same)
-
-
 @dataclass
 class _Kept:
     """What is known of a campaign. Times are those of a monotonic clock."""

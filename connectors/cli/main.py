@@ -23,6 +23,7 @@ from connectors.clickhouse.rounds_commands import rounds
 from connectors.export.commands import dbt_sources, export
 from connectors.player.commands import player
 from connectors.rejects.commands import rejects
+from connectors.standings.commands import standings
 from connectors.webhooks.commands import tenant_webhook, webhooks
 from streams.errors import ConfigurationError, RoundhouseError
 from streams.runtime.fail_stop import EXIT_CONFIGURATION
@@ -301,7 +302,8 @@ def sql(query: str, form: str) -> None:
 
 @main.command()
 @click.argument(
-    "what", type=click.Choice(["worker", "sink", "edge", "webhooks", "console", "supervisor"])
+    "what",
+    type=click.Choice(["worker", "sink", "edge", "webhooks", "standings", "console", "supervisor"]),
 )
 @click.option("--name", default="", help="Only the processes of this name, e.g. the workers'.")
 @click.option("--json", "as_json", is_flag=True, help="Everything that the processes report.")
@@ -455,4 +457,5 @@ main.add_command(rates)
 main.add_command(rejects)
 main.add_command(rounds)
 main.add_command(player)
+main.add_command(standings)
 main.add_command(webhooks)

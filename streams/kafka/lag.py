@@ -14,7 +14,16 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 from streams.errors import BrokerUnavailable
 from streams.kafka.clients import client_config, committed_consumer
 from streams.kafka.offsets import PartitionId, list_offsets
-from streams.records.topics import AWARDS, CONTRACTS, PROFILES, RAW, STAGED, WEBHOOKS, WINDOW
+from streams.records.topics import (
+    AWARDS,
+    CONTRACTS,
+    PROFILES,
+    RAW,
+    STAGED,
+    STANDINGS,
+    WEBHOOKS,
+    WINDOW,
+)
 from streams.settings import Settings
 from streams.telemetry.lag_metrics import Lag
 
@@ -33,7 +42,11 @@ class Group(NamedTuple):
 LINE = Group("line", {"translate": [RAW], "process": [STAGED]})
 SINK = Group(
     "sink",
-    {"sink": [topic for topic in CONTRACTS if topic not in (STAGED, WEBHOOKS, WINDOW, PROFILES)]},
+    {
+        "sink": [
+            topic for topic in CONTRACTS if topic not in (STAGED, STANDINGS, WEBHOOKS, WINDOW, PROFILES)
+        ]
+    },
 )
 
 DELIVERY = Group("webhooks", {"webhooks": [AWARDS]})

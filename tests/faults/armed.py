@@ -22,6 +22,7 @@ from connectors.campaigns.settling.ledger import Ledger
 from connectors.cli.main import main
 from connectors.clickhouse import sink
 from connectors.edge import writer
+from connectors.standings.publisher import Publisher
 from connectors.webhooks.delivery import Deliveries
 from connectors.webhooks.poster import Poster
 from streams.kafka.request_writer import RequestWriter
@@ -83,6 +84,10 @@ POINTS = {
     "after the transaction of a settlement": Point("campaign", Ledger, "publish", after=True),
     "between a webhook and its record": Point("webhooks", Poster, "post", after=True),
     "between a webhook's record and the position": Point("webhooks", Deliveries, "flush", after=True),
+    "between fencing and reading the standings": Point("standings", Publisher, "_read", after=False),
+    "within a transaction of standings": Point("standings", Publisher, "_produce", after=True),
+    "between two transactions of an evaluation": Point("standings", Publisher, "_commit", after=True),
+    "after the end of an evaluation": Point("standings", Publisher, "write", after=True),
     "between insert and offset commit": Point("sink", sink.ClickHouseTables, "insert", after=True),
 }
 

@@ -23,6 +23,9 @@ from connectors.demo.run import accounts, demo_keys, is_balanced
 from connectors.edge.tenants import Registry
 from connectors.local.kafka import missing_tools
 from connectors.local.stack import Stack, on_any_ports
+from connectors.standings.publisher import Publisher
+from streams.kafka.schema_ids import frames
+from streams.kafka.schemas import Schemas
 from streams.settings import Settings
 from tests.integration.cookbook import answers
 from tests.notebook import executed
@@ -194,11 +197,27 @@ def test_the_questions_in_python_print_the_outcome_of_every_item_and_the_event(
 
 
 def test_the_consumer_in_python_prints_rounds(running: Running) -> None:
-    [example] = blocks(ROOT / "docs" / "data-platform.md", "python")
+    example, _ = blocks(ROOT / "docs" / "data-platform.md", "python")
     command = [sys.executable, "-c", on_this_stack(example, running)]
     result = subprocess.run(command, capture_output=True, text=True, timeout=WITHIN_S, check=True)
     assert result.stdout.count("'round_id'") == 10
     assert "Decimal(" in result.stdout
+
+
+def test_the_leaderboard_in_python_prints_the_standings(running: Running) -> None:
+    _, example = blocks(ROOT / "docs" / "data-platform.md", "python")
+    settings = running.stack.settings
+    race = load(ROOT / "connectors/campaigns/examples/turnover-race.yaml").campaign
+    publisher = Publisher(settings, Schemas(settings, frames(settings)), lambda text: None)
+    publisher.take([race])
+    due = evaluate(settings, race)
+    publisher.write(due)
+    command = [sys.executable, "-c", on_this_stack(example, running)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=WITHIN_S, check=True)
+    head, *rows = done.stdout.splitlines()
+    assert head.startswith(f"aurora turnover-race {due.as_of:%Y-%m-%d %H:%M}")
+    first = [(str(each.rank), each.player_id) for each in due.standings[:10]]
+    assert [tuple(row.split()[:2]) for row in rows] == first
 
 
 def test_the_consumer_in_java_prints_rounds(running: Running, jvm: Path, tmp_path: Path) -> None:

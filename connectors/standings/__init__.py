@@ -1,0 +1,1 @@
+"""``roundhouse standings``: writes the standings of campaigns to a topic while they run."""
