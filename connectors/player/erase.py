@@ -11,7 +11,10 @@ them all, under the pseudonym that the first run has drawn.
    record and no row of the player appears any more.
 5. Write tombstones for the player's rounds to ``rounds``, and for its failed webhooks to ``webhooks``.
 6. Erase the player from ClickHouse (:mod:`connectors.clickhouse.erasure`).
-7. Record the erasure in the table ``erasures``, and remove the journal: nothing leads from the
+7. Move the player's standings on the topic ``standings`` to the pseudonym, with tombstones for the
+   player. An evaluation that had read ClickHouse before step 6 may write the player once more; the
+   erasure lets all running campaigns be evaluated anew, which removes the player.
+8. Record the erasure in the table ``erasures``, and remove the journal: nothing leads from the
    pseudonym to the player any more.
 """
 
@@ -37,6 +40,7 @@ from connectors.clickhouse.erasure import Subject
 from connectors.clickhouse.query import erase_player, insert
 from connectors.edge.tenants import Registry, existing
 from connectors.local.files import replace_file
+from connectors.standings.records import Place
 from streams.core.identity import erased_mark, key_of, longer_key, partition_of
 from streams.errors import DeliveryFailed
 from streams.kafka.clients import client_config, committed_consumer, idempotent_producer
@@ -44,6 +48,7 @@ from streams.kafka.draining import drain
 from streams.kafka.lag import SINK
 from streams.kafka.reading import to_the_ends
 from streams.kafka.schema_ids import frames
+from streams.kafka.schemas import Schemas
 from streams.records.staged_chunk import erasing
 from streams.records.topics import (
     CONTRACTS,
@@ -52,10 +57,12 @@ from streams.records.topics import (
     SCHEMAS,
     SETTLEMENTS,
     STAGED,
+    STANDINGS,
     TOPICS,
     WEBHOOKS,
 )
 from streams.settings import Settings
+from streams.wire.avro import Reader, codec
 
 FLUSH_WITHIN_S = 30.0
 _NO_PLAYERS = OUTCOMES, SETTLEMENTS, SCHEMAS
@@ -119,6 +126,8 @@ def erase(settings: Settings, tenant: str, player_id: str, who: Who, report: Rep
     report(f"{ROUNDS}: {rounds} keys deleted")
     rows = erase_player(settings, Subject(tenant, player_id, journal.pseudonym))
     report("ClickHouse: " + (", ".join(f"{n} of {table}" for table, n in rows.items()) or "no row"))
+    moved = _move_standings(settings, tenant, player_id, journal.pseudonym)
+    report(f"{STANDINGS}: {moved} keys moved to the pseudonym")
     if rows or rounds or not again:
         _record(settings, tenant, journal, rows, who)
     path.unlink()
@@ -160,6 +169,29 @@ def _delete_keys(settings: Settings, topic: str, key: str) -> int:
     gone = [(longer, None) for longer, has_value in left.items() if has_value]
     _produce(settings, topic, partition, gone, [])
     return len(gone)
+
+
+def _move_standings(settings: Settings, tenant: str, player_id: str, pseudonym: str) -> int:
+    """Writes the player's newest standings under the pseudonym, and tombstones for the player."""
+    schemas, contract = Schemas(settings, frames(settings)), CONTRACTS[STANDINGS]
+    reader = Reader(contract, schemas.frames[contract], schemas.schema_of)
+    found: dict[tuple[int, bytes], bytes] = {}
+    with closing(committed_consumer(settings, f"{settings.topic_prefix}erasure")) as consumer:
+        topic = settings.topic_prefix + STANDINGS
+        places = [TopicPartition(topic, number, 0) for number in range(settings.partitions)]
+        for message in to_the_ends(consumer, places):
+            key, value = message.key() or b"", message.value()
+            campaign, player = Place.of(key)
+            if player == key_of(player_id) and campaign.startswith(longer_key(key_of(tenant), "")):
+                found.pop((message.partition() or 0, key), None)
+                if value is not None:
+                    found[message.partition() or 0, key] = value
+    for (partition, key), value in found.items():
+        record = reader.read(value) | {"player_id": pseudonym}
+        new = longer_key(Place.of(key).campaign, pseudonym).encode()
+        moved = schemas.frames[contract] + codec(contract).encode(record)
+        _produce(settings, STANDINGS, partition, [(new, moved), (key, None)], [])
+    return len(found)
 
 
 def _produce(

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,15 +17,28 @@ import pytest
 from click.testing import CliRunner, Result
 from confluent_kafka import TopicPartition
 
+from connectors.campaigns import evaluation
 from connectors.cli.main import main
 from connectors.clickhouse.client import connect
 from connectors.local.kafka import missing_tools
 from connectors.local.stack import Stack, on_any_ports
+from connectors.standings.publisher import Publisher
 from streams.kafka.clients import committed_consumer
 from streams.kafka.reading import to_the_ends
-from streams.records.topics import OUTCOMES, PROFILES, ROUNDS, SCHEMAS, SETTLEMENTS, TOPICS
+from streams.kafka.schema_ids import frames
+from streams.kafka.schemas import Schemas
+from streams.records.topics import (
+    OUTCOMES,
+    PROFILES,
+    ROUNDS,
+    SCHEMAS,
+    SETTLEMENTS,
+    STANDINGS,
+    TOPICS,
+)
 from streams.settings import Settings
 from tests import clickhouse_server
+from tests.connectors.standings.test_changes import CAMPAIGN, standings
 from tests.integration.test_rejects import Operator
 from tests.line import bet
 from tests.waiting import wait_until
@@ -101,6 +114,7 @@ def test_a_player_is_erased_under_load_and_the_accounts_hold(stack: Stack, tmp_p
     events = {"visit": {"note": f"ask {NAME}"}, "wrong": 7}
     operator.post(GAMEBALL, {"playerUniqueId": PLAYER, "events": events} | CONTACT, 2)
     operator.settle()
+    publish_standings(stack.settings)
     before = sums(operator)
 
     load = Load(operator)
@@ -135,6 +149,7 @@ def test_a_player_is_erased_under_load_and_the_accounts_hold(stack: Stack, tmp_p
     expiring = {expiry["topic"] for expiry in done["expires"]}
     assert expiring == {topic.name for topic in TOPICS} - {OUTCOMES, SETTLEMENTS, SCHEMAS}
     search(stack)
+    assert traces_in_topic(stack.settings, STANDINGS, [done["pseudonym"].encode()])
     result = audit(stack)
     assert result.exit_code == 0, result.output
 
@@ -154,7 +169,8 @@ def sums(operator: Operator) -> dict[str, str]:
 
 def search(stack: Stack) -> None:
     """Fails where something of the player is found, except in topics whose records expire."""
-    found = [f"topic {name}" for name in (ROUNDS, PROFILES) if traces_in_topic(stack.settings, name)]
+    topics = (ROUNDS, PROFILES, STANDINGS)
+    found = [f"topic {name}" for name in topics if traces_in_topic(stack.settings, name)]
     found += [
         str(path.relative_to(stack.settings.data_dir))
         for directory in (stack.settings.state_path, stack.settings.data_dir / "logs")
@@ -176,7 +192,17 @@ def search(stack: Stack) -> None:
     assert not found
 
 
-def traces_in_topic(settings: Settings, topic: str) -> bool:
+def publish_standings(settings: Settings) -> None:
+    """Writes standings of two campaigns with the player."""
+    publisher = Publisher(settings, Schemas(settings, frames(settings)), lambda text: None)
+    publisher.take([])
+    for name in ("one", "two"):
+        campaign = CAMPAIGN.model_copy(update={"name": name, "tenant": "acme"})
+        found = standings({PLAYER: 3, "p-1": 2})
+        publisher.write(evaluation.Result(campaign, datetime(2026, 3, 2, tzinfo=UTC), 0, found, {}))
+
+
+def traces_in_topic(settings: Settings, topic: str, traces: Sequence[bytes] = TRACES) -> bool:
     """Whether the newest value of some key, or its key, has something of the player."""
     newest: dict[bytes, bytes] = {}
     records = 0
@@ -191,7 +217,7 @@ def traces_in_topic(settings: Settings, topic: str) -> bool:
                 newest[key] = value
     consumer.close()
     assert records
-    return any(trace in key + value for key, value in newest.items() for trace in TRACES)
+    return any(trace in key + value for key, value in newest.items() for trace in traces)
 
 
 @pytest.mark.parametrize("line", ["the edges refuse", "rounds: "])
