@@ -54,16 +54,19 @@ def test_the_line_runs_without_what_is_there_to_look_at_it(compose: dict[str, An
 
 def test_our_services_run_commands_and_settings_that_exist(compose: dict[str, Any]) -> None:
     known = {f"ROUNDHOUSE_{name.upper()}" for name in Settings.model_fields}
-    for name in ("edge", "worker", "sink", "webhooks", "console"):
+    for name in ("edge", "worker", "sink", "webhooks", "standings", "console"):
         service = compose["services"][name]
         command, *options = service["command"].split()
         found = main.commands[command]
-        assert isinstance(found, click.Command)
-        found.make_context(command, options)
+        if isinstance(found, click.Group):
+            found = found.commands[options.pop(0)]
+        volumes = dict(volume.split(":")[1::-1] for volume in service["volumes"])  # by path
+        here = [str(ROOT / volumes[each]) if each in volumes else each for each in options]
+        found.make_context(command, here)
         assert set(service["environment"]) <= known
         assert service["healthcheck"]["test"][1:] == ["roundhouse", "health", name]
-        volumes = {volume.split(":")[0] for volume in service["volumes"]}
-        assert volumes <= set(compose["volumes"])
+        named = {volume for volume in volumes.values() if volume[0] != "."}
+        assert named <= set(compose["volumes"])
 
 
 def test_prometheus_finds_the_processes_and_the_rules(compose: dict[str, Any]) -> None:
@@ -77,7 +80,7 @@ def test_prometheus_finds_the_processes_and_the_rules(compose: dict[str, Any]) -
         [discovery] = job["dns_sd_configs"]
         found |= {(name, discovery["port"]) for name in discovery["names"]}
     expected = set()
-    for name in ("edge", "worker", "sink", "webhooks"):
+    for name in ("edge", "worker", "sink", "webhooks", "standings"):
         environment = compose["services"][name]["environment"]
         assert environment["ROUNDHOUSE_STATUS_HOST"] == "0.0.0.0"
         first = int(environment["ROUNDHOUSE_STATUS_PORT"])

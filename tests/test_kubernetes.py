@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import click
 import jsonschema  # type: ignore[import-untyped]
 import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
@@ -123,11 +124,25 @@ def test_a_misspelt_field_is_found(example: list[Resource]) -> None:
 
 def test_each_service_runs_a_command_that_exists(resources: list[Resource]) -> None:
     found = dict(pods(resources))
-    assert found.keys() == {"edge", "worker", "sink", "console"}
+    assert found.keys() - {"webhooks", "standings"} == {"edge", "worker", "sink", "console"}
     for name, pod in found.items():
         [container] = pod["spec"]["containers"]
-        assert container["args"][0] == name
-        assert container["args"][0] in main.commands
+        command, *arguments = container["args"]
+        assert command == name
+        known = main.commands[command]
+        if isinstance(known, click.Group):
+            known = known.commands[arguments.pop(0)]
+        options = {option for parameter in known.params for option in parameter.opts}
+        mounted = {mount["mountPath"] for mount in container["volumeMounts"]}
+        for option, folder in zip(arguments[::2], arguments[1::2], strict=True):
+            assert option in options
+            assert folder in mounted
+
+
+def test_services_that_are_alone_are_never_two_at_once(example: list[Resource]) -> None:
+    for name in ("webhooks", "standings"):
+        spec = named(example, "Deployment", name)["spec"]
+        assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
 
 
 def test_no_pod_runs_as_root_or_writes_outside_its_volumes(resources: list[Resource]) -> None:

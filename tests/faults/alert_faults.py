@@ -31,6 +31,7 @@ from streams.records.topics import RAW
 from streams.settings import Settings
 from tests.faults import faults
 from tests.faults.harness import Line, disk_room, give_orders
+from tests.faults.service_faults import endpoint_answers, standings_without_clickhouse
 from tests.line import bet
 from tests.scrapes import scrape, targets, total
 from tests.waiting import wait_until
@@ -317,6 +318,17 @@ ALERT_FAULTS = [
     AlertFault("ClickHouse: answers after 3 s", partial(_clickhouse_orders, delay_s=3), ("Slow",)),
     AlertFault(
         "ClickHouse: answers after 40 s", partial(_clickhouse_orders, delay_s=40), ("Stuck", "Late")
+    ),
+    AlertFault(
+        "webhooks: an endpoint answers 500", partial(endpoint_answers, status=500), ("WebhooksFail",)
+    ),
+    AlertFault(
+        "webhooks: an endpoint answers 410", partial(endpoint_answers, status=410), ("WebhooksDead",)
+    ),
+    AlertFault(
+        "standings: ClickHouse is away, and a file has a mistake",
+        standings_without_clickhouse,
+        ("StandingsOld", "CampaignFilesWrong"),
     ),
     AlertFault("broker: away", partial(_down, lambda line: line.brokers[:1]), ("NotAcknowledging",)),
     AlertFault("broker: stopped for 8 s", _once(faults.broker_too_slow), ("KafkaTimeouts",)),

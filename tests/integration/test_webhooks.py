@@ -110,22 +110,22 @@ def line(real_settings: Settings, endpoint: Endpoint) -> Settings:
     return real_settings
 
 
-def publish(settings: Settings, campaign: str, players: range) -> None:
+def publish(settings: Settings, campaign: str, players: range, tenant: str = "acme") -> None:
     """Publishes awards of a campaign, each player's steps in order."""
     awards = [
         Award(
-            award_id("acme", campaign, 0, (f"p-{player}", step)), AWARD, "acme", campaign, "",
-            settlement_id("acme", campaign, 0), 0, f"p-{player}", 1, step, Decimal(10),
+            award_id(tenant, campaign, 0, (f"p-{player}", step)), AWARD, tenant, campaign, "",
+            settlement_id(tenant, campaign, 0), 0, f"p-{player}", 1, step, Decimal(10),
             Prize(Decimal(step)), None, None, None, "", "definition", AT, AT,
         )
         for step in range(1, STEPS + 1)
         for player in players
     ]  # fmt: skip
-    ledger = Ledger(settings, "acme", campaign)
+    ledger = Ledger(settings, tenant, campaign)
     ledger.take()
     ledger.publish(
         Settlement(
-            settlement_id("acme", campaign, 0), "acme", campaign, "", 0, "run", "definition", "result",
+            settlement_id(tenant, campaign, 0), tenant, campaign, "", 0, "run", "definition", "result",
             AT, AT, AT, "ann", "", 0, len(players), Decimal(1), len(awards),
         ),
         awards,
