@@ -49,8 +49,8 @@ class Service:
         self._told: set[str] = set()
         self._forgot_at = float("-inf")
         self.live = Live(settings, self._turn, self._write)
-        self.turn_at = time.monotonic()
-        """The time at which a turn last began (monotonic, s)."""
+        self.busy_since: float | None = None
+        """When the work in hand began (monotonic, s); None between two evaluations."""
 
     def take(self) -> None:
         """Takes the topic: see :meth:`Publisher.take`."""
@@ -68,7 +68,8 @@ class Service:
 
     def _turn(self) -> list[Campaign]:
         """The present campaigns, for the next evaluation; and what is due between two of them."""
-        self.turn_at, now = time.monotonic(), datetime.now(UTC)
+        began, now = time.monotonic(), datetime.now(UTC)
+        self.busy_since = began
         self._present = self._definitions.campaigns()
         for campaign in self._present:
             if self._needs_the_last(campaign, now):
@@ -76,10 +77,10 @@ class Service:
         self._publisher.release(
             each for each in self._present if is_running(each, now) or self.live.peek(each.name)
         )
-        if self.turn_at - self._forgot_at > _FORGET_EVERY_S:
+        if began - self._forgot_at > _FORGET_EVERY_S:
             with _fatal():
                 self._publisher.forget(now - KEPT)
-            self._forgot_at = self.turn_at
+            self._forgot_at = began
         self._show(now)
         return self._present
 
@@ -94,6 +95,7 @@ class Service:
             changes = self._publisher.write(snapshot.result)
         if changes is not None:
             self._metrics.written(changes, snapshot.cost_s, time.monotonic() - began)
+        self.busy_since = None
 
     def _show(self, now: datetime) -> None:
         as_of = {}
@@ -134,8 +136,8 @@ class _HealthOf:
             return judged(
                 {}, waiting=["the service is starting: it looks for Kafka and reads the topic"]
             )
-        problem = service.live.problem
-        still_s = time.monotonic() - service.turn_at
+        problem, since = service.live.problem, service.busy_since
+        still_s = 0.0 if since is None else time.monotonic() - since
         waiting = [problem] if problem else []
         is_stuck = not waiting and still_s >= self._settings.stuck_after_s
         return judged(
