@@ -2,7 +2,7 @@
 
 - ids: the worker does the yardstick job with a window table that was filled before; each partition
   has an equal share of the ids;
-- partitions: the same job with more partitions;
+- partitions: the same job with more partitions, from a backlog and at a rate;
 - inserts: blocks of transactions and rounds are inserted into ClickHouse (chDB), first empty, then with
   a number of rounds in it; the cost includes the merges that the inserts cause.
 
@@ -73,14 +73,25 @@ def fill(settings: Settings, ids: int) -> None:
 
 
 def worker_cost(
-    events: int, partitions: int, prepare: Callable[[Settings], None] | None = None
+    events: int,
+    partitions: int,
+    prepare: Callable[[Settings], None] | None = None,
+    per_s: float | None = None,
 ) -> dict[str, Any]:
-    """The worker's CPU per event, without its start-up."""
+    """The worker's CPU per event, without its start-up; from a backlog, or at a rate (events/s)."""
     runs = []
     for size, before in ((events // 10, None), (events, prepare)):
         contender = CONTENDERS["roundhouse"]
         runs.append(
-            run(contender, size, BATCH_ITEMS, fresh_home(), partitions=partitions, prepare=before)
+            run(
+                contender,
+                size,
+                BATCH_ITEMS,
+                fresh_home(),
+                partitions=partitions,
+                prepare=before,
+                per_s=per_s,
+            )
         )
     small, large = runs
     more = large["events"] - small["events"]
@@ -147,6 +158,7 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=500_000)
     parser.add_argument("--ids", type=int, nargs="*", default=[10**5, 10**6, 10**7])
     parser.add_argument("--partitions", type=int, nargs="*", default=[4, 16, 64])
+    parser.add_argument("--per-s", type=float, nargs="*", default=[12_000], help="with the partitions")
     parser.add_argument("--rounds", type=int, nargs="*", default=[0, 10**7])
     parser.add_argument("--insert-into", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -157,12 +169,14 @@ def main() -> None:
     result = {
         **described(),
         "events": events,
+        "transactions": Settings().transactions,
         "ids": [
             {"ids": ids, **worker_cost(events, 4, partial(fill, ids=ids))} for ids in arguments.ids
         ],
         "partitions": [
-            {"partitions": partitions, **worker_cost(events, partitions)}
+            {"partitions": partitions, "per_s": per_s, **worker_cost(events, partitions, per_s=per_s)}
             for partitions in arguments.partitions
+            for per_s in (None, *arguments.per_s)
         ],
         "inserts": [insert_costs(rounds, events) for rounds in arguments.rounds],
     }

@@ -34,6 +34,7 @@ from streams.state.owned_partition import (
     state_directory,
     window_directory,
 )
+from streams.state.owners import Lanes
 from streams.state.recovery import Recoveries
 from streams.state.rocksdb import Memory
 from streams.state.table import Window
@@ -71,7 +72,8 @@ def shared_by(settings: Settings, cluster: str, worker: str) -> Shared:
     """What the partitions of a worker share; each worker has its own memory and progress."""
     schemas, lock = Schemas(settings, FRAMES), threading.Lock()
     metrics = WorkerMetrics(CollectorRegistry())
-    return Shared(settings, worker, schemas, cluster, Memory(), lock, Recoveries(), metrics)
+    lanes = Lanes(settings, worker, lock, metrics)
+    return Shared(settings, worker, schemas, cluster, Memory(), lock, Recoveries(), metrics, lanes)
 
 
 class Opening(NamedTuple):

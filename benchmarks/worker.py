@@ -33,13 +33,17 @@ from streams.wire.contracts import SCHEMA_IDS, Schema, version_of
 from streams.wire.money import from_bytes, to_decimal
 
 
-def load(settings: Settings, events: int, batch_items: int) -> Summary:
-    """Fills ``raw.batches``; returns the summary that the output must have."""
+def load(settings: Settings, events: int, batch_items: int, per_s: float | None = None) -> Summary:
+    """Fills ``raw.batches``, at a rate (events/s) if it is given; returns the summary that the output
+    must have.
+    """
     producer = Producer(
         {"bootstrap.servers": settings.kafka_bootstrap, "compression.type": "lz4", "linger.ms": 5}
     )
-    summary = Summary()
+    summary, began = Summary(), time.monotonic()
     for number, (tenant, body, after) in enumerate(bodies(events, batch_items=batch_items)):
+        if per_s is not None:
+            time.sleep(max(0.0, began + summary.received / per_s - time.monotonic()))
         batch = Batch(tenant, "native", f"batch-{number}", 1_773_500_000_000_000, True, False, None)
         producer.produce(
             f"{settings.topic_prefix}raw.batches",
@@ -62,6 +66,7 @@ def run(
     *,
     partitions: int = 4,
     prepare: Callable[[Settings], None] | None = None,
+    per_s: float | None = None,
 ) -> dict[str, Any]:
     """Runs one size on a Kafka node of its own; calls ``prepare`` after the topics are created."""
     with kafka(home) as (node, broker):
@@ -71,17 +76,25 @@ def run(
         if prepare is not None:
             prepare(settings)
         (home / "peer").mkdir()
-        return measure_on(Node(settings, broker), contender, events, batch_items)
+        return measure_on(Node(settings, broker), contender, events, batch_items, per_s)
 
 
-def measure_on(node: Node, contender: Contender, events: int, batch_items: int) -> dict[str, Any]:
-    """Runs one size on a Kafka node, with the topics and the directory that the settings name."""
+def measure_on(
+    node: Node, contender: Contender, events: int, batch_items: int, per_s: float | None = None
+) -> dict[str, Any]:
+    """Runs one size on a Kafka node, with the topics and the directory that the settings name.
+
+    With ``per_s`` the input comes at that rate while the contender runs, and the broker's CPU includes
+    its writing.
+    """
     settings, broker = node
     ensure_topics(settings)
-    expected = load(settings, events, batch_items)
+    expected = load(settings, events, batch_items) if per_s is None else Summary()
     broker_before = cpu_s(broker)
     began = time.monotonic()
     with _started(contender.commands(settings), settings, settings.data_dir / "log") as processes:
+        if per_s is not None:
+            expected = load(settings, events, batch_items, per_s)
         first = wait_for_all(settings, expected.accepted, processes)
         wall = time.monotonic() - first
         cpu = sum(cpu_s(process.pid) for process in processes)

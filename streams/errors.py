@@ -76,6 +76,10 @@ class NameTaken(RoundhouseError):
     """Another process runs under the name of this worker."""
 
 
+class ReleaseTooOld(RoundhouseError):
+    """The group has a worker of an earlier release, which does not fence transactions of this one."""
+
+
 class GaveUp(ConfigurationError):
     """A supervised process ended because of a wrong setting, so it is not started again."""
 

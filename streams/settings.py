@@ -70,6 +70,11 @@ class Settings(BaseSettings):
         description="Time without a heartbeat after which a worker loses its partitions; one that "
         "comes back earlier keeps them.",
     )
+    transactions: Literal["partition", "worker"] = Field(
+        "partition",
+        description="What one transaction of a worker contains: the work of one `partition`, or of all "
+        "partitions of the `worker`.",
+    )
     instance: str | None = Field(
         None,
         description="Name of this machine in the consumer group, stable across restarts; default its "

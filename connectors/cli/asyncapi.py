@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from streams.core.event import SOURCES
-from streams.records.topics import RAW, SCHEMAS, TOPICS, Topic
+from streams.records.topics import OWNERS, RAW, SCHEMAS, TOPICS, Topic
 from streams.settings import Settings
 from streams.wire.contracts import published, schema, versions
 
@@ -79,6 +79,10 @@ _NOT_AVRO: dict[str, Node] = {
             "properties": RAW_HEADERS,
             "required": [name for name in RAW_HEADERS if name not in _RARE_HEADERS],
         },
+    },
+    OWNERS: {
+        "summary": "A claim of a transactional id that writes several partitions; a tombstone ends it.",
+        "payload": {"type": "string", "description": "The worker whose transactional id it is."},
     },
     SCHEMAS: {
         "summary": "A schema that workers write by, where there is no schema registry.",

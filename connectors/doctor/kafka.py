@@ -31,6 +31,7 @@ from streams.kafka.offsets import watermarks
 from streams.records.topics import (
     AWARDS,
     OUTCOMES,
+    OWNERS,
     PROFILES,
     RAW,
     REJECTS,
@@ -243,7 +244,7 @@ RIGHTS: dict[str, dict[str, frozenset[AclOperation]]] = {
         RAW: READS,
         STAGED: READS | WRITES,
         **dict.fromkeys((*_CANONICAL, ROUNDS, REJECTS, OUTCOMES), WRITES),
-        **dict.fromkeys((WINDOW, PROFILES, SCHEMAS), READS | WRITES),
+        **dict.fromkeys((WINDOW, PROFILES, OWNERS, SCHEMAS), READS | WRITES),
     },
     "sink": dict.fromkeys((*_CANONICAL, ROUNDS, REJECTS, OUTCOMES, AWARDS, SETTLEMENTS), READS),
 }

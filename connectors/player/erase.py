@@ -53,6 +53,7 @@ from streams.records.staged_chunk import erasing
 from streams.records.topics import (
     CONTRACTS,
     OUTCOMES,
+    OWNERS,
     ROUNDS,
     SCHEMAS,
     SETTLEMENTS,
@@ -65,7 +66,7 @@ from streams.settings import Settings
 from streams.wire.avro import Reader, codec
 
 FLUSH_WITHIN_S = 30.0
-_NO_PLAYERS = OUTCOMES, SETTLEMENTS, SCHEMAS
+_NO_PLAYERS = OUTCOMES, OWNERS, SETTLEMENTS, SCHEMAS
 
 Report = Callable[[str], None]
 

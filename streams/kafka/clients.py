@@ -128,6 +128,11 @@ def committed_consumer(settings: Settings, group: str, **more: Any) -> Consumer:
     )
 
 
+def uncommitted_consumer(settings: Settings, group: str) -> Consumer:
+    """As :func:`committed_consumer`, but a partition ends only after all that is written."""
+    return committed_consumer(settings, group, **{"isolation.level": "read_uncommitted"})
+
+
 METADATA_MS = 5_000
 """How long a group uses its metadata of topics. A broker that has just started may not know its topics
 yet: a group that forms then gets no partitions until the next refresh, by default 5 minutes later.

@@ -15,6 +15,7 @@ WEBHOOKS = "webhooks"
 STANDINGS = "standings"
 WINDOW = "state.window"
 PROFILES = "state.profiles"
+OWNERS = "state.owners"
 SCHEMAS = "schemas"
 
 MESSAGE_BYTES_MAX = 16 * 1024 * 1024
@@ -80,6 +81,7 @@ TOPICS = (
     Topic(STANDINGS, "standing", "tenant|campaign|player_id", compacted=True),
     Topic(WINDOW, "window-changes", None, windows=2),  # the longest time that the table keeps an id
     Topic(PROFILES, "profile", "state key", compacted=True),
+    Topic(OWNERS, None, "transactional id", compacted=True),
     Topic(SCHEMAS, None, "schema id, as text", compacted=True),
 )
 

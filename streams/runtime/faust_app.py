@@ -41,6 +41,7 @@ from streams.state.owned_partition import (
     open_partition,
     partitions_on_disk,
 )
+from streams.state.owners import Lanes
 from streams.state.recovery import Recoveries
 from streams.state.rocksdb import Memory
 from streams.telemetry.process_metrics import process_registry
@@ -85,6 +86,7 @@ def create_app(
     """The app of one worker process."""
     cluster = wait_for_broker(settings)
     ensure_topics(settings)
+    membership.check_releases()
     local = Local(
         partial(partitions_on_disk, settings, membership.worker), lambda: followers.caught_up()
     )
@@ -104,11 +106,16 @@ def create_app(
     raw_order = InputOrder(committed, _seek(app, raw_topic))
     tables, worker = Memory(), membership.worker
     metrics.partitions.watch(tables.usage)
+    lanes = Lanes(settings, membership.name, computing, metrics, traces)
     shared = Shared(
-        settings, worker, schemas, cluster, tables, computing, Recoveries(), metrics, traces
+        settings, worker, schemas, cluster, tables, computing, Recoveries(), metrics, lanes, traces
     )
     followers = Followers(shared, fail_stop)
-    process = Process(partial(_take_over, shared, followers), _seek(app, staged_topic))
+    process = Process(
+        partial(_take_over, shared, followers),
+        _seek(app, staged_topic),
+        together=settings.transactions == "worker",
+    )
     health.begin(process, shared.recoveries, followers, metrics.lag)
     parts = _Parts(
         settings=settings,
@@ -233,10 +240,6 @@ def _add_agents(app: faust.App, parts: _Parts) -> None:
         except Exception as error:
             fail_stop(error)
 
-    async def apply(partition: int, events: list[EventT[Any]]) -> None:
-        if await process(partition, [_staged_record(event) for event in events]):
-            _acknowledge(events)
-
     @app.agent(bytes_topic(STAGED), name="process")
     async def process_agent(stream: StreamT[bytes]) -> None:
         try:
@@ -245,7 +248,14 @@ def _add_agents(app: faust.App, parts: _Parts) -> None:
                 by_partition: dict[int, list[EventT[Any]]] = defaultdict(list)
                 for event in events:
                     by_partition[event.message.partition].append(event)
-                await asyncio.gather(*(apply(*entry) for entry in by_partition.items()))
+                done = await process(
+                    {
+                        partition: [_staged_record(event) for event in of_partition]
+                        for partition, of_partition in by_partition.items()
+                    }
+                )
+                for partition in done:
+                    _acknowledge(by_partition[partition])
         except Exception as error:
             fail_stop(error)
 

@@ -6,6 +6,10 @@ sends no LeaveGroup, but its heartbeats do not contain the name, so the broker n
 FENCED_INSTANCE_ID: two processes with one name take each other's partitions at every heartbeat,
 without end. Two checks replace that answer: a lock on the worker's directory, and a request to the
 broker when partitions are revoked.
+
+The client id of a member says whether its release fences transactional ids that write several
+partitions (:mod:`streams.state.takeover`). Where such ids are used, a member without that mark would
+count events twice: the others stop when they see it.
 """
 
 import fcntl
@@ -13,27 +17,30 @@ import logging
 import os
 import secrets
 import socket
+from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, Any
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
-from streams.errors import NameTaken
+from streams.errors import NameTaken, ReleaseTooOld
 from streams.kafka.clients import client_config
 from streams.settings import Settings
 
 log = logging.getLogger(__name__)
 
 _ANSWER_WITHIN_S = 5.0
+_READS_OWNERS = "-owners"
+"""The end of the client ids of releases that read who owns a partition; 0.1.0 does not."""
 
 
 class Membership:
     """A worker's membership in the group, for the life of its process.
 
-    ``instance_id`` is stable across restarts. With standbys it contains the id of the worker's state:
-    a worker that lost its disk joins as a new member, and its old partitions go to workers with
-    copies. ``client_id`` is unique to this process.
+    ``name`` tells people which worker it is. ``instance_id`` is stable across restarts. With standbys
+    it contains the id of the worker's state: a worker that lost its disk joins as a new member, and its
+    old partitions go to workers with copies. ``client_id`` is unique to this process.
     """
 
     def __init__(self, settings: Settings, worker: str) -> None:
@@ -44,25 +51,47 @@ class Membership:
         self._lock = _locked(directory / "lock", worker)
         self.group = f"{settings.topic_prefix}line"
         machine = settings.instance or socket.gethostname()
-        name = f"{settings.topic_prefix}{machine}-{worker}"
+        self.name = f"{machine}-{worker}"
+        name = settings.topic_prefix + self.name
         self.instance_id = f"{name}-{_state_id(directory)}" if settings.standbys else name
-        self.client_id = f"{worker}-{secrets.token_hex(4)}"
+        self.client_id = f"{worker}-{secrets.token_hex(4)}{_READS_OWNERS}"
         self.joined = False
         self._settings = settings
 
     def check(self) -> None:
         """After a rebalance began, raises ``NameTaken`` if another process joined as this worker.
 
-        If the membership has only expired, no process has it, and this process may join again.
+        If the membership has only expired, no process has it, and this process may join again. Raises
+        ``ReleaseTooOld`` as :meth:`check_releases` does.
         """
         if not self.joined:  # the worker's previous process may still be the member
             return
-        for member in self._members():
+        members = self._members()
+        self._check_releases(members)
+        for member in members:
             if member.group_instance_id == self.instance_id and member.client_id != self.client_id:
                 raise NameTaken(
                     f"another process, on {member.host}, has joined the consumer group {self.group} as "
                     f"{self.instance_id} and has this worker's partitions now. Give every machine its "
                     "own host name or ROUNDHOUSE_INSTANCE, and its workers names of their own (--name)."
+                )
+
+    def check_releases(self) -> None:
+        """Raises ``ReleaseTooOld`` if transactions have all partitions of a worker, and the group has
+        a worker of a release that does not fence such transactions.
+        """
+        self._check_releases(self._members())
+
+    def _check_releases(self, members: Iterable[Any]) -> None:
+        if self._settings.transactions == "partition":
+            return
+        for member in members:
+            if not member.client_id.endswith(_READS_OWNERS):
+                raise ReleaseTooOld(
+                    f"{member.group_instance_id or member.client_id}, on {member.host}, is a worker of "
+                    "an earlier release, which does not fence transactions of several partitions. "
+                    "Deploy this release on all workers with ROUNDHOUSE_TRANSACTIONS=partition first, "
+                    "or stop that worker."
                 )
 
     def _members(self) -> list[Any]:

@@ -8,6 +8,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 
 from confluent_kafka import KafkaError, Message
@@ -36,6 +37,8 @@ from streams.telemetry.worker_metrics import Work, WorkerMetrics
 log = logging.getLogger(__name__)
 
 FLUSH_WITHIN_S = 60.0
+OPENING_AT_ONCE = 6
+"""Number of partitions that are opened at the same time, in threads that transactions do not use."""
 
 
 class Translate:
@@ -200,22 +203,36 @@ OpenPartition = Callable[[int], OwnedPartition]
 class Process:
     """Passes staged records to the partitions that this worker owns.
 
-    ``seek(partition, offset)`` delivers records again from an offset.
+    ``seek(partition, offset)`` delivers records again from an offset. ``together``: all partitions
+    share a lane, so their records are applied in one transaction.
     """
 
-    def __init__(self, open_partition: OpenPartition, seek: Seek) -> None:
+    def __init__(self, open_partition: OpenPartition, seek: Seek, *, together: bool) -> None:
         self._open_partition = open_partition
         self._gaps = Gaps(STAGED, seek)
+        self._together = together
+        self._opening = ThreadPoolExecutor(OPENING_AT_ONCE, "opening")
         self._opened: dict[int, asyncio.Task[OwnedPartition]] = {}
-        self._locks: dict[int, asyncio.Lock] = {}
+        self._dropped: dict[int, int] = {}
+        self._locks: dict[int | None, asyncio.Lock] = {}
 
     def assign(self, partitions: Iterable[int]) -> None:
-        """Begins to open partitions that are not open yet; their records wait."""
+        """Begins to open partitions that are not open yet."""
         for partition in partitions:
             if partition not in self._opened:
-                self._opened[partition] = asyncio.create_task(
-                    asyncio.to_thread(self._open_partition, partition)
-                )
+                self._dropped.pop(partition, None)
+                self._opened[partition] = asyncio.create_task(self._open(partition))
+
+    async def _open(self, partition: int) -> OwnedPartition:
+        """Opens a partition, and has the records delivered again that came meanwhile."""
+        run = asyncio.get_running_loop().run_in_executor
+        owned = await run(self._opening, self._open_partition, partition)
+        while self._opened.get(partition) is asyncio.current_task():
+            dropped = self._dropped.pop(partition, -1)
+            if dropped < owned.expected:
+                break
+            await self._gaps.again(partition, owned.expected, dropped)
+        return owned
 
     async def revoke(self, partitions: Iterable[int]) -> None:
         """Closes partitions, each after its current transaction."""
@@ -229,6 +246,7 @@ class Process:
     async def close(self) -> None:
         """Closes all partitions."""
         await self.revoke(list(self._opened))
+        self._opening.shutdown()
 
     def opened(self) -> dict[int, bool]:
         """The partitions that are assigned, and whether each is open. For any thread."""
@@ -256,24 +274,44 @@ class Process:
             if task.done():
                 task.result()
 
-    async def __call__(self, partition: int, records: Sequence[StagedRecord]) -> bool:
-        """Applies records; False if they are not to be acknowledged."""
-        async with self._lock(partition):
-            task = self._opened.get(partition)
-            if task is None:  # the partition was revoked; its new owner receives the records again
-                return False
-            owned = await asyncio.shield(task)
-            fresh = [record for record in records if record.offset >= owned.expected]
-            if fresh and fresh[0].offset > owned.expected:
-                await self._gaps.seek_back(partition, owned.expected, fresh[0].offset)
-                return False
+    async def __call__(self, work: Mapping[int, Sequence[StagedRecord]]) -> set[int]:
+        """Applies records by partition; returns the partitions whose records are to be acknowledged.
+
+        Records of a partition that is still opening are delivered again when it is open, so that the
+        others do not wait for it.
+        """
+        groups = [list(work)] if self._together else [[partition] for partition in work]
+        applied = await asyncio.gather(
+            *(self._apply({each: work[each] for each in group}) for group in groups)
+        )
+        return set().union(*applied)
+
+    async def _apply(self, work: Mapping[int, Sequence[StagedRecord]]) -> set[int]:
+        async with self._lock(next(iter(work))):
+            done = set()
+            fresh: list[tuple[OwnedPartition, Sequence[StagedRecord]]] = []
+            for partition, records in work.items():
+                task = self._opened.get(partition)
+                if task is None:  # it was revoked; its new owner receives the records again
+                    continue
+                if not task.done():
+                    self._dropped[partition] = records[-1].offset
+                    continue
+                owned = task.result()
+                left = [record for record in records if record.offset >= owned.expected]
+                if left and left[0].offset > owned.expected:
+                    await self._gaps.seek_back(partition, owned.expected, left[0].offset)
+                    continue
+                done.add(partition)
+                if left:
+                    self._gaps.close(partition)
+                    fresh.append((owned, left))
             if fresh:
-                self._gaps.close(partition)
-                await asyncio.to_thread(owned.apply, fresh)
-            return True
+                await asyncio.to_thread(fresh[0][0].lane.apply, fresh)
+            return done
 
     def _lock(self, partition: int) -> asyncio.Lock:
-        return self._locks.setdefault(partition, asyncio.Lock())
+        return self._locks.setdefault(None if self._together else partition, asyncio.Lock())
 
 
 def _is_open(task: asyncio.Task[OwnedPartition]) -> bool:

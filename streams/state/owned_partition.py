@@ -1,21 +1,16 @@
-"""One staged partition and all that belongs to it: producer, tables, position.
+"""One staged partition and all that belongs to it: tables, position, and its share of transactions.
 
 Opening a partition, and what a crash after each step leaves:
 
-1. ``init_transactions`` fences any earlier owner and ends its open transaction. Nothing is written.
-2. Both changelogs are read (read committed) from the offset in RocksDB to the end. Each batch is
-   written with its offset; after a crash the reading repeats from there.
+1. A lane takes it over (:mod:`streams.state.takeover`): earlier owners are fenced.
+2. Both changelogs are read (read committed) from the offset in RocksDB to the end of all that is
+   written, whose transactions may still be about to become visible. Each batch is written with its
+   offset; after a crash the reading repeats from there.
 3. Work goes on after the position that the window changelog carries.
 
-Applying records, and what a crash after each step leaves:
+Closing it: the tables are closed, then the lane releases it, after its last transaction with it.
 
-1. Decide: read state, compute effects. Nothing is written.
-2. ``begin_transaction``, send outputs and changelog. The broker aborts what was not committed.
-3. ``commit_transaction``. Outputs, state and position are durable; RocksDB is behind and catches up
-   from the changelog when the partition is opened again.
-4. Write RocksDB.
-5. The caller acknowledges to Faust. That offset is a hint: records that are delivered again are
-   skipped.
+Records are applied in the transactions of the lane: :mod:`streams.state.lane`.
 """
 
 import logging
@@ -24,12 +19,11 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from confluent_kafka import KafkaError, Message, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
 from streams.core import profile as profiles
 from streams.core import round as rounds
@@ -38,7 +32,7 @@ from streams.core.event import Kind
 from streams.core.identity import erased_mark, key_of
 from streams.core.profile import state_key
 from streams.errors import DeliveryFailed, InputGap, NewerVersion, StateDamaged
-from streams.kafka.clients import committed_consumer, reporting, transactional_producer
+from streams.kafka.clients import committed_consumer, uncommitted_consumer
 from streams.kafka.offsets import watermarks
 from streams.kafka.schemas import Schemas
 from streams.records import layout
@@ -53,11 +47,13 @@ from streams.state.changelog import (
     StateCodec,
     changelog_records,
 )
+from streams.state.lane import Lane, Share
+from streams.state.owners import Lanes
 from streams.state.recovery import Changelog, Recoveries, behind, recover
 from streams.state.rocksdb import Changes, Memory, Puts
 from streams.state.state_reader import StateReader
 from streams.state.table import ERASED, Table, Window
-from streams.telemetry.traces import LINKS_MAX, Attributes, Traces, parents_of
+from streams.telemetry.traces import LINKS_MAX, Traces, parents_of
 from streams.telemetry.worker_metrics import Work, WorkerMetrics
 from streams.wire.avro import Reader
 
@@ -80,6 +76,7 @@ class Shared(NamedTuple):
     computing: threading.Lock
     recoveries: Recoveries
     metrics: WorkerMetrics
+    lanes: Lanes
     traces: Traces | None = None
 
 
@@ -110,13 +107,17 @@ def open_partition(shared: Shared, partition: int) -> "OwnedPartition":
     state is of another cluster or ahead of its changelog, and ``InputGap`` if input was deleted
     before it was processed.
     """
-    producer = _fencing_producer(shared, partition)
+    consumer = uncommitted_consumer(shared.settings, f"{shared.settings.topic_prefix}recovery")
     try:
-        state = _open_state(shared, partition)
-    except StateDamaged as error:
-        set_aside(shared, partition, error)
-        state = _open_state(shared, partition)
-    return OwnedPartition(shared, partition, producer, state)
+        lane = shared.lanes.take(partition, consumer)
+        try:
+            state = _open_state(shared, partition, consumer)
+        except StateDamaged as error:
+            set_aside(shared, partition, error)
+            state = _open_state(shared, partition, consumer)
+    finally:
+        consumer.close()
+    return OwnedPartition(shared, partition, lane, state)
 
 
 class Tables(NamedTuple):
@@ -138,20 +139,10 @@ class State(NamedTuple):
     position: Position
 
 
-def _fencing_producer(shared: Shared, partition: int) -> Producer:
-    producer = transactional_producer(
-        shared.settings,
-        f"{shared.settings.topic_prefix}process-{partition}",
-        **reporting(shared.metrics.clients.of(f"process-{partition}")),
-    )
-    producer.init_transactions()
-    return producer
-
-
-def _open_state(shared: Shared, partition: int) -> State:
+def _open_state(shared: Shared, partition: int, written: Consumer) -> State:
     tables = open_tables(shared, partition)
     try:
-        low = _recover(shared, partition, tables)
+        low = _recover(shared, partition, tables, written)
         return State(tables, _read_position(tables.window, shared.schemas, partition, low))
     except BaseException:
         tables.close()
@@ -197,14 +188,18 @@ def set_aside(shared: Shared, partition: int, error: StateDamaged) -> None:
     directory.rename(aside)
 
 
-def _recover(shared: Shared, partition: int, tables: Tables) -> int:
-    """Brings both tables to the end of their changelogs; returns the first offset in ``staged``."""
+def _recover(shared: Shared, partition: int, tables: Tables, written: Consumer) -> int:
+    """Brings both tables to the end of their changelogs; returns the first offset in ``staged``.
+
+    ``written`` knows the ends of all that is written. What is committed may become visible only later,
+    and a consumer of committed records alone would take the changelog to end before it.
+    """
     prefix = shared.settings.topic_prefix
     recovering = shared.recoveries.begin(partition)
     consumer = committed_consumer(shared.settings, f"{prefix}recovery")
     try:
         found = changelogs(shared, partition, tables)
-        due = [behind(changelog, consumer) for changelog in found]
+        due = [behind(changelog, written) for changelog in found]
         recovering.due(sum(map(len, due)))
         for changelog, offsets in zip(found, due, strict=True):
             recover(changelog, offsets, consumer, recovering)
@@ -236,9 +231,10 @@ def _read_position(window: Window, schemas: Schemas, partition: int, low: int) -
 class OwnedPartition:
     """Applies staged records to one partition exactly once. Blocking; for one thread at a time."""
 
-    def __init__(self, shared: Shared, partition: int, producer: Producer, state: State) -> None:
-        """``producer`` has fenced earlier owners; see :func:`open_partition`."""
+    def __init__(self, shared: Shared, partition: int, lane: Lane, state: State) -> None:
+        """``lane`` has taken the partition over; see :func:`open_partition`."""
         self.partition = partition
+        self.lane = lane
         self.position = state.position
         self._settings = shared.settings
         self._schemas = shared.schemas
@@ -247,13 +243,12 @@ class OwnedPartition:
         contract = CONTRACTS[STAGED]
         self._staged = Reader(contract, self._frames[contract], self._schemas.schema_of)
         _, self._own_contents = content_header(self._frames)
-        self._computing = shared.computing
         self._recoveries = shared.recoveries
-        self._producer = producer
+        self._lanes = shared.lanes
         self._tables = state.tables
         self.reader = StateReader(state.tables.window, state.tables.profiles, self._codec.profile)
         self._metrics = shared.metrics
-        self._traces = shared.traces
+        self._traced = shared.traces is not None
 
     @property
     def expected(self) -> int:
@@ -261,44 +256,34 @@ class OwnedPartition:
         return self.position.staged_offset + 1
 
     def apply(self, records: Sequence[StagedRecord]) -> None:
-        """Applies records of the partition in one transaction; skips records that are already applied.
+        """Applies records of this partition alone: see :meth:`streams.state.lane.Lane.apply`."""
+        self.lane.apply([(self, records)])
 
-        Raises ``InputGap`` if a record is missing. After any exception the process must end.
+    def runs(self, records: Sequence[StagedRecord]) -> list[Sequence[StagedRecord]]:
+        """The records that are not applied yet. What erases a player is a run of its own: what follows
+        is decided by the state after it.
         """
         fresh = [record for record in records if record.offset >= self.expected]
+        found: list[Sequence[StagedRecord]] = []
         begin = 0
         for index, record in enumerate(fresh):
             if record.erases is not None:
-                self._apply(fresh[begin:index])
-                self._erase(record, record.erases)
+                found += [fresh[begin:index], [record]]
                 begin = index + 1
-        self._apply(fresh[begin:])
+        return [run for run in (*found, fresh[begin:]) if run]
 
-    def _apply(self, fresh: Sequence[StagedRecord]) -> None:
-        """Applies groups, in one transaction."""
-        if not fresh:
-            return
-        began = time.monotonic()
-        parents = self._parents(fresh)
-        with self._span(parents, fresh):
-            with self._computing:
-                effects, position = self._decide(fresh)
-                changes = self._send_effects(effects, position, parents)
-            committing = time.monotonic()
-            self._producer.commit_transaction()
-            committed = time.monotonic()
-        with self._computing:
-            self._store(changes)
+    def send(self, run: Sequence[StagedRecord]) -> Share:
+        """Decides a run of :meth:`runs` and sends its effects."""
+        if run[0].erases is not None:
+            return self._erase(run[0], run[0].erases)
+        effects, position = self._decide(run)
+        changes = self._send_effects(effects, position, self._parents(run))
         sent = Counter({topic: len(outputs) for topic, outputs in effects.outputs.items()})
-        self._metrics.stages.applied(
-            len(fresh),
-            Work(effects.outcomes, sent, effects.refused),
-            committed - began,
-            committed - committing,
-        )
+        work = Work(effects.outcomes, sent, effects.refused)
+        return Share(work, partial(self._store, changes))
 
-    def _erase(self, record: StagedRecord, player: str) -> None:
-        """Removes what the state has of a player, in one transaction, and refuses the player after it.
+    def _erase(self, record: StagedRecord, player: str) -> Share:
+        """Removes what the state has of a player, and refuses the player after it.
 
         ``player`` is the key of the player. The changelogs keep what they had until it is deleted or
         compacted.
@@ -306,52 +291,42 @@ class OwnedPartition:
         layout.STAGED_LAYOUT.check(f"{STAGED}[{self.partition}]", record.headers)
         if record.offset != self.expected:
             raise InputGap(f"{STAGED}[{self.partition}]: {self.expected} is missing")
-        with self._computing:
-            found = {
-                key
-                for key, value in self._tables.window.entries(ROUND_KEY)
-                if (state := rounds.of_state(value)) and key_of(state.tenant, state.player_id) == player
-            }
-            mark = erased_mark(player)
-            changes = self._changes(
-                {ERASED: b"".join(sorted(found))} if found else {},
-                {
-                    profiles.erased_key(mark).encode(): self._frames[CONTRACTS[PROFILES]]
-                    + profiles.encode(Kind.PLAYER, "", "", {}),
-                    state_key(Kind.PLAYER, player).encode(): None,
-                },
-                Position(record.offset, self.position.raw),
-            )
-            self._producer.begin_transaction()
-            self._send_changes(changes, layout.STATE_LAYOUT.newest_headers)
-        self._producer.commit_transaction()
-        with self._computing:
+        found = {
+            key
+            for key, value in self._tables.window.entries(ROUND_KEY)
+            if (state := rounds.of_state(value)) and key_of(state.tenant, state.player_id) == player
+        }
+        mark = erased_mark(player)
+        changes = self._changes(
+            {ERASED: b"".join(sorted(found))} if found else {},
+            {
+                profiles.erased_key(mark).encode(): self._frames[CONTRACTS[PROFILES]]
+                + profiles.encode(Kind.PLAYER, "", "", {}),
+                state_key(Kind.PLAYER, player).encode(): None,
+            },
+            Position(record.offset, self.position.raw),
+        )
+        self._send_changes(changes, layout.STATE_LAYOUT.newest_headers)
+
+        def store() -> None:
             self._store(changes)
             self.reader.erased.add(mark)
-        log.info(
-            "erased a player: %d rounds of the window", len(found), extra={"partition": self.partition}
-        )
+            log.info(
+                "erased a player: %d rounds of the window",
+                len(found),
+                extra={"partition": self.partition},
+            )
+
+        return Share(Work(), store)
 
     def _parents(self, fresh: Sequence[StagedRecord]) -> list[bytes]:
-        if self._traces is None:
+        if not self._traced:
             return []
         return [parent for record in fresh for parent in parents_of(record.headers)]
 
-    def _span(
-        self, parents: Sequence[bytes], fresh: Sequence[StagedRecord]
-    ) -> AbstractContextManager[object]:
-        if self._traces is None:
-            return nullcontext()
-        attributes: Attributes = {
-            "messaging.destination.partition.id": str(self.partition),
-            "messaging.kafka.offset": fresh[0].offset,
-            "messaging.batch.message_count": len(fresh),
-        }
-        return self._traces.batch("transaction", parents, attributes)
-
     def sample(self) -> None:
-        """Measures the tables, and takes the producer's statistics while the partition is idle."""
-        self._producer.poll(0)
+        """Measures the tables, and takes the producer's statistics while the lane is idle."""
+        self.lane.producer.poll(0)
         self._metrics.partitions.measure(self.partition, "window", self._tables.window.size())
         self._metrics.partitions.measure(self.partition, "profiles", self._tables.profiles.size())
 
@@ -410,7 +385,7 @@ class OwnedPartition:
     def _send_effects(
         self, effects: Effects, position: Position, parents: Sequence[bytes] = ()
     ) -> "_Changes":
-        """Begins the transaction and sends; returns the changes to store after the commit."""
+        """Sends; returns the changes to store after the commit."""
         frame = self._frames[CONTRACTS[PROFILES]]
         changes = self._changes(
             effects.window,
@@ -420,7 +395,6 @@ class OwnedPartition:
             },
             position,
         )
-        self._producer.begin_transaction()
         for topic, records in effects.outputs.items():
             if parents and topic == OUTCOMES:  # one record is enough to tell the sink
                 first, *records = records
@@ -464,7 +438,7 @@ class OwnedPartition:
         headers: Headers = (),
     ) -> None:
         """Sends (key, framed datum) records; a tombstone has no datum."""
-        name, produce = self._settings.topic_prefix + topic, self._producer.produce
+        name, produce = self._settings.topic_prefix + topic, self.lane.producer.produce
         partition = self.partition
         if headers:
             produce = partial(produce, headers=list(headers))
@@ -474,7 +448,7 @@ class OwnedPartition:
                     produce(name, value, key, partition, on_delivery)
                     break
                 except BufferError:
-                    self._producer.poll(0.1)
+                    self.lane.producer.poll(0.1)
 
     def _refuse(self, record: StagedRecord, error: Exception) -> bytes:
         """A reject for a staged record that no translate stage wrote."""
@@ -498,11 +472,11 @@ class OwnedPartition:
         return self._frames["reject"] + encode_reject(reject)
 
     def close(self) -> None:
-        """Closes the tables. The next owner aborts an unfinished transaction."""
+        """Closes the tables and releases the partition. The next owner aborts what is unfinished."""
         self._tables.close()
+        self._lanes.release(self.partition, self.lane)
         self._recoveries.forget(self.partition)
         self._metrics.partitions.closed(self.partition)
-        self._metrics.clients.forget(f"process-{self.partition}")
 
 
 class _Last:

@@ -156,7 +156,7 @@ class Changelog(NamedTuple):
 
 
 def behind(changelog: Changelog, consumer: Consumer) -> range:
-    """The changelog offsets that the table does not have yet.
+    """The changelog offsets that the table does not have yet, up to the end that ``consumer`` sees.
 
     Raises ``StateMismatch`` if the table is ahead of the changelog.
     """
@@ -173,14 +173,17 @@ def behind(changelog: Changelog, consumer: Consumer) -> range:
 
 
 def recover(changelog: Changelog, due: range, consumer: Consumer, recovering: Recovering) -> None:
-    """Brings a table up to the end of its changelog; ``due`` is the result of :func:`behind`."""
+    """Brings a table up to the end of ``due``, the result of :func:`behind`, and to what follows.
+
+    Waits for transactions before that end which are not visible yet.
+    """
     if not due:
         return
     topic_partition = changelog.topic_partition
     consumer.assign([TopicPartition(topic_partition.topic, topic_partition.partition, due.start)])
     start = due.start
     with filling(changelog.table) if len(due) > _FEW_OFFSETS else nullcontext():
-        for records, end in _to_the_end(consumer):
+        for records, end in _to_the_end(consumer, due.stop):
             recovering.read(end - start, write_records(changelog, records, end))
             start = end
     consumer.unassign()
@@ -221,8 +224,10 @@ def write_records(changelog: Changelog, records: Sequence[Record], end: int) -> 
     return entries
 
 
-def _to_the_end(consumer: Consumer) -> Iterator[tuple[list[Record], int]]:
-    """Yields batches of records, each with the offset after it, until the end of the partition."""
+def _to_the_end(consumer: Consumer, least: int) -> Iterator[tuple[list[Record], int]]:
+    """Yields batches of records, each with the offset after it, until the end of the partition, which
+    is ``least`` or later.
+    """
     done = False
     while not done:
         batch: list[Record] = []
@@ -240,7 +245,7 @@ def _to_the_end(consumer: Consumer) -> Iterator[tuple[list[Record], int]]:
                 end = record.offset + 1
             elif error.code() == KafkaError._PARTITION_EOF:
                 end = message.offset()
-                done = True
+                done = (end or 0) >= least
             else:
                 raise KafkaException(error)
         if batch and end is not None:

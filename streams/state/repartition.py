@@ -11,8 +11,9 @@ the old partitions stay valid.
 
 Steps, and the state after a crash at the end of each:
 
-1. Take the transactional ids of the old partitions, which aborts open transactions of workers that were
-   killed or hang. Check that the input is drained and that the accounts balance. Nothing is written.
+1. Take the old partitions over from their last owners, which aborts open transactions of workers that
+   were killed or hang. Check that the input is drained and that the accounts balance. Nothing is
+   written.
 2. Add the new partitions to the topics of the state. From now to the end no process starts, because the
    topics have different numbers of partitions. The same command continues after an interruption.
 3. For each new partition, copy the profiles, then the window in transactions, then the position. A
@@ -22,6 +23,7 @@ Steps, and the state after a crash at the end of each:
 5. Add the new partitions to the other topics, to ``staged`` last. Workers start with the new number.
 """
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -34,19 +36,22 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewPartitions
+from prometheus_client import CollectorRegistry
 
 from streams.core.accounting import Accounts
 from streams.core.identity import parents
 from streams.core.profile import is_of_partition
 from streams.errors import BrokerUnavailable, ConfigurationError, NotDrained, StateDamaged
-from streams.kafka.clients import client_config, committed_consumer, transactional_producer
+from streams.kafka.clients import client_config, committed_consumer, uncommitted_consumer
 from streams.kafka.offsets import watermarks, when_elected
 from streams.kafka.reading import to_the_ends
 from streams.kafka.schemas import Schemas
 from streams.records import layout
-from streams.records.topics import CONTRACTS, OUTCOMES, PROFILES, RAW, STAGED, TOPICS, WINDOW
+from streams.records.topics import CONTRACTS, OUTCOMES, OWNERS, PROFILES, RAW, STAGED, TOPICS, WINDOW
 from streams.settings import Settings
 from streams.state.changelog import POSITION_KEY, Position, StateCodec, change
+from streams.state.owners import Lanes
+from streams.telemetry.worker_metrics import WorkerMetrics
 from streams.wire.avro import Reader
 
 COPIED_FROM = "copied-from"
@@ -89,6 +94,9 @@ class Repartitioning:
         self._to = to
         self._report = report
         self._admin = AdminClient(client_config(settings))
+        by_partition = settings.model_copy(update={"transactions": "partition"})
+        metrics = WorkerMetrics(CollectorRegistry())
+        self._lanes = Lanes(by_partition, "repartition", threading.Lock(), metrics, within_s=_WITHIN_S)
         self._counts = self._count_partitions()
         self._from = self._counts[STAGED]
         begun = self._counts[WINDOW]
@@ -116,7 +124,7 @@ class Repartitioning:
         self._check_accounts()
         if dry:
             return [self._measured(child, parent) for child, parent in parent_of.items()]
-        self._grow([WINDOW, PROFILES])
+        self._grow([WINDOW, PROFILES, OWNERS])
         copies = []
         for child, parent in parent_of.items():
             began = time.monotonic()
@@ -137,10 +145,10 @@ class Repartitioning:
 
     def _count_partitions(self) -> dict[str, int]:
         found = self._admin.list_topics(timeout=_WITHIN_S).topics
-        missing = [name for name in map(self._name, CONTRACTS) if name not in found]
-        if missing or self._name(RAW) not in found:
+        missing = [name for topic in TOPICS if (name := self._name(topic.name)) not in found]
+        if missing:
             raise ConfigurationError(
-                f"topics are missing ({', '.join(missing) or self._name(RAW)}): no line has the prefix "
+                f"topics are missing ({', '.join(missing)}): no line of this release has the prefix "
                 f"{self._settings.topic_prefix!r} on this Kafka"
             )
         return {topic.name: len(found[self._name(topic.name)].partitions) for topic in TOPICS}
@@ -259,9 +267,11 @@ class Repartitioning:
 
     def _take(self, partition: int) -> Producer:
         """A producer of the partition; earlier producers are fenced, and their transactions aborted."""
-        producer = transactional_producer(self._settings, self._name(f"process-{partition}"))
-        producer.init_transactions(_WITHIN_S)
-        return producer
+        consumer = uncommitted_consumer(self._settings, self._name("repartition"))
+        try:
+            return self._lanes.take(partition, consumer).producer
+        finally:
+            consumer.close()
 
     def _copied_up_to(self, child: int) -> int:
         """The offset of the parent's window at which the copy continues."""

@@ -2,7 +2,8 @@
 
 ``python -m tests.faults.armed worker-process 0`` runs as ``roundhouse worker-process 0`` does. Writing
 a point's name into the process's file (:func:`arm_file`) arms it: the process kills itself when it next
-reaches that point; after :data:`HOLD` it waits there until the file is removed. The real methods are
+reaches that point; after :data:`HOLD` it waits there until the file is removed, after :data:`STOP` it
+stops until it gets SIGCONT. The real methods are
 wrapped from outside, so the line has no code for this.
 """
 
@@ -27,7 +28,8 @@ from connectors.webhooks.delivery import Deliveries
 from connectors.webhooks.poster import Poster
 from streams.kafka.request_writer import RequestWriter
 from streams.runtime import stages_on_kafka as stages
-from streams.state import owned_partition, table
+from streams.state import owned_partition, owners, table
+from streams.state.lane import Lane
 from streams.state.owned_partition import OwnedPartition
 
 
@@ -36,7 +38,8 @@ class Point(NamedTuple):
 
     It exists in the processes whose names begin with ``process``.
 
-    ``opening``: the point is passed only while a process opens its partitions.
+    ``opening``: the point is passed only while a process opens its partitions; ``closing``: only while
+    it closes them. ``together``: only if a transaction has all partitions of a worker.
     """
 
     process: str
@@ -44,15 +47,24 @@ class Point(NamedTuple):
     method: str
     after: bool
     opening: bool = False
+    closing: bool = False
+    together: bool = False
 
 
 POINTS = {
-    "before a transaction begins": Point("worker", OwnedPartition, "_send_effects", after=False),
+    "before a transaction begins": Point("worker", Lane, "_commit", after=False),
     "between two sends of a transaction": Point("worker", OwnedPartition, "_send", after=True),
+    "between two partitions of a transaction": Point(
+        "worker", OwnedPartition, "send", after=True, together=True
+    ),
     "between commit and the local write": Point("worker", table.Window, "write", after=False),
     "between the local writes": Point("worker", table.Window, "write", after=True),
-    "between the local write and the acknowledgement": Point(
-        "worker", OwnedPartition, "apply", after=True
+    "between the local write and the acknowledgement": Point("worker", Lane, "apply", after=True),
+    "between a claim and a fence": Point(
+        "worker", owners._Owners, "claim", after=True, opening=True, together=True
+    ),
+    "between closing and release": Point(
+        "worker", owners.Lanes, "release", after=False, closing=True, together=True
     ),
     "while partitions open": Point("worker", owned_partition, "_recover", False, opening=True),
     "between fencing and recovery": Point("worker", owned_partition, "recover", False, opening=True),
@@ -94,6 +106,8 @@ POINTS = {
 
 HOLD = "hold "
 """What stands before a point's name, which must be of a method in a thread of its own."""
+STOP = "stop "
+"""What stands before a point's name: the process is stopped there, as by SIGSTOP."""
 
 
 def arm_file(home: Path, process: str) -> Path:
@@ -137,6 +151,9 @@ def _arm(process: str) -> None:
         if armed == name:
             path.unlink()
             os.kill(os.getpid(), signal.SIGKILL)
+        if armed == STOP + name:
+            path.unlink()
+            os.kill(os.getpid(), signal.SIGSTOP)
         while armed == HOLD + name and path.exists():
             time.sleep(0.1)
 

@@ -14,6 +14,7 @@ from confluent_kafka import OFFSET_END, ElectionType, TopicPartition
 
 from connectors.local.health import is_well
 from streams.kafka.clients import committed_consumer
+from streams.kafka.reading import to_the_ends
 from streams.kafka.schema_ids import frames
 from streams.wire.avro import FRAME_BYTES
 from tests.contracts import OF_STAGES
@@ -27,6 +28,7 @@ class Fault(NamedTuple):
     """A fault, for a line with one broker and chDB, or with three brokers and ClickHouse over HTTP.
 
     ``times``: how often a round of ``make faults`` causes it. ``quick``: ``make test`` causes it too.
+    ``together``: it needs a line in which a transaction has all partitions of a worker.
     """
 
     name: str
@@ -34,6 +36,7 @@ class Fault(NamedTuple):
     brokers: int = 1
     times: int = 1
     quick: bool = True
+    together: bool = False
 
 
 # Workers -------------------------------------------------------------------------------------
@@ -56,8 +59,39 @@ def pause_a_worker_beyond_its_session(line: Line) -> None:
     """Makes a zombie: a worker is stopped until others own its partitions, then continued."""
     worker = line.rng.choice(line.workers)
     line.signal(worker, signal.SIGSTOP)
+    _wake_after_its_session(worker, line)
+
+
+def freeze_a_worker(point: str, line: Line) -> None:
+    """Makes a zombie that stopped at a named point."""
+    worker = line.rng.choice(line.workers)
+    line.freeze(point, worker)
+    _wake_after_its_session(worker, line)
+
+
+def _wake_after_its_session(worker: str, line: Line) -> None:
     line.last(*[line.settings.session_timeout_s + 4] * 2)
     line.signal(worker, signal.SIGCONT)
+
+
+def change_the_transactions_and_back(line: Line) -> None:
+    """Has workers with both settings in one group; each is killed, and wakes as a zombie, beside the
+    other.
+    """
+    now = line.settings.transactions
+    other = "worker" if now == "partition" else "partition"
+    first, *others = line.rng.sample(line.workers, len(line.workers))
+    for transactions, workers in ((other, [first]), (other, others), (now, line.workers)):
+        for worker in workers:
+            line.deploy(worker, None, ROUNDHOUSE_TRANSACTIONS=transactions)
+            line.at_work()
+        if workers == [first]:
+            for worker in line.workers:
+                line.kill(worker)
+                line.at_work()
+                line.signal(worker, signal.SIGSTOP)
+                _wake_after_its_session(worker, line)
+                line.at_work()
 
 
 def workers_come_and_go(line: Line) -> None:
@@ -198,11 +232,23 @@ def move_the_leaders(line: Line) -> None:
 
 
 def kill_the_transaction_coordinator(line: Line) -> None:
-    _kill_leader(line, "__transaction_state", f"{line.settings.topic_prefix}process-0")
+    _kill_leader(line, "__transaction_state", _lane(line))
 
 
 def kill_the_group_coordinator(line: Line) -> None:
     _kill_leader(line, "__consumer_offsets", f"{line.settings.topic_prefix}line")
+
+
+def _lane(line: Line) -> str:
+    """A transactional id that a worker works with."""
+    prefix = line.settings.topic_prefix
+    if line.settings.transactions == "partition":
+        return f"{prefix}process-0"
+    consumer = committed_consumer(line.settings, "owners", log_level=0)
+    notes = to_the_ends(consumer, [TopicPartition(f"{prefix}state.owners", 0, 0)])
+    claims = [(note.key() or b"").decode() for note in notes if note.value() is not None]
+    consumer.close()
+    return claims[-1]
 
 
 def _kill_leader(line: Line, topic: str, name: str) -> None:
@@ -297,6 +343,17 @@ def _new_versions_on_every_topic(line: Line) -> None:
         consumer.close()
 
 
+FREEZING = (
+    "between two partitions of a transaction",
+    "between two sends of a transaction",
+    "between commit and the local write",
+    "between a claim and a fence",
+    "between fencing and recovery",
+    "after recovery",
+)
+"""Points at which a worker stops and is continued when others own its partitions."""
+
+
 def _crash(process: str, point: str) -> Callable[[Line], None]:
     if process == "worker":
         return partial(crash_a_worker, point)
@@ -307,11 +364,21 @@ FAULTS = [
     Fault("worker: kill -9", kill_a_worker, times=6),
     Fault("worker: all of them, kill -9", kill_all_workers, times=2),
     *(
-        Fault(f"{point.process}: dies {name}", _crash(point.process, name))
+        Fault(f"{point.process}: dies {name}", _crash(point.process, name), together=point.together)
         for name, point in POINTS.items()
         if point.process in ("worker", "edge", "sink")  # the processes of the stack
     ),
     Fault("worker: a zombie wakes", pause_a_worker_beyond_its_session),
+    *(
+        Fault(
+            f"worker: a zombie wakes {name}",
+            partial(freeze_a_worker, name),
+            quick=POINTS[name].together,
+            together=POINTS[name].together,
+        )
+        for name in FREEZING
+    ),
+    Fault("worker: both settings of transactions", change_the_transactions_and_back),
     Fault("worker: others come and go", workers_come_and_go, quick=False),
     Fault("disk: state deleted", state_deleted),
     Fault("disk: state deleted while running", state_deleted_under_a_running_worker),

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import httpx
 from clickhouse_connect.driver.exceptions import ClickHouseError
@@ -32,12 +32,15 @@ from streams.errors import RoundhouseError
 from streams.kafka.clients import committed_consumer
 from streams.settings import Settings
 from tests.clickhouse_server import PASSWORD, USER
-from tests.faults.armed import HOLD, POINTS, arm_file
+from tests.faults.armed import HOLD, POINTS, STOP, arm_file
 from tests.faults.books import Acknowledged, Verdict, compare, held
 from tests.faults.traffic import traffic
 from tests.waiting import WITHIN_S, wait_until
 
 log = logging.getLogger(__name__)
+
+Transactions = Literal["partition", "worker"]
+"""The values of the setting ``transactions``."""
 
 ROOT = Path(__file__).parent.parent.parent
 PROGRAM = (sys.executable, "-m", "tests.faults.armed")
@@ -219,9 +222,18 @@ class Line:
 
     def crash(self, point: str, process: str) -> None:
         """Makes a process kill itself at a named point, and waits until it has ended."""
-        path = self.arm(point, process)
+        self._armed(point, point, process)
+
+    def freeze(self, point: str, process: str) -> None:
+        """Makes a process stop itself at a named point, until it is sent SIGCONT."""
+        self._armed(STOP + point, point, process)
+
+    def _armed(self, text: str, point: str, process: str) -> None:
+        path = self.arm(text, process)
         if POINTS[point].opening:
             self.kill(process)
+        if POINTS[point].closing:
+            self.signal(process, signal.SIGTERM)
         wait_until(lambda: not path.exists(), f"{process} at {point!r}")
 
     def arm(self, text: str, process: str) -> Path:
@@ -253,8 +265,10 @@ class Line:
         for name, (command, environment) in commands.items():
             supervisor.start(name, command, environment)
 
-    def deploy(self, name: str, tree: Path | None) -> None:
-        """Stops a process and starts it again with the code in ``tree`` (None: with this code)."""
+    def deploy(self, name: str, tree: Path | None, **changed: str) -> None:
+        """Stops a process and starts it again with the code in ``tree`` (None: with this code), and
+        with changed environment variables.
+        """
         supervisor = self.stack.supervisor
         command, environment = supervisor.command(name)
         self._commands.setdefault(name, (command, environment))
@@ -263,7 +277,7 @@ class Line:
             command = [sys.executable, "-P", "-m", "connectors.cli", *command[len(PROGRAM) :]]
             environment = {**environment, "PYTHONPATH": str(tree)}
         supervisor.end(name)
-        supervisor.start(name, command, environment)
+        supervisor.start(name, command, {**environment, **changed})
 
     def last(self, long_s: float, short_s: float) -> None:
         """Sleeps for the length of an outage: ``long_s`` in ``make faults``, else ``short_s``."""
@@ -410,6 +424,7 @@ def line(
     books: bool = True,
     stuck_after_s: float = 300.0,
     schema_registry: str | None = None,
+    transactions: Transactions = "partition",
 ) -> Iterator[Line]:
     """Runs a line under load until :meth:`Line.verdict`. ``server``: with ClickHouse over HTTP instead
     of chDB. ``schema_registry``: the address of a registry; without it the schema ids are built in."""
@@ -422,6 +437,7 @@ def line(
             standbys=1,
             replication_factor=min(3, brokers),
             schema_registry_url=schema_registry,
+            transactions=transactions,
         ),
         brokers,
     )

@@ -106,6 +106,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=0.0, help="begin no round after; 0: no limit")
     parser.add_argument("--requests", type=int, default=5_000, help="fuzzed requests before the rounds")
     parser.add_argument("--only", default="", help="faults whose names contain this")
+    parser.add_argument("--transactions", choices=("partition", "worker"), default="partition")
     parser.add_argument("--registry", action="store_true", help="with a schema registry beside Kafka")
     parser.add_argument("--report", type=Path, help="write the figures there, as JSON")
     arguments = parser.parse_args()
@@ -122,6 +123,7 @@ def main() -> None:
             for fault in FAULTS
             for _ in range(fault.times)
             if fault.brokers == brokers and arguments.only in fault.name
+            if arguments.transactions == "worker" or not fault.together
         ]
         random.Random(arguments.seed + number).shuffle(faults)
         if faults:
@@ -137,6 +139,7 @@ def main() -> None:
                     server=brokers > 1,
                     long=True,
                     schema_registry=registry,
+                    transactions=arguments.transactions,
                 ) as target,
             ):
                 play(target, faults, report)

@@ -16,13 +16,15 @@ from tests.faults.harness import line
 from tests.faults.run import Report, play
 from tests.oracle import Expected, Round
 
-QUICK = [fault for fault in FAULTS if fault.quick]
+QUICK = [fault for fault in FAULTS if fault.quick and not fault.together]
 ALONE = [fault for fault in QUICK if fault.brokers == 1]
+TOGETHER = [fault for fault in FAULTS if fault.quick and fault.together]
 POINTS_OF_A_WORKER = [fault for fault in ALONE if fault.name.startswith("worker: dies")]
 GROUPS = {
     "three brokers": [fault for fault in QUICK if fault.brokers > 1],
     "a worker's points": POINTS_OF_A_WORKER,
     "everything else": [fault for fault in ALONE if fault not in POINTS_OF_A_WORKER],
+    "one transaction for a worker": TOGETHER,
 }
 """Groups of faults, each caused one after another in one line; the groups can run side by side."""
 
@@ -37,7 +39,14 @@ needs_kafka = pytest.mark.skipif(
 def test_nothing_is_lost_or_doubled(group: str, tmp_path: Path) -> None:
     report, faults = Report(), GROUPS[group]
     brokers = faults[0].brokers
-    with line(tmp_path, seed=11, brokers=brokers, server=brokers > 1, items_per_s=300) as target:
+    with line(
+        tmp_path,
+        seed=11,
+        brokers=brokers,
+        server=brokers > 1,
+        items_per_s=300,
+        transactions="worker" if faults is TOGETHER else "partition",
+    ) as target:
         play(target, faults, report)
     assert report.wrong == [], f"{len(report.wrong)} differences\n{report.table()}"
     assert set(report.recoveries) == {fault.name for fault in faults}

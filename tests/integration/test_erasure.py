@@ -29,6 +29,7 @@ from streams.kafka.schema_ids import frames
 from streams.kafka.schemas import Schemas
 from streams.records.topics import (
     OUTCOMES,
+    OWNERS,
     PROFILES,
     ROUNDS,
     SCHEMAS,
@@ -147,7 +148,7 @@ def test_a_player_is_erased_under_load_and_the_accounts_hold(stack: Stack, tmp_p
     assert int(after["events"]) == done["rows_changed"]["game_transactions_rows"]
     assert sums(operator)["p-first"] == before["p-first"]
     expiring = {expiry["topic"] for expiry in done["expires"]}
-    assert expiring == {topic.name for topic in TOPICS} - {OUTCOMES, SETTLEMENTS, SCHEMAS}
+    assert expiring == {topic.name for topic in TOPICS} - {OUTCOMES, OWNERS, SETTLEMENTS, SCHEMAS}
     search(stack)
     assert traces_in_topic(stack.settings, STANDINGS, [done["pseudonym"].encode()])
     result = audit(stack)

@@ -129,12 +129,13 @@ def test_a_copy_holds_nothing_of_a_transaction_that_was_aborted(line: Copying) -
     with line.following("w2") as followers:
         line.caught_up(followers, 3)
         with line.owned(worker="w1") as zombie:
-            zombie._send_effects(*zombie._decide(line.staged()[1:]))
-            zombie._producer.flush()
+            zombie.lane.producer.begin_transaction()
+            zombie.send(line.staged()[1:])
+            zombie.lane.producer.flush()
             with line.owned(worker="w3") as owner:  # aborts it
                 owner.apply(line.staged())
                 with pytest.raises(KafkaException) as caught:
-                    zombie._producer.commit_transaction()
+                    zombie.lane.producer.commit_transaction()
         assert caught.value.args[0].code() in (KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH)
         line.caught_up(followers, 3 + 4)  # two ids, their round, the position
     assert line.read_by("w2") == 0

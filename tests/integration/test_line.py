@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
-from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import KafkaError, Message, TopicPartition
 
 from connectors.clickhouse.sink import ClickHouseTables, Sink, Tables
 from connectors.clickhouse.targets import Target
@@ -29,6 +29,7 @@ from streams.records.topics import RAW, STAGED
 from streams.runtime.stages_on_kafka import Process, Translate
 from streams.settings import Settings
 from streams.state.owned_partition import OwnedPartition, Shared, open_partition
+from streams.state.owners import Lanes
 from streams.state.recovery import Recoveries
 from streams.state.rocksdb import Memory
 from streams.state.table import Table
@@ -101,11 +102,14 @@ class Line:
             for message in read(self.settings, STAGED, partition)
         ]
 
-    def shared(self, worker: str) -> Shared:
+    def shared(self, worker: str, transactions: str = "partition") -> Shared:
+        """What a process of a worker has, from its start."""
+        settings = self.settings.model_copy(update={"transactions": transactions})
         lock, self.recoveries = threading.Lock(), Recoveries()
-        schemas, metrics, memory = Schemas(self.settings, self.frames), worker_metrics(), Memory()
+        schemas, metrics, memory = Schemas(settings, self.frames), worker_metrics(), Memory()
+        lanes = Lanes(settings, worker, lock, metrics)
         return Shared(
-            self.settings, worker, schemas, self.cluster, memory, lock, self.recoveries, metrics
+            settings, worker, schemas, self.cluster, memory, lock, self.recoveries, metrics, lanes
         )
 
     def opened(self, partition: int = P1, worker: str = "w") -> OwnedPartition:
@@ -256,7 +260,7 @@ def test_a_crash_before_the_commit_leaves_nothing_behind(
     line.post([bet("b")])
     line.translate(line.raw())
     with line.owned() as owned:
-        producer = owned._producer
+        producer = owned.lane.producer
         sent = owned._send
 
         def crash(topic: str, *rest: Any) -> None:
@@ -269,20 +273,6 @@ def test_a_crash_before_the_commit_leaves_nothing_behind(
             owned.apply(line.staged())
     with line.owned() as owned:
         owned.apply(line.staged())
-    assert len(decoded(real_settings, "canonical.game-transactions", "game-transaction")) == 1
-
-
-@pytest.mark.kafka
-def test_a_zombie_is_fenced_and_counts_nothing(real_settings: Settings) -> None:
-    #   w1 opens ---- sleeps ---- w2 opens, applies ---- w1 wakes, applies: fenced
-    line = Line(real_settings)
-    line.post([bet("b")])
-    line.translate(line.raw())
-    with line.owned(worker="w1") as zombie, line.owned(worker="w2") as owner:
-        owner.apply(line.staged())
-        with pytest.raises(KafkaException) as caught:
-            zombie.apply(line.staged())
-        assert caught.value.args[0].code() in (KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH)
     assert len(decoded(real_settings, "canonical.game-transactions", "game-transaction")) == 1
 
 
@@ -322,20 +312,58 @@ def test_a_gap_is_asked_for_again_once_and_then_stops(line: Line) -> None:
         async def seek(partition: int, offset: int) -> None:
             sought.append((partition, offset))
 
-        process = Process(line.opened, seek)
-        assert await process(P1, staged[:1]) is False  # not assigned yet
+        process = Process(line.opened, seek, together=False)
+        assert await process({P1: staged[:1]}) == set()  # not assigned yet
         process.assign([P1])
-        assert await process(P1, staged[1:2]) is False  # a gap: go back
-        assert await process(P1, staged[2:3]) is False  # was fetched before the seek
-        assert await process(P1, staged) is True
+        while not process.opened()[P1]:
+            await asyncio.sleep(0.01)
+        assert await process({P1: staged[1:2]}) == set()  # a gap: go back
+        assert await process({P1: staged[2:3]}) == set()  # was fetched before the seek
+        assert await process({P1: staged}) == {P1}
         assert process.positions() == {P1: 2}
-        assert await process(P1, [StagedRecord(5, b"")]) is False
+        assert await process({P1: [StagedRecord(5, b"")]}) == set()
         with pytest.raises(InputGap, match="was expected, also after"):
-            await process(P1, [StagedRecord(4, b"")])
+            await process({P1: [StagedRecord(4, b"")]})
         await process.close()
 
     asyncio.run(run())
     assert sought == [(P1, 0), (P1, 3)]
+
+
+def test_a_partition_that_is_opening_does_not_delay_the_others_and_gets_its_records_again(
+    line: Line,
+) -> None:
+    player = next(name for n in range(99) if partition_of(f"acme|{(name := f'p-{n}')}", 4) != P1)
+    other = partition_of(f"acme|{player}", 4)
+    line.post([bet("b"), bet("c", player_id=player)])
+    line.translate(line.raw())
+    goes_on, sought = threading.Event(), []
+
+    def slow(partition: int) -> OwnedPartition:
+        if partition == other:
+            assert goes_on.wait(WITHIN_S)
+        return line.opened(partition)
+
+    async def run() -> None:
+        async def seek(partition: int, offset: int) -> None:
+            sought.append((partition, offset))
+
+        process = Process(slow, seek, together=False)
+        process.assign([P1, other])
+        while not process.opened()[P1]:
+            await asyncio.sleep(0.01)
+        work = {P1: line.staged(P1), other: line.staged(other)}
+        assert await process(work) == {P1}
+        goes_on.set()
+        while not process.opened()[other]:
+            await asyncio.sleep(0.01)
+        assert await process({other: work[other]}) == {other}
+        await process.close()
+
+    asyncio.run(run())
+    assert sought == [(other, 0)]
+    assert len(decoded(line.settings, "rounds", "round", P1)) == 1
+    assert len(decoded(line.settings, "rounds", "round", other)) == 1
 
 
 @pytest.mark.kafka

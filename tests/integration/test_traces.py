@@ -23,6 +23,7 @@ from streams.records.raw_batch import requests_of
 from streams.runtime.stages_on_kafka import Translate
 from streams.settings import Settings
 from streams.state.owned_partition import open_partition
+from streams.state.owners import Lanes
 from streams.telemetry.traces import Traces, open_traces
 from tests.integration.test_line import Line, running, tables
 from tests.line import FRAMES, bet
@@ -106,6 +107,8 @@ def test_a_posted_batch_is_followed_from_the_edge_to_clickhouse(
     line.translate(records)
     assert linked_ids(line.spans("translate")) == own_ids(posts)
     shared = line.shared("w")._replace(traces=line.traces)
+    lanes = Lanes(settings, "w", shared.computing, shared.metrics, line.traces)
+    shared = shared._replace(lanes=lanes)
     for partition in range(settings.partitions):
         owned = open_partition(shared, partition)
         if staged := line.staged(partition):
