@@ -39,17 +39,13 @@ class Gaps:
                 *(self._topic, partition, arrived, expected),
                 extra={"partition": partition},
             )
-            await self.again(partition, expected, arrived)
+            self._sought[partition] = arrived
+            await self._seek(partition, expected)
         elif arrived <= sought:
             raise InputGap(
                 f"{self._topic}[{partition}]: offset {arrived} arrived where {expected} was expected, "
                 "also after seeking back. Records were deleted before they were processed."
             )
-
-    async def again(self, partition: int, expected: int, dropped: int) -> None:
-        """Seeks back to the offset ``expected``, since records up to ``dropped`` were dropped."""
-        self._sought[partition] = dropped
-        await self._seek(partition, expected)
 
     def close(self, partition: int) -> None:
         """Forgets the gap: the missing record was delivered, or the partition was revoked."""

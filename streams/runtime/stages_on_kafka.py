@@ -213,26 +213,17 @@ class Process:
         self._together = together
         self._opening = ThreadPoolExecutor(OPENING_AT_ONCE, "opening")
         self._opened: dict[int, asyncio.Task[OwnedPartition]] = {}
-        self._dropped: dict[int, int] = {}
         self._locks: dict[int | None, asyncio.Lock] = {}
 
     def assign(self, partitions: Iterable[int]) -> None:
-        """Begins to open partitions that are not open yet."""
+        """Begins to open partitions that are not open yet; their records wait."""
         for partition in partitions:
             if partition not in self._opened:
-                self._dropped.pop(partition, None)
                 self._opened[partition] = asyncio.create_task(self._open(partition))
 
     async def _open(self, partition: int) -> OwnedPartition:
-        """Opens a partition, and has the records delivered again that came meanwhile."""
         run = asyncio.get_running_loop().run_in_executor
-        owned = await run(self._opening, self._open_partition, partition)
-        while self._opened.get(partition) is asyncio.current_task():
-            dropped = self._dropped.pop(partition, -1)
-            if dropped < owned.expected:
-                break
-            await self._gaps.again(partition, owned.expected, dropped)
-        return owned
+        return await run(self._opening, self._open_partition, partition)
 
     async def revoke(self, partitions: Iterable[int]) -> None:
         """Closes partitions, each after its current transaction."""
@@ -277,26 +268,27 @@ class Process:
     async def __call__(self, work: Mapping[int, Sequence[StagedRecord]]) -> set[int]:
         """Applies records by partition; returns the partitions whose records are to be acknowledged.
 
-        Records of a partition that is still opening are delivered again when it is open, so that the
-        others do not wait for it.
+        The transaction of those that are open does not wait for those that are opening.
         """
-        groups = [list(work)] if self._together else [[partition] for partition in work]
+        opening = {partition for partition, task in self._opened.items() if not task.done()}
+        groups = [[each] for each in work if each in opening or not self._together]
+        groups.append([each for each in work if [each] not in groups])
         applied = await asyncio.gather(
-            *(self._apply({each: work[each] for each in group}) for group in groups)
+            *(self._apply({each: work[each] for each in group}) for group in groups if group)
         )
         return set().union(*applied)
 
     async def _apply(self, work: Mapping[int, Sequence[StagedRecord]]) -> set[int]:
+        for partition in work:
+            if partition in self._opened:
+                await asyncio.shield(self._opened[partition])
         async with self._lock(next(iter(work))):
             done = set()
             fresh: list[tuple[OwnedPartition, Sequence[StagedRecord]]] = []
             for partition, records in work.items():
                 task = self._opened.get(partition)
-                if task is None:  # it was revoked; its new owner receives the records again
-                    continue
-                if not task.done():
-                    self._dropped[partition] = records[-1].offset
-                    continue
+                if task is None or not task.done():
+                    continue  # it was revoked; its next owner receives the records again
                 owned = task.result()
                 left = [record for record in records if record.offset >= owned.expected]
                 if left and left[0].offset > owned.expected:

@@ -315,8 +315,6 @@ def test_a_gap_is_asked_for_again_once_and_then_stops(line: Line) -> None:
         process = Process(line.opened, seek, together=False)
         assert await process({P1: staged[:1]}) == set()  # not assigned yet
         process.assign([P1])
-        while not process.opened()[P1]:
-            await asyncio.sleep(0.01)
         assert await process({P1: staged[1:2]}) == set()  # a gap: go back
         assert await process({P1: staged[2:3]}) == set()  # was fetched before the seek
         assert await process({P1: staged}) == {P1}
@@ -330,38 +328,34 @@ def test_a_gap_is_asked_for_again_once_and_then_stops(line: Line) -> None:
     assert sought == [(P1, 0), (P1, 3)]
 
 
-def test_a_partition_that_is_opening_does_not_delay_the_others_and_gets_its_records_again(
-    line: Line,
-) -> None:
+def test_the_transaction_of_open_partitions_does_not_wait_for_one_that_is_opening(line: Line) -> None:
     player = next(name for n in range(99) if partition_of(f"acme|{(name := f'p-{n}')}", 4) != P1)
     other = partition_of(f"acme|{player}", 4)
     line.post([bet("b"), bet("c", player_id=player)])
     line.translate(line.raw())
-    goes_on, sought = threading.Event(), []
+    shared, goes_on = line.shared("w", "worker"), threading.Event()
 
-    def slow(partition: int) -> OwnedPartition:
-        if partition == other:
-            assert goes_on.wait(WITHIN_S)
-        return line.opened(partition)
+    def opened(partition: int) -> OwnedPartition:
+        assert partition == P1 or goes_on.wait(WITHIN_S)
+        return open_partition(shared, partition)
 
     async def run() -> None:
         async def seek(partition: int, offset: int) -> None:
-            sought.append((partition, offset))
+            raise AssertionError("there is no gap")
 
-        process = Process(slow, seek, together=False)
+        process = Process(opened, seek, together=True)
         process.assign([P1, other])
         while not process.opened()[P1]:
             await asyncio.sleep(0.01)
         work = {P1: line.staged(P1), other: line.staged(other)}
-        assert await process(work) == {P1}
-        goes_on.set()
-        while not process.opened()[other]:
+        applying = asyncio.create_task(process(work))
+        while process.positions()[P1] < 0:
             await asyncio.sleep(0.01)
-        assert await process({other: work[other]}) == {other}
+        goes_on.set()
+        assert await applying == {P1, other}
         await process.close()
 
     asyncio.run(run())
-    assert sought == [(other, 0)]
     assert len(decoded(line.settings, "rounds", "round", P1)) == 1
     assert len(decoded(line.settings, "rounds", "round", other)) == 1
 
