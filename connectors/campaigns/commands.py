@@ -269,7 +269,8 @@ def explain(file: Path, player: str, occurrence: datetime | None, as_of: str | N
     from connectors.campaigns.model.definition import load
 
     chosen = load(file, occurrence=occurrence).campaign
-    person, entries = run(Settings.load(), chosen, player, _moment(as_of))
+    found = run(Settings.load(), chosen, player, _moment(as_of))
+    person, entries = found.person, found.entries
     if form != "table":
         from connectors.campaigns import frames
 

@@ -25,13 +25,16 @@ from streams.settings import Settings
 
 
 class Result(NamedTuple):
-    """An evaluation. ``unsettled``: items received until ``as_of`` that have no outcome yet."""
+    """An evaluation. ``unsettled``: items received until ``as_of`` that have no outcome yet; ``pool``:
+    what is in the pool that prizes are shares of, None without one.
+    """
 
     campaign: Campaign
     as_of: datetime
     unsettled: int
     standings: Standings
     left_out: dict[str, int]
+    pool: Decimal | None = None
 
     @property
     def cost(self) -> Decimal:
@@ -56,11 +59,21 @@ class Entry(NamedTuple):
     points: Decimal = Decimal(0)
 
 
+class Reached(NamedTuple):
+    """How far a player is in a step of a mission; ``at``: when it reached the target, if it has."""
+
+    score: Decimal
+    at: datetime | None
+
+
 class Explanation(NamedTuple):
-    """What could have counted of a player; ``person``: whom it is merged with, if it is."""
+    """What could have counted of a player; ``person``: whom it is merged with, if it is; ``steps``: of
+    a mission, how far it is in each.
+    """
 
     person: Person | None
     entries: list[Entry]
+    steps: list[Reached]
 
 
 class Comparison(NamedTuple):
@@ -84,21 +97,31 @@ def evaluate(
     """
     as_of = as_of or datetime.now(UTC)
     merges = has_contacts(settings, campaign.tenant)
-    standings = _standings(settings, campaign, as_of, merges, threads)
+    found = _standings(settings, campaign, as_of, merges, threads)
     rules = query_frame(settings, compiler.left_out(campaign, as_of, merges=merges), threads)
     left_out = {rule: entries for rule, entries in rules.select("rule", "entries").rows() if rule}
-    return Result(campaign, as_of, _unsettled(settings, campaign, as_of), standings, left_out)
+    unsettled, pool = _unsettled(settings, campaign, as_of), _pool(campaign, found)
+    return Result(campaign, as_of, unsettled, Standings(found), left_out, pool)
 
 
 def _standings(
     settings: Settings, campaign: Campaign, as_of: datetime, merges: bool, threads: int | None
-) -> Standings:
+) -> polars.DataFrame:
     totals = compiler.totals(campaign, as_of, merges=merges)
     if totals is not None:
         found = query_frame(settings, totals, threads)
         if not found.select(polars.col("falls").cast(polars.Boolean).any()).item():
-            return Standings(found)
-    return Standings(query_frame(settings, compiler.standings(campaign, as_of, merges=merges), threads))
+            return found
+    return query_frame(settings, compiler.standings(campaign, as_of, merges=merges), threads)
+
+
+def _pool(campaign: Campaign, found: polars.DataFrame) -> Decimal | None:
+    pool = campaign.form.pool if isinstance(campaign.form, Leaderboard) else None
+    if pool is None:
+        return None
+    if found.is_empty():
+        return pool.base if pool.cap is None else min(pool.base, pool.cap)
+    return Decimal(found["pool"][0])
 
 
 def backtest(
@@ -142,7 +165,12 @@ def explain(
             settings, compiler.explanation(campaign, as_of, player_ids, merges=merges)
         )
     ]
-    return Explanation(person, entries)
+    reached = compiler.steps_reached(campaign, as_of, player_ids, merges=merges)
+    steps = [
+        Reached(Decimal(row["score"]), _moment(row["reached_at"]) if row["reached_at"] else None)
+        for row in (query_rows(settings, reached) if reached else [])
+    ]
+    return Explanation(person, entries, steps)
 
 
 def compare(

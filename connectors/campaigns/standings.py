@@ -97,6 +97,16 @@ class Standings(Sequence[Standing]):
         return type(self)(self.frame.filter((polars.col("prize") != 0) | (polars.col("items") != "")))
 
     @cached_property
+    def money(self) -> Decimal:
+        """The sum of all paid prizes."""
+        return Decimal(self.frame["prize"].sum())
+
+    @cached_property
+    def unpaid(self) -> Decimal:
+        """The sum of the parts of prizes beyond the budget; items are not in it."""
+        return Decimal(self.frame["unpaid"].sum())
+
+    @cached_property
     def cost(self) -> Decimal:
         """The sum of all paid prizes, and of what items cost."""
-        return Decimal(self.frame["prize"].sum()) + Decimal(self.frame["items_cost"].sum())
+        return self.money + Decimal(self.frame["items_cost"].sum())

@@ -83,6 +83,14 @@ class Stage(Part):
             raise ValueError("says twice who goes on: give either best or percent")
         return self
 
+    def going_on(self, placed: int) -> int:
+        """How many of so many players with a score go on to the next stage; 0 from the last."""
+        if self.best is not None:
+            return min(self.best, placed)
+        if self.percent is None or not placed:
+            return 0
+        return max(1, int(placed * self.percent // 100))
+
 
 class Teams(Part):
     """Players in teams, by a tag or by a list; the score of a team is made of those of its players."""

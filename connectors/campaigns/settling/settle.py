@@ -16,7 +16,7 @@ The sink brings both topics to ClickHouse.
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from connectors.campaigns.evaluation import Result, evaluate
 from connectors.campaigns.model.definition import Campaign, Definition
@@ -263,12 +263,7 @@ def _published(
     settings: Settings, campaign: Campaign, known: Sequence[Settlement]
 ) -> dict[Place, Published]:
     """What was published, from ClickHouse. Raises ``NotSettled`` if a record of Kafka is missing."""
-    rows = query_rows(
-        settings,
-        "SELECT award_id, settlement_id, player_id, step, toString(amount) AS amount, item, item_count "
-        f"FROM awards WHERE tenant = {quoted(campaign.tenant)} AND campaign = {quoted(campaign.name)} "
-        "ORDER BY number, award_id",
-    )
+    rows = awards_of(settings, campaign)
     due = sum(settlement.awards for settlement in known)
     if len(rows) != due:
         raise NotSettled(
@@ -276,3 +271,13 @@ def _published(
             "Run the command again when it has inserted them"
         )
     return newest(rows)
+
+
+def awards_of(settings: Settings, campaign: Campaign) -> list[dict[str, Any]]:
+    """The awards and corrections of a campaign that ClickHouse has, by rising ``number``."""
+    return query_rows(
+        settings,
+        "SELECT award_id, settlement_id, player_id, step, toString(amount) AS amount, item, item_count "
+        f"FROM awards WHERE tenant = {quoted(campaign.tenant)} AND campaign = {quoted(campaign.name)} "
+        "ORDER BY number, award_id",
+    )

@@ -60,7 +60,9 @@ from connectors.clickhouse.literals import moment, quoted
 
 
 def standings(campaign: Campaign, as_of: datetime, *, merges: bool = True) -> str:
-    """A query with one row for each player with a score; its columns are those of a stored result."""
+    """A query with one row for each player with a score; its columns are those of a stored result, and
+    ``pool``, the same in each row, if the prizes are shares of one.
+    """
     if course := _course(campaign):
         steps = sequences.steps(course, _of(as_of, merges))
         return _standings(campaign, steps, [("standing", course.standing)])
@@ -115,7 +117,7 @@ def _standings(campaign: Campaign, entries: Steps, scored: Steps, more: str = ""
     team = "team, team_score" if of else f"'' AS team, {money(0)} AS team_score"
     columns = (
         "rank, person_id AS player_id, score, reached_at, entries, step, prize, unpaid, items, "
-        f"items_cost, {stage}, {team}{more}"
+        f"items_cost, {stage}, {team}{more}{', pool' if scores.has_pool(campaign) else ''}"
     )
     return f"{chained(steps)}\nSELECT {columns}\nFROM ranked\nORDER BY rank, player_id"
 
@@ -138,6 +140,19 @@ def explanation(
     )
     whose = mine if everyone else ""
     return f"{chained(steps)}\nSELECT {columns}\nFROM ranged{whose}\nORDER BY at, id, verdict"
+
+
+def steps_reached(
+    campaign: Campaign, as_of: datetime, player_ids: Sequence[str], *, merges: bool = True
+) -> str | None:
+    """A query with one row for each step of a mission: the score of the players of a person in it, and
+    when they reached its target, or null. None for a campaign that is no mission.
+    """
+    course = _course(campaign)
+    if course is None or not isinstance(campaign.form, Mission):
+        return None
+    steps = sequences.steps(course, _of(as_of, merges, player_ids))
+    return f"{chained(steps)}\nSELECT * FROM\n(\n{missions.reached(campaign.form)}\n)\nORDER BY step"
 
 
 def left_out(campaign: Campaign, as_of: datetime, *, merges: bool = True) -> str:

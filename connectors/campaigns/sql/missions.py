@@ -13,13 +13,23 @@ def course(campaign: Campaign, mission: Mission) -> Course:
     legs = []
     for number, step in enumerate(mission.steps, 1):
         own = campaign.of_step(step)
-        reached = (
+        ended = (
             f"SELECT person_id, minOrNullIf(at, score >= {money(step.target)}) AS reached_at, "
             "count() AS entries\nFROM progress\nGROUP BY person_id"
         )
         scored = [("worth", scores.worth(own)), ("progress", scores.progress(own))]
-        legs.append(Leg(own, _opened(number), [*scored, ("mission", reached)]))
+        legs.append(Leg(own, _opened(number), [*scored, ("mission", ended)]))
     return Course("step", legs, _standing(len(legs)), compares=False)
+
+
+def reached(mission: Mission) -> str:
+    """The end of a query with one row for each step: how far the players of one person are."""
+    return "\nUNION ALL\n".join(
+        f"SELECT {number} AS step, max(progress_{number}.score) AS score,\n"
+        f"    minOrNullIf(at, progress_{number}.score >= {money(step.target)}) AS reached_at\n"
+        f"FROM progress_{number}"
+        for number, step in enumerate(mission.steps, 1)
+    )
 
 
 def _opened(number: int) -> list[Fact]:

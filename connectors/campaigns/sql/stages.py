@@ -44,13 +44,12 @@ def _gone_on(form: Leaderboard, number: int) -> list[Fact]:
     if number == 1:
         return []
     before = form.stages[number - 2]
-    text = (
-        f"SELECT person_id, true AS has_gone_on\nFROM stage_{number - 1}\nWHERE {_is_through(before)}"
-    )
+    text = f"SELECT person_id, true AS has_gone_on\nFROM stage_{number - 1}\nWHERE {is_through(before)}"
     return [Fact("gone_on", text, [Rule("NOT has_gone_on", "player: did not go on")])]
 
 
-def _is_through(stage: Stage) -> str:
+def is_through(stage: Stage) -> str:
+    """Whether a player goes on, by the columns ``place`` and ``placed``; as :meth:`Stage.going_on`."""
     if stage.best is not None:
         return f"place <= {stage.best}"
     assert stage.percent is not None

@@ -39,6 +39,7 @@ def teams_of(campaign: Campaign) -> Teams | None:
 def steps(campaign: Campaign, teams: Teams, standing: str, falls: bool) -> Steps:
     """The steps from the standings of players, ``standing``, to the ranks of players by their teams."""
     more = ", member_standing.falls AS falls" if falls else ""
+    more += ", team_ranked.pool AS pool" if has_pool(campaign) else ""
     return [
         ("own_standing", standing),
         ("member_standing", _with_place(teams)),

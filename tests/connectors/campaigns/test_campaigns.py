@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
+from decimal import ROUND_DOWN, Decimal
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -19,10 +19,12 @@ from click.testing import CliRunner
 
 from connectors.campaigns import evaluation, frames, stored
 from connectors.campaigns.model.definition import Definition, load
+from connectors.campaigns.model.forms import Mission, Stage
 from connectors.campaigns.rates import import_rates
 from connectors.campaigns.settling import awards
 from connectors.campaigns.settling.settle import Order, review, settle
 from connectors.campaigns.sql import compiler
+from connectors.campaigns.sql.stages import is_through
 from connectors.campaigns.standings import Standing
 from connectors.cli.main import main
 from connectors.clickhouse.query import query
@@ -683,6 +685,38 @@ def test_explain_says_for_which_step_of_a_mission_an_entry_counted(history: Hist
     assert "step 2: before the step was open" in {entry.verdict for entry in entries}
 
 
+def test_explain_says_how_far_a_player_is_in_each_step_of_a_mission(history: History) -> None:
+    path = next(path for path in EXAMPLES if path.stem == "welcome-path")
+    campaign = load(path).campaign
+    assert isinstance(campaign.form, Mission)
+    standings = evaluation.evaluate(history.settings, campaign, history.moments[1]).standings
+    first_of = {standing.step: standing for standing in reversed(standings)}
+    assert first_of.keys() >= {1, 3}
+    for standing in first_of.values():
+        found = evaluation.explain(history.settings, campaign, standing.player_id, history.moments[1])
+        reached = [step.at is not None for step in found.steps]
+        assert reached == [number <= standing.step for number in (1, 2, 3)]
+        assert found.steps[standing.step - 1].at == standing.reached_at
+        for number, step in enumerate(found.steps, 1):
+            counted = [e.points for e in found.entries if e.verdict == f"step {number}: counts"]
+            assert step.score == sum(counted)
+            assert (step.score >= campaign.form.steps[number - 1].target) == reached[number - 1]
+
+
+def test_a_result_has_the_pool_that_its_prizes_are_shares_of(history: History) -> None:
+    path = next(path for path in EXAMPLES if path.stem == "growing-pool")
+    full = evaluation.evaluate(history.settings, load(path).campaign)
+    assert full.pool == Decimal(300)
+    changes = {"form.pool.cap": "100000", "form.ties": "earliest"}
+    grown = evaluation.evaluate(history.settings, load(path, changes).campaign)
+    assert grown.pool
+    assert grown.pool > 300
+    half = (grown.pool / 2).quantize(Decimal("0.01"), ROUND_DOWN)
+    assert grown.standings[0].prize == half
+    nobody = load(path, {"counts.minimum_bet": "1000000"}).campaign
+    assert evaluation.evaluate(history.settings, nobody).pool == Decimal(100)
+
+
 @pytest.mark.parametrize("name", ["happy-hour", "double-slots"])
 def test_explain_says_what_each_entry_was_worth(name: str, history: History) -> None:
     path = next(path for path in EXAMPLES if path.stem == name)
@@ -714,6 +748,26 @@ def test_a_tournament_has_standings_after_each_stage_and_no_other_period(history
     period = campaign.period.model_copy(update={"end": datetime(2026, 3, 16)})
     with pytest.raises(ConfigurationError, match="the stages of knockout have times of their own"):
         evaluation.backtest(settings, campaign, period)
+
+
+def test_as_many_go_on_from_a_stage_as_its_definition_says(history: History) -> None:
+    begin = {"from": "2026-03-14", "to": "2026-03-15"}
+    for rule in (
+        {"best": 7},
+        {"percent": Decimal("12.5")},
+        {"percent": 1},
+        {"percent": Decimal("99.9")},
+    ):
+        stage = Stage.model_validate(begin | rule)
+        found = ask(
+            history.settings,
+            f"SELECT placed, countIf({is_through(stage)}) AS through FROM "
+            "(SELECT arrayJoin(range(1, 60)) AS placed, arrayJoin(range(1, placed + 1)) AS place) "
+            "GROUP BY placed ORDER BY placed",
+        )
+        assert [int(row["through"]) for row in found] == [stage.going_on(n) for n in range(1, 60)]
+    last = Stage.model_validate(begin)
+    assert (last.going_on(5), stage.going_on(0)) == (0, 0)
 
 
 @pytest.mark.parametrize("name", ["spins-and-goods", "spin-ladder"])
