@@ -25,6 +25,51 @@ _KEYS = {
 }
 
 
+_PROBLEMS = """(() => {
+  const found = [], seen = (each) => each.getClientRects().length > 0;
+  const all = (selector) => [...document.querySelectorAll(selector)].filter(seen);
+  const named = "button, a, summary, input, select, textarea, meter, [role=img], [role=group], section";
+  for (const each of all(named)) {
+    const by = each.getAttribute("aria-labelledby");
+    const name = each.getAttribute("aria-label") || (by && document.getElementById(by)?.textContent) ||
+      [...(each.labels ?? [])].map((label) => label.textContent).join("") ||
+      (each.matches("button, a, summary") && each.textContent);
+    if (!name || !name.trim()) found.push(`no name: ${each.outerHTML.slice(0, 80)}`);
+  }
+  for (const each of all("th:not([scope])")) found.push(`no scope: ${each.textContent}`);
+  const ids = [...document.querySelectorAll("[id]")].map((each) => each.id);
+  found.push(...ids.filter((id, at) => ids.indexOf(id) !== at).map((id) => `twice: ${id}`));
+  const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+  const rgba = (color) => {
+    canvas.clearRect(0, 0, 1, 1);
+    canvas.fillStyle = color;
+    canvas.fillRect(0, 0, 1, 1);
+    return [...canvas.getImageData(0, 0, 1, 1).data];
+  };
+  const light = ([r, g, b]) => [r, g, b].map((one) => one / 255)
+    .map((one) => one <= .04045 ? one / 12.92 : ((one + .055) / 1.055) ** 2.4)
+    .reduce((sum, one, at) => sum + one * [.2126, .7152, .0722][at], 0);
+  const ground = (each) => {
+    for (let at = each; at; at = at.parentElement) {
+      const color = rgba(getComputedStyle(at).backgroundColor);
+      if (color[3] === 255) return color;
+    }
+    return [255, 255, 255];
+  };
+  for (const each of all("body *")) {
+    const isText = (node) => node.nodeType === 3 && node.textContent.trim();
+    if (![...each.childNodes].some(isText) || each.matches(":disabled, option, meter, title")) continue;
+    const style = getComputedStyle(each);
+    const own = rgba(each instanceof SVGElement ? style.fill : style.color);
+    const [ink, paper] = [own, ground(each)].map(light);
+    const contrast = (Math.max(ink, paper) + .05) / (Math.min(ink, paper) + .05);
+    const text = each.textContent.trim().slice(0, 40);
+    if (contrast < 4.5) found.push(`contrast ${contrast.toFixed(2)}: ${text}`);
+  }
+  return found;
+})()"""
+
+
 class Page:
     """One page; ``requested`` has the URL of every request that it made."""
 
@@ -90,13 +135,24 @@ class Page:
         raise AssertionError(f"{element_id} is not reached with Tab")
 
     def appear(self, width: int, height: int, scheme: str) -> None:
-        """Sets the size of the window and the colour scheme, ``light`` or ``dark``."""
+        """Sets the size of the window, which has no scroll bars, and the colour scheme, ``light`` or
+        ``dark``.
+        """
         self.command(
             "Emulation.setDeviceMetricsOverride",
             width=width, height=height, deviceScaleFactor=1, mobile=False,
         )  # fmt: skip
+        self.command("Emulation.setScrollbarsHidden", hidden=True)
         features = [{"name": "prefers-color-scheme", "value": scheme}]
         self.command("Emulation.setEmulatedMedia", features=features)
+
+    def problems(self) -> list[str]:
+        """What keeps somebody from reading or using the page: controls and pictures without a name,
+        cells of a table's head without a scope, ids that stand twice, and text with a contrast below
+        4.5 (WCAG AA).
+        """
+        found: list[str] = self.value(_PROBLEMS)
+        return found
 
     def screenshot(self, path: Path) -> None:
         """Writes the whole page as a PNG file."""
@@ -119,7 +175,7 @@ def browsing(profile: Path) -> Iterator[Page]:
             wait_until(lambda: port.exists() and port.read_text().count("\n") > 0, "the browser")
             address = f"http://127.0.0.1:{port.read_text().splitlines()[0]}"
             [target] = [each for each in httpx.get(f"{address}/json").json() if each["type"] == "page"]
-            with connect(target["webSocketDebuggerUrl"], max_size=None) as socket:
+            with connect(target["webSocketDebuggerUrl"], max_size=None, ping_interval=None) as socket:
                 yield Page(socket)
         finally:
             process.terminate()

@@ -1,8 +1,11 @@
 """Makes the pictures of the console's pages in ``docs/screenshots``: ``make screenshots``."""
 
 import tempfile
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from connectors.campaigns.model.definition import load
+from connectors.campaigns.settling.settle import Order, review, settle
 from tests.browser import Page, browsing
 from tests.connectors.console.console import EXAMPLES, MIXED, Console, as_json, running
 from tests.line import bet
@@ -32,12 +35,15 @@ def use(page: Page, console: Console, batch_id: str) -> None:
 
 
 def campaigns(folder: Path) -> Path:
-    """The worked examples, some of which run for years."""
+    """The worked examples, some of which run until the day after tomorrow."""
     folder.mkdir()
+    end = f"to: {datetime.now(UTC) + timedelta(days=2):%Y-%m-%d}"
     for path in EXAMPLES.glob("*.yaml"):
         text = path.read_text()
         if path.stem in ("afternoon-race", "turnover-race", "best-multiplier", "winning-streak"):
-            text = text.replace("to: 2026-03-15", "to: 2031-03-15") + "budget: 1500\n"
+            text = text.replace("to: 2026-03-15", end) + "budget: 1500\n"
+        if path.stem in ("knockout", "growing-pool", "team-race"):
+            text = text.replace("to: 2026-03-15", end)
         (folder / path.name).write_text(text)
     return folder
 
@@ -53,6 +59,47 @@ def open_campaign(page: Page, console: Console) -> None:
     page.wait_for("player-figures", "entries that counted")
     page.value("document.getElementById('measure').click()")
     page.wait_for("effect", "ngr")
+
+
+def open_tournament(page: Page, console: Console) -> None:
+    """Opens a tournament at its first stage."""
+    console.evaluated("knockout")
+    page.open(f"{console.url}/campaigns/knockout")
+    page.wait_for("stage", "as of")
+    page.value("document.querySelector('[data-key=\"stage 1\"]').click()")
+    page.wait_for("stage", "goes on")
+
+
+def open_settled(page: Page, console: Console, folder: Path) -> None:
+    """Opens an occurrence that was settled, corrected, and would be other since."""
+    name, day = "daily-race-2026-03-14", datetime(2026, 3, 14)
+    definition, order = (
+        load(folder / "daily-race.yaml", occurrence=day),
+        Order("marketing", "late bets"),
+    )
+
+    def differing(most: float) -> None:
+        def is_shown() -> bool:
+            now = console.get(f"/api/campaigns/{name}/ledger").json().get("now") or {}
+            return 0 <= now.get("differing", -1) <= most and (most < 1 or now["differing"] > 0)
+
+        wait_until(is_shown, "the ledger")
+
+    def late(number: int, stake: int) -> None:
+        more = {"player_id": f"au17.666-p0000{number}", "timestamp": "2026-03-14T12:00:00Z"}
+        console.post_items("aurora", [bet(f"late-{number}", stake, round_id=f"late-{number}", **more)])
+        differing(float("inf"))
+
+    console.evaluated(name)
+    settle(console.settings, definition, order, print)
+    differing(0)
+    late(7, 60)
+    review(console.settings, definition, order, print, publish=True)
+    differing(0)
+    late(6, 90)
+    page.open(f"{console.url}/campaigns/{name}")
+    for element_id in ("differences", "corrections", "occurrences"):
+        page.wait_for(element_id, "au17")
 
 
 def pictures(page: Page, name: str) -> None:
@@ -79,7 +126,7 @@ def main() -> None:
         ):
             page.appear(SIZES["wide"], 900, "light")
             page.open(f"{console.url}/?tenant=aurora&by=provider&grain=day")
-            for text in ("leader", "prizes left"):
+            for text in ("leader", "budget left"):
                 page.wait_for("running", text)
             wait_until(lambda: "being computed" not in page.text("running"), "all standings")
             page.wait_for("kpi-table", "turnover")
@@ -88,6 +135,12 @@ def main() -> None:
             page.appear(SIZES["wide"], 900, "light")
             open_campaign(page, console)
             pictures(page, "campaign")
+            page.appear(SIZES["wide"], 900, "light")
+            open_tournament(page, console)
+            pictures(page, "tournament")
+            page.appear(SIZES["wide"], 900, "light")
+            open_settled(page, console, home / "campaigns")
+            pictures(page, "settled")
             page.appear(SIZES["wide"], 900, "light")
             use(page, console, console.post_mixed("aurora"))
             pictures(page, "operator")

@@ -7,8 +7,11 @@ from pathlib import Path
 from connectors.campaigns.model.definition import Campaign, Definition, load
 from streams.errors import DefinitionError
 
-_OCCURRENCES = 8
+OCCURRENCES = 8
 """Of a campaign that recurs, the newest so many are taken."""
+
+_LISTED = 31
+"""And so many are listed."""
 
 
 class Definitions:
@@ -23,9 +26,19 @@ class Definitions:
         found = []
         for _, definition in self._files():
             if isinstance(definition, Definition):
-                begun = deque(definition.occurrences(datetime.now(UTC)), _OCCURRENCES)
-                found += [each.campaign for each in begun or (definition,)]
+                found += _begun(definition, OCCURRENCES)
         return found
+
+    def occurrences(self, name: str) -> list[Campaign]:
+        """The newest occurrences of the campaign that recurs and of which one has a name, the newest
+        first; none if it does not recur.
+        """
+        for _, definition in self._files():
+            if isinstance(definition, Definition) and definition.recurrence:
+                found = _begun(definition, _LISTED)
+                if name in {each.name for each in found}:
+                    return found[::-1]
+        return []
 
     def wrong(self) -> list[str]:
         """The errors of files that are not definitions."""
@@ -49,3 +62,9 @@ class Definitions:
             return load(path)
         except DefinitionError as error:
             return str(error).replace(str(self._folder), self._folder.name)
+
+
+def _begun(definition: Definition, most: int) -> list[Campaign]:
+    """The newest occurrences that have begun, or the campaign itself."""
+    begun = deque(definition.occurrences(datetime.now(UTC)), most)
+    return [each.campaign for each in begun or (definition,)]

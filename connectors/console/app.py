@@ -15,7 +15,6 @@ from pathlib import Path
 from socket import socket
 from typing import Any
 
-import msgspec
 import uvicorn
 import uvloop
 from starlette.applications import Starlette
@@ -26,12 +25,11 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from connectors.campaigns.folder import Definitions
-from connectors.campaigns.live import Live, Snapshot
-from connectors.campaigns.model.definition import Campaign
-from connectors.clickhouse.kept_play import DIMENSIONS
-from connectors.console import data
+from connectors.campaigns.live import Live
+from connectors.console import data, kpis, ledger
 from connectors.console.login import Login, how
 from connectors.console.operator import PATH, operator_routes
+from connectors.console.questions import Questions, answer, as_json, page_of
 from connectors.console.stream import READERS_MAX, Stream
 from connectors.local.ports import Ports
 from streams.errors import RoundhouseError
@@ -43,7 +41,6 @@ from streams.telemetry.status_server import serving
 
 STATIC = Path(__file__).parent / "static"
 PAGE = Path(__file__).parent / "page.html"
-ROWS_MAX = 1000
 _LOOK_S, _LINE_S = 1.0, 5.0
 _HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
@@ -51,6 +48,15 @@ _HEADERS = {
     "referrer-policy": "no-referrer",
     "cache-control": "no-store",
 }
+
+
+class _Static(StaticFiles):
+    """Files that a browser asks for again each time, so that all are of one version."""
+
+    def file_response(self, *given: Any, **named: Any) -> Response:
+        response = super().file_response(*given, **named)
+        response.headers["cache-control"] = "no-cache"
+        return response
 
 
 class Console:
@@ -62,7 +68,9 @@ class Console:
         self.live = Live(settings, self._definitions.campaigns)
         self.stream = Stream()
         self._has_login = how(settings) == "token"
-        self._one_effect = asyncio.Lock()
+        self._questions = Questions(settings, self._definitions, self.live)
+        self._kpis = kpis.Kpis(settings)
+        self._one_question = asyncio.Lock()
         self._stop = threading.Event()
 
     def routes(self) -> list[BaseRoute]:
@@ -70,13 +78,12 @@ class Console:
         return [
             Route("/", self._page),
             Route("/campaigns/{name}", self._page),
-            Mount("/static", StaticFiles(directory=STATIC)),
+            Mount("/static", _Static(directory=STATIC)),
             Route("/api/stream", self._events),
-            Route("/api/campaigns/{name}", self._campaign),
-            Route("/api/campaigns/{name}/player", self._player),
-            Route("/api/campaigns/{name}/effect", self._effect, methods=["POST"]),
+            *self._questions.routes(),
             Route("/api/tenants", self._tenants),
-            Route("/api/kpis/{tenant}", self._kpis),
+            Route("/api/kpis/{tenant}", self._page_of_kpis),
+            Route("/api/kpis/{tenant}/csv", self._kpis_csv),
         ]
 
     @asynccontextmanager
@@ -120,12 +127,15 @@ class Console:
             await asyncio.sleep(_LOOK_S)
 
     async def _tell_of_the_line(self) -> None:
-        """Sends the state of the line while anybody reads."""
+        """Sends the state of the line, and which campaigns are settled, while anybody reads."""
         while True:
             if self.stream.readers:
                 try:
                     found = await asyncio.to_thread(data.line, self._settings)
                     self.stream.publish("line", "line", found)
+                    campaigns = await asyncio.to_thread(self._definitions.campaigns)
+                    settled = await asyncio.to_thread(ledger.settled, self._settings, campaigns)
+                    self.stream.publish("settled", "settled", settled)
                 except RoundhouseError as error:
                     self.stream.publish("line", "line", {"error": str(error)})
             await asyncio.sleep(_LINE_S if self.stream.readers else _LOOK_S)
@@ -135,83 +145,54 @@ class Console:
 
     async def _events(self, request: Request) -> Response:
         if self.stream.readers >= READERS_MAX:
-            return _json({"error": f"{READERS_MAX} pages are open, which is the most"}, 503)
+            return as_json({"error": f"{READERS_MAX} pages are open, which is the most"}, 503)
         events = self.stream.events(request.headers.get("last-event-id"))
         headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
         return StreamingResponse(events, media_type="text/event-stream", headers=headers)
 
-    async def _campaign(self, request: Request) -> Response:
-        """At ``offset`` and of ``limit`` rows, or the players whose id has ``search``."""
-        campaign = self._named(request)
-        if campaign is None:
-            return _unknown(request)
-        query = request.query_params
-        offset, limit = query.get("offset", "0"), query.get("limit", "50")
-        if not offset.isdecimal() or not limit.isdecimal() or not 0 < int(limit) <= ROWS_MAX:
-            return _json({"error": f"offset must be 0 or more, and limit 1 to {ROWS_MAX}"}, 400)
-        snapshot = self.live.snapshot(campaign.name)
-        found = data.summary(campaign, snapshot, datetime.now(UTC)) | {"rows": []}
-        if snapshot is None:
-            return _json(found)
-        search = query.get("search", "")
-
-        def rows() -> Any:
-            if search:
-                return data.standings(snapshot.found(search, int(limit)))
-            return data.standings(snapshot.rows(int(offset), int(limit)))
-
-        return await _answer(lambda: found | {"rows": rows()})
-
-    async def _player(self, request: Request) -> Response:
-        asked = partial(data.player, player_id=request.query_params.get("id", ""))
-        return await self._of_snapshot(request, asked)
-
-    async def _effect(self, request: Request) -> Response:
-        async with self._one_effect:
-            return await self._of_snapshot(request, data.effect)
-
-    async def _of_snapshot(
-        self, request: Request, work: Callable[[Settings, Campaign, Snapshot], Any]
-    ) -> Response:
-        campaign = self._named(request)
-        if campaign is None:
-            return _unknown(request)
-        snapshot = self.live.snapshot(campaign.name)
-        if snapshot is None:
-            return _json({"error": "this campaign is being evaluated; ask again in a moment"}, 503)
-        return await _answer(partial(work, self._settings, campaign, snapshot))
-
     async def _tenants(self, request: Request) -> Response:
-        return await _answer(partial(data.tenants, self._settings))
+        def found() -> Any:
+            return {
+                "tenants": data.tenants(self._settings),
+                "currencies": self._kpis.currencies(),
+            }
 
-    async def _kpis(self, request: Request) -> Response:
-        query = request.query_params
-        grain, by = query.get("grain", "hour"), query.get("by", "tenant")
-        if grain not in data.GRAINS or by not in DIMENSIONS:
-            grains, dimensions = ", ".join(data.GRAINS), ", ".join(DIMENSIONS)
-            return _json({"error": f"grain must be one of {grains}, and by one of {dimensions}"}, 400)
-        return await _answer(
-            partial(data.kpis, self._settings, request.path_params["tenant"], grain, by)
-        )
+        return await answer(found)
 
-    def _named(self, request: Request) -> Campaign | None:
-        name = request.path_params["name"]
-        return next((each for each in self._definitions.campaigns() if each.name == name), None)
+    async def _page_of_kpis(self, request: Request) -> Response:
+        """At ``offset`` and of ``limit`` rows, in the order of the column ``sort``."""
+        question, query = _question(request), request.query_params
+        column, order = query.get("sort", "period"), query.get("order", "desc")
+        if column not in kpis.COLUMNS or order not in ("asc", "desc"):
+            columns = ", ".join(kpis.COLUMNS)
+            return as_json({"error": f"sort must be one of {columns}, and order asc or desc"}, 400)
+        page = page_of(request)
+        if isinstance(page, str) or isinstance(question, str):
+            return as_json({"error": page if isinstance(page, str) else question}, 400)
+        wanted = kpis.Order(column, order == "desc", *page)
+        async with self._one_question:
+            return await answer(partial(self._kpis.page, question, wanted))
+
+    async def _kpis_csv(self, request: Request) -> Response:
+        question = _question(request)
+        if isinstance(question, str):
+            return as_json({"error": question}, 400)
+        try:
+            async with self._one_question:
+                found = await asyncio.to_thread(self._kpis.csv, question)
+        except RoundhouseError as error:
+            return as_json({"error": str(error)}, 503)
+        name = f"kpis-{question.by}-{question.grain}.csv"
+        headers = {"content-disposition": f'attachment; filename="{name}"'}
+        return Response(found, media_type="text/csv", headers=headers)
 
 
-async def _answer(work: Callable[[], Any]) -> Response:
-    try:
-        return _json(await asyncio.to_thread(work))
-    except RoundhouseError as error:
-        return _json({"error": str(error)}, 503)
-
-
-def _json(value: Any, status: int = 200) -> Response:
-    return Response(msgspec.json.encode(value), status, media_type="application/json")
-
-
-def _unknown(request: Request) -> Response:
-    return _json({"error": f"there is no campaign {request.path_params['name']}"}, 404)
+def _question(request: Request) -> kpis.Question | str:
+    """What is asked of KPIs, or what is wrong with it."""
+    query = request.query_params
+    names = [name for name in kpis.Question._fields[1:] if query.get(name)]
+    question = kpis.Question(request.path_params["tenant"], **{name: query[name] for name in names})
+    return question.problem() or question
 
 
 def _failed(task: "asyncio.Task[None]") -> None:

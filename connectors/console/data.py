@@ -9,28 +9,21 @@ import polars
 
 from connectors.campaigns import evaluation
 from connectors.campaigns.effect.of_campaign import document, effect_of
-from connectors.campaigns.live import Snapshot, is_running
+from connectors.campaigns.evaluation import Reached
+from connectors.campaigns.folder import OCCURRENCES
+from connectors.campaigns.live import Live, Snapshot
 from connectors.campaigns.model.definition import Campaign
-from connectors.clickhouse.kept_play import View
-from connectors.clickhouse.literals import quoted
+from connectors.campaigns.sql.expressions import plain
+from connectors.campaigns.standings import Standing
 from connectors.clickhouse.query import query_rows
+from connectors.console import ledger
+from connectors.console.forms import state_of, step_terms
 from streams.core.event import is_test
 from streams.kafka.lag import records_behind
 from streams.settings import Settings
 
-GRAINS = {"hour": 4, "day": 72, "week": 72 * 7, "month": 72 * 31}
-"""The grains of KPIs, and the days of which at least 72 periods are shown."""
-_PERIODS = 72
-_VALUES = 100
 _MINUTES = 30
 _ENTRIES = 500
-
-
-def state(campaign: Campaign, at: datetime) -> str:
-    """Whether a campaign is to come, runs, or is over."""
-    if is_running(campaign, at):
-        return "running"
-    return "to come" if at < campaign.period.utc()[0] else "over"
 
 
 def summary(campaign: Campaign, snapshot: Snapshot | None, at: datetime) -> dict[str, Any]:
@@ -45,7 +38,7 @@ def summary(campaign: Campaign, snapshot: Snapshot | None, at: datetime) -> dict
         "currency": campaign.counts.currency or "",
         "from": start.isoformat(),
         "to": end.isoformat(),
-        "state": state(campaign, at),
+        "state": state_of(start, end, at),
         "held_back": campaign.holdout is not None,
         "standings": _standings(campaign, snapshot) if snapshot else None,
     }
@@ -60,10 +53,12 @@ def _standings(campaign: Campaign, snapshot: Snapshot) -> dict[str, Any]:
         "before": before.as_of.isoformat() if before else None,
         "players": len(result.standings),
         "players_before": len(before.standings) if before else None,
-        "prizes": text(given),
-        "prizes_left": None if campaign.budget is None else text(campaign.budget - given),
+        "prizes": plain(given),
+        "prizes_left": None if campaign.budget is None else plain(campaign.budget - given),
+        "unpaid": plain(result.standings.unpaid),
+        "pool": None if result.pool is None else plain(result.pool),
         "leader": leader.player_id if leader else None,
-        "leader_score": text(leader.score) if leader else None,
+        "leader_score": plain(leader.score) if leader else None,
         "leader_before": before.standings[0].player_id if before and len(before.standings) else None,
         "unsettled": result.unsettled,
         "left_out": result.left_out,
@@ -78,12 +73,15 @@ def standings(rows: polars.DataFrame) -> list[dict[str, Any]]:
             "rank": row["rank"],
             "rank_before": row["rank_before"],
             "player": row["player_id"],
-            "score": text(row["score"]),
+            "score": plain(row["score"]),
             "entries": row["entries"],
             "step": row["step"],
-            "prize": text(row["prize"]),
-            "unpaid": text(row["unpaid"]),
+            "prize": plain(row["prize"]),
+            "unpaid": plain(row["unpaid"]),
             "items": row["items"],
+            "stage": row["stage"],
+            "team": row["team"],
+            "team_score": plain(row["team_score"]),
             "reached_at": row["reached_at"].isoformat(),
         }
         for row in rows.iter_rows(named=True)
@@ -92,13 +90,15 @@ def standings(rows: polars.DataFrame) -> list[dict[str, Any]]:
 
 def player(settings: Settings, campaign: Campaign, snapshot: Snapshot, player_id: str) -> Any:
     """The standing of a player, and everything of it that could count, with the rule that decided."""
-    person, entries = evaluation.explain(settings, campaign, player_id, snapshot.result.as_of)
-    standing = snapshot.of_player(person.person_id if person else player_id)
+    person, entries, reached = evaluation.explain(settings, campaign, player_id, snapshot.result.as_of)
+    found = snapshot.of_player(person.person_id if person else player_id)
+    standing = next(iter(standings(found)), None)
     return {
         "player": player_id,
         "as_of": snapshot.result.as_of.isoformat(),
         "person": person.lines() if person else [],
-        "standing": next(iter(standings(standing)), None),
+        "standing": standing,
+        "steps": _steps(campaign, standing, reached),
         "verdicts": dict(Counter(entry.verdict for entry in entries).most_common()),
         "entries_in_all": len(entries),
         "entries": [
@@ -107,8 +107,8 @@ def player(settings: Settings, campaign: Campaign, snapshot: Snapshot, player_id
                 "id": entry.id,
                 "player": entry.player_id,
                 "currency": entry.currency,
-                "amount": text(entry.amount),
-                "payout": text(entry.payout),
+                "amount": plain(entry.amount),
+                "payout": plain(entry.payout),
                 "verdict": entry.verdict,
             }
             for entry in reversed(entries[-_ENTRIES:])
@@ -116,32 +116,75 @@ def player(settings: Settings, campaign: Campaign, snapshot: Snapshot, player_id
     }
 
 
+def _steps(
+    campaign: Campaign, standing: Mapping[str, Any] | None, reached: Sequence[Reached]
+) -> list[dict[str, Any]]:
+    """How far a player is in each step. The score of a challenge is the same for all of its steps, and
+    that of each step of a mission is its own.
+    """
+    terms = step_terms(campaign)
+    if reached:
+        return [
+            step | {"score": plain(own.score), "at": own.at.isoformat() if own.at else None,
+                    "is_reached": own.at is not None}
+            for step, own in zip(terms, reached, strict=True)
+        ]  # fmt: skip
+    score, last = (standing["score"], standing["step"]) if standing else ("0", 0)
+    return [step | {"score": score, "at": None, "is_reached": step["number"] <= last} for step in terms]
+
+
+def occurrences(
+    settings: Settings, campaigns: Sequence[Campaign], live: Live, at: datetime
+) -> list[dict[str, Any]]:
+    """Occurrences of a campaign, the newest first: when, whether settled, and the first with a prize.
+
+    The winners of a settled one are the ledger's. One that is not settled is evaluated if it is among
+    those with a page.
+    """
+    known = ledger.settled(settings, campaigns)
+    settled = [campaign for campaign in campaigns if campaign.name in known]
+    won = ledger.winners(settings, settled) if settled else {}
+    found = []
+    for number, campaign in enumerate(campaigns):
+        has_page = number < OCCURRENCES
+        start, end = campaign.period.utc()
+        shown = {
+            "name": campaign.name,
+            "from": start.isoformat(),
+            "to": end.isoformat(),
+            "state": state_of(start, end, at),
+            "has_page": has_page,
+            **known.get(campaign.name, {"settled_at": None, "reviews": 0}),
+        }
+        if campaign.name in won:
+            found.append(shown | {"winners": won[campaign.name], "as_of": None})
+            continue
+        snapshot = live.peek(campaign.name)
+        if snapshot is None and has_page:
+            snapshot = live.snapshot(campaign.name)
+        found.append(shown | _winners_now(snapshot))
+    return found
+
+
+def _winners_now(snapshot: Snapshot | None) -> dict[str, Any]:
+    if snapshot is None:
+        return {"winners": None, "as_of": None}
+    winners = snapshot.result.standings.winners[: ledger.WINNERS]
+    return {
+        "winners": [{"player": each.player_id, "prize": _prize(each)} for each in winners],
+        "as_of": snapshot.result.as_of.isoformat(),
+    }
+
+
+def _prize(standing: Standing) -> str:
+    money = [plain(standing.prize)] if standing.prize or not standing.items else []
+    return " and ".join([*money, *filter(None, [standing.items])])
+
+
 def effect(settings: Settings, campaign: Campaign, snapshot: Snapshot) -> Any:
     """The effect of a campaign as of a snapshot."""
     found = effect_of(settings, campaign, snapshot.result.as_of, result=snapshot.result)
     return {"as_of": snapshot.result.as_of.isoformat(), **document(found)}
-
-
-def kpis(settings: Settings, tenant: str, grain: str, by: str) -> list[dict[str, Any]]:
-    """KPIs of a tenant in its newest periods, oldest first; ``by`` is a dimension of ``kpi_play``."""
-    newest = query_rows(
-        settings,
-        f"SELECT toString(max(day) - {GRAINS[grain]}) AS first, toString(max(day)) AS last "
-        f"FROM changed_days WHERE tenant = {quoted(tenant)}",
-    )[0]
-    view = View(grain, by, "").between(newest["first"], newest["last"])
-    rows = _PERIODS
-    order = "period DESC, currency"
-    if by != "tenant":
-        rows, order = _VALUES, "period DESC, play.turnover DESC, value, currency"
-    found = query_rows(
-        settings,
-        "SELECT toString(period) AS period, value, currency, rounds, active_players, "
-        "toString(play.turnover) AS turnover, toString(ggr) AS ggr, toString(ngr) AS ngr, rtp, hold "
-        f"FROM kpi_play_between({view}) AS play "
-        f"WHERE tenant = {quoted(tenant)} ORDER BY {order} LIMIT {rows}",
-    )
-    return [_plain(row) for row in reversed(found)]
 
 
 def line(settings: Settings) -> dict[str, Any]:
@@ -182,9 +225,3 @@ def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
         else value
         for name, value in row.items()
     }
-
-
-def text(amount: object) -> str:
-    """An amount with all of its digits and no trailing zeros."""
-    found = f"{amount:f}"
-    return found.rstrip("0").rstrip(".") if "." in found else found

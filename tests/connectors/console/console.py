@@ -149,6 +149,22 @@ def running(home: Path, campaigns: Path = EXAMPLES) -> Iterator[Console]:
                 process.terminate()
 
 
+def tagged(rows: list[dict[str, Any]]) -> list[Any]:
+    """Items that put players of standings into the teams red and blue by turns."""
+    return [
+        {
+            "event": "player",
+            "data": {
+                "unique_id": f"team-{row['player']}",
+                "timestamp": "2026-03-14T01:00:00Z",
+                "player_id": row["player"],
+                "tags": [f"team:{('red', 'blue')[number % 2]}"],
+            },
+        }
+        for number, row in enumerate(rows)
+    ]
+
+
 def as_json(items: list[Any]) -> str:
     """The body of a request, as one would paste it."""
     return json.dumps({"items": items})
