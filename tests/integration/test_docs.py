@@ -197,7 +197,7 @@ def test_the_questions_in_python_print_the_outcome_of_every_item_and_the_event(
 
 
 def test_the_consumer_in_python_prints_rounds(running: Running) -> None:
-    example, _ = blocks(ROOT / "docs" / "data-platform.md", "python")
+    _, example = blocks(ROOT / "docs" / "data-platform.md", "python")
     command = [sys.executable, "-c", on_this_stack(example, running)]
     result = subprocess.run(command, capture_output=True, text=True, timeout=WITHIN_S, check=True)
     assert result.stdout.count("'round_id'") == 10
@@ -205,7 +205,7 @@ def test_the_consumer_in_python_prints_rounds(running: Running) -> None:
 
 
 def test_the_leaderboard_in_python_prints_the_standings(running: Running) -> None:
-    _, example = blocks(ROOT / "docs" / "data-platform.md", "python")
+    example, _ = blocks(ROOT / "docs" / "data-platform.md", "python")
     settings = running.stack.settings
     race = load(ROOT / "connectors/campaigns/examples/turnover-race.yaml").campaign
     publisher = Publisher(settings, Schemas(settings, frames(settings)), lambda text: None)
