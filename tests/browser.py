@@ -155,8 +155,9 @@ class Page:
         return found
 
     def screenshot(self, path: Path) -> None:
-        """Writes the whole page as a PNG file."""
-        found = self.command("Page.captureScreenshot", format="png", captureBeyondViewport=True)
+        """Writes the whole page as a PNG file; the first capture paints what is outside the window."""
+        for _ in range(2):
+            found = self.command("Page.captureScreenshot", format="png", captureBeyondViewport=True)
         path.write_bytes(base64.b64decode(found["data"]))
 
 

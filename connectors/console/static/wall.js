@@ -48,7 +48,7 @@ export function showWall(campaigns, settled) {
   table(by("coming"), "", [link, column("tenant", "tenant"), { title: "begins", cell: (one) => date(one.from), time: true }],
     of("to come", 1), "none");
   table(by("over"), "", [link, column("tenant", "tenant"), { title: "ended", cell: (one) => date(one.to), time: true },
-    { title: "settled", cell: (one) => settledIn(settled, one) }], of("over", -1), "none");
+    { title: "settled", cell: (one) => settledIn(settled, one), time: true }], of("over", -1), "none");
   if (focused) document.querySelector(`a[href="${CSS.escape(focused)}"]`)?.focus();
   showTimes();
 }
