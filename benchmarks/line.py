@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 from benchmarks.flood import TAKEN, flood, request
 from benchmarks.machine import cpu_s, described, fresh_home, peak_mib
 from benchmarks.yardstick import BATCH_ITEMS, TENANTS, bodies
-from connectors.clickhouse.query import query
+from connectors.clickhouse.query import query_bytes
 from connectors.demo.day import NATIVE
 from connectors.demo.run import accounts, is_balanced
 from connectors.edge.tenants import Registry
@@ -144,10 +144,16 @@ def line(workers: int) -> Iterator[tuple[Stack, Poster]]:
         yield stack, poster
 
 
+def asked(settings: Settings, sql: str) -> list[dict[str, Any]]:
+    """The rows of a question, answered by one thread: more would take several times its CPU."""
+    rows: list[dict[str, Any]] = json.loads(query_bytes(settings, sql, "json", threads=1))["data"]
+    return rows
+
+
 def settled(settings: Settings) -> int:
     """The number of items whose outcome is in ClickHouse."""
     sql = "SELECT sum(accepted + duplicate + conflict + rejected) AS n FROM outcomes_rows"
-    return int(json.loads(query(settings, sql, "json"))["data"][0]["n"] or 0)
+    return int(asked(settings, sql)[0]["n"] or 0)
 
 
 def wait_until_settled(
@@ -304,8 +310,7 @@ class _Inserts:
     """Looks for new parts in the directories of the tables that :class:`_Rows` counts."""
 
     def __init__(self, settings: Settings) -> None:
-        rows = json.loads(query(settings, _DIRECTORIES, "json"))["data"]
-        self._parts = {Path(row["path"]): 0 for row in rows}
+        self._parts = {Path(row["path"]): 0 for row in asked(settings, _DIRECTORIES)}
         self._changed_ns = dict.fromkeys(self._parts, 0)
         self._found_at = 0.0
 
@@ -341,8 +346,7 @@ class _Rows:
         }
         names = ", ".join(f"'{batch}'" for batch in since) or "''"
         sql = _FOUND.format(batches=names, block=min(since.values(), default=self._blocks[-1][1]))
-        rows = json.loads(query(self._settings, sql, "json"))["data"]
-        found = {row["batch_id"]: int(row["n"]) for row in rows}
+        found = {row["batch_id"]: int(row["n"]) for row in asked(self._settings, sql)}
         self._since = since
         self._blocks.append((time.monotonic(), found.pop("")))
         return found
