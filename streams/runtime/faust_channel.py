@@ -14,19 +14,22 @@ from faust.types import EventT, StreamT
 BATCH_RECORDS_MAX = 1000
 BATCH_BYTES_MAX = 8_000_000
 
-LINGER_S = 0.05
-"""Longest wait of a batch that has less than enough bytes. One record costs a transaction nearly as
-much as many.
+PACE_S = 0.08
+"""Least time between the beginnings of two batches of which the second has less than enough bytes. One
+record costs a transaction nearly as much as many. After a pause in the input nothing waits for it.
 """
 
-LOOKS = 10
-"""Number of reads of the queue within :data:`LINGER_S`: Faust puts few records into it at once."""
+LOOK_S = 0.005
+"""Between two reads of the queue: Faust puts few records into it at once. A batch of less than enough
+bytes waits for one such time at least, for records that were written at the same time.
+"""
 
 
 async def batches(stream: StreamT[bytes], enough_bytes: int) -> AsyncIterator[list[EventT[Any]]]:
     """Batches of at least one event, until the stream stops. The caller acknowledges.
 
-    A batch is yielded when it has ``enough_bytes``, has reached a maximum, or waited :data:`LINGER_S`.
+    A batch is yielded when it has ``enough_bytes``, has reached a maximum, or :data:`PACE_S` have
+    passed since the last one was.
 
     Reads the channel of the stream, not the stream: the iteration over a stream acknowledges in
     ``finally``, also an event whose processing raised, and ``noack_take`` waits its whole time-out if
@@ -34,17 +37,19 @@ async def batches(stream: StreamT[bytes], enough_bytes: int) -> AsyncIterator[li
     """
     channel: Any = aiter(stream.channel)
     inbound: Any = stream.app.monitor.stream_inbound_time
+    due = time.monotonic()
     while True:
         try:
             events: list[EventT[Any]] = [await channel.queue.get()]
         except StopAsyncIteration:  # Faust throws it into the channel when the stream stops
             return
-        looks = 0
-        while not _fill(channel.queue, events, enough_bytes) and looks < LOOKS:
-            looks += 1
-            await asyncio.sleep(LINGER_S / LOOKS)
+        due = max(due, time.monotonic() + LOOK_S)
+        while not _fill(channel.queue, events, enough_bytes) and time.monotonic() < due:
+            await asyncio.sleep(LOOK_S)
+        now = time.monotonic()
+        due = now + PACE_S
         for event in events:  # without this time, Faust reports the partition as stuck
-            inbound[event.message.tp] = time.monotonic()
+            inbound[event.message.tp] = now
         yield events
 
 

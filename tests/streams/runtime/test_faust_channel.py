@@ -8,7 +8,7 @@ import faust
 import pytest
 from faust.types import TP, Message
 
-from streams.runtime.faust_channel import BATCH_RECORDS_MAX, LINGER_S, batches
+from streams.runtime.faust_channel import BATCH_RECORDS_MAX, LOOK_S, PACE_S, batches
 
 ENOUGH_BYTES = 100
 PARTITION = TP("raw", 3)
@@ -51,33 +51,59 @@ def test_records_that_are_enough_are_one_batch_in_order() -> None:
     run(check)
 
 
-def test_a_batch_of_too_few_bytes_waits_for_more(monkeypatch: pytest.MonkeyPatch) -> None:
+class Clock:
+    """Time that passes in waits alone; ``meanwhile`` is called at each."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 100.0
+        self.meanwhile: Callable[[], None] = lambda: None
+        monkeypatch.setattr(asyncio, "sleep", self._sleep)
+        monkeypatch.setattr("streams.runtime.faust_channel.time.monotonic", lambda: self.now)
+
+    async def _sleep(self, seconds: float) -> None:
+        self.now += seconds
+        self.meanwhile()
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(monkeypatch)
+
+
+def test_a_batch_of_too_few_bytes_waits_for_more(clock: Clock) -> None:
     async def check(fed: Fed) -> None:
-        waits: list[float] = []
-
-        async def more(seconds: float) -> None:
-            waits.append(seconds)
-            fed.put(b"b" * 60)
-
-        monkeypatch.setattr(asyncio, "sleep", more)
+        began = clock.now
+        clock.meanwhile = lambda: fed.put(b"b" * 60)
         fed.put(b"a" * 60)
         assert await fed.next() == [b"a" * 60, b"b" * 60]
-        assert len(waits) == 1
+        assert clock.now - began == pytest.approx(LOOK_S)
 
     run(check)
 
 
-def test_a_batch_of_too_few_bytes_waits_for_a_bounded_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_of_too_few_bytes_begins_a_bounded_time_after_the_one_before(clock: Clock) -> None:
     async def check(fed: Fed) -> None:
-        waits: list[float] = []
-
-        async def wait(seconds: float) -> None:
-            waits.append(seconds)
-
-        monkeypatch.setattr(asyncio, "sleep", wait)
         fed.put(b"a")
         assert await fed.next() == [b"a"]
-        assert sum(waits) == pytest.approx(LINGER_S)
+        before = clock.now
+        clock.now += PACE_S / 2  # the work on the batch
+        fed.put(b"b")
+        assert await fed.next() == [b"b"]
+        assert clock.now - before == pytest.approx(PACE_S, abs=LOOK_S)
+
+    run(check)
+
+
+def test_a_batch_after_a_pause_waits_for_what_was_written_with_it_alone(clock: Clock) -> None:
+    async def check(fed: Fed) -> None:
+        fed.put(b"a")
+        await fed.next()
+        clock.now += 10 * PACE_S
+        began = clock.now
+        clock.meanwhile = lambda: fed.put(b"c")
+        fed.put(b"b")
+        assert await fed.next() == [b"b", b"c"]
+        assert clock.now - began == pytest.approx(LOOK_S)
 
     run(check)
 
