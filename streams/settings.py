@@ -219,10 +219,11 @@ class Settings(BaseSettings):
         description="Addresses or networks of the proxy, separated by commas; no other is believed.",
     )
     live_share: float = Field(
-        0.5,
+        0.03,
         gt=0,
         le=1,
-        description="Share of one core that the evaluations of running campaigns take at most.",
+        description="Share of one core that the evaluations of running campaigns take at most, but for "
+        "the first of each.",
     )
 
     @property

@@ -4,7 +4,7 @@ The live standings and a backtest are the same query over the events that were r
 moment, so a live result and a later backtest ``as_of`` the same moment are equal.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import NamedTuple
@@ -14,7 +14,7 @@ import polars
 from connectors.campaigns.model.definition import Campaign, Definition
 from connectors.campaigns.model.forms import Leaderboard
 from connectors.campaigns.model.parts import Period
-from connectors.campaigns.sql import compiler
+from connectors.campaigns.sql import compiler, together
 from connectors.campaigns.sql.teams import teams_of
 from connectors.campaigns.standings import Standings
 from connectors.clickhouse.literals import moment, quoted
@@ -97,22 +97,57 @@ def evaluate(
     """
     as_of = as_of or datetime.now(UTC)
     merges = has_contacts(settings, campaign.tenant)
-    found = _standings(settings, campaign, as_of, merges, threads)
-    rules = query_frame(settings, compiler.left_out(campaign, as_of, merges=merges), threads)
-    left_out = {rule: entries for rule, entries in rules.select("rule", "entries").rows() if rule}
-    unsettled, pool = _unsettled(settings, campaign, as_of), _pool(campaign, found)
-    return Result(campaign, as_of, unsettled, Standings(found), left_out, pool)
-
-
-def _standings(
-    settings: Settings, campaign: Campaign, as_of: datetime, merges: bool, threads: int | None
-) -> polars.DataFrame:
     totals = compiler.totals(campaign, as_of, merges=merges)
     if totals is not None:
         found = query_frame(settings, totals, threads)
-        if not found.select(polars.col("falls").cast(polars.Boolean).any()).item():
-            return found
-    return query_frame(settings, compiler.standings(campaign, as_of, merges=merges), threads)
+    else:
+        left_out = compiler.left_out(campaign, as_of, merges=merges)
+        found = query_frame(settings, left_out, threads)
+    unsettled = _unsettled(settings, campaign.tenant, as_of)
+    return _result(settings, campaign, as_of, unsettled, found, merges=merges, threads=threads)
+
+
+def evaluate_together(
+    settings: Settings, campaigns: Sequence[Campaign], as_of: datetime, *, threads: int | None = None
+) -> list[Result]:
+    """The results of campaigns of which :func:`.together.shared` is equal, as :func:`evaluate` gives
+    them. Their entries are read once.
+    """
+    tenant = campaigns[0].tenant
+    merges = has_contacts(settings, tenant)
+    every = query_frame(settings, together.totals(campaigns, as_of, merges=merges), threads)
+    unsettled = _unsettled(settings, tenant, as_of)
+    return [
+        _result(
+            settings, campaign, as_of, unsettled, every.filter(polars.col("campaign") == number),
+            merges=merges, threads=threads,
+        )
+        for number, campaign in enumerate(campaigns, 1)
+    ]  # fmt: skip
+
+
+def _result(
+    settings: Settings,
+    campaign: Campaign,
+    as_of: datetime,
+    unsettled: int,
+    found: polars.DataFrame,
+    *,
+    merges: bool,
+    threads: int | None,
+) -> Result:
+    """The result from the rows of totals, or of what was left out alone. The standings are asked for in
+    order if they are not among the rows, or a score falls.
+    """
+    is_counted = polars.col("left_out") == ""
+    excluded = found.filter(~is_counted).select("left_out", "entries").sort("left_out")
+    if "falls" not in found.columns or found["falls"].cast(polars.Boolean).any():
+        text = compiler.standings(campaign, as_of, merges=merges)
+        rows = query_frame(settings, text, threads)
+    else:
+        rows = found.filter(is_counted)
+    left_out, pool = dict(excluded.iter_rows()), _pool(campaign, rows)
+    return Result(campaign, as_of, unsettled, Standings(rows), left_out, pool)
 
 
 def _pool(campaign: Campaign, found: polars.DataFrame) -> Decimal | None:
@@ -261,13 +296,13 @@ def _never(campaign: Campaign) -> Iterator[tuple[tuple[str | int, ...], str, str
 
 def _without_rate(settings: Settings, campaign: Campaign) -> int:
     rows = query_rows(settings, compiler.left_out(campaign, datetime.now(UTC)))
-    return sum(int(row["entries"]) for row in rows if row["rule"] == "no rate")
+    return sum(int(row["entries"]) for row in rows if row["left_out"] == "no rate")
 
 
-def _unsettled(settings: Settings, campaign: Campaign, as_of: datetime) -> int:
+def _unsettled(settings: Settings, tenant: str, as_of: datetime) -> int:
     text = (
         "SELECT sum(received - accepted - duplicate - conflict - rejected) AS items "
-        f"FROM outcomes_rows FINAL WHERE tenant = {quoted(campaign.tenant)} "
+        f"FROM outcomes_rows FINAL WHERE tenant = {quoted(tenant)} "
         f"AND received_at <= {moment(as_of)}"
     )
     return int(query_rows(settings, text)[0]["items"])

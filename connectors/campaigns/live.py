@@ -1,28 +1,32 @@
 """The standings of campaigns, kept ready in memory for all who read them.
 
-One thread evaluates one campaign at a time, and only what may have changed: something of the tenant was
-received since, or rates, merges or erasures were changed. A reader is answered from the last snapshot
-and waits for nothing.
+One thread evaluates what may have changed: something of the tenant was received since, or rates,
+merges or erasures were changed. Campaigns that can share a query
+(:mod:`connectors.campaigns.sql.together`) are evaluated together. A reader is answered from the last
+snapshot and waits for nothing.
 
 A snapshot is as of a moment :data:`SETTLES_WITHIN` ago, so that what was received until then is
 stored. A backtest as of the same moment gives the same, to the last digit; ``unsettled`` says how many
 items are on their way all the same, and then the campaign is evaluated again.
 
-Evaluations use one thread of ClickHouse and at most ``live_share`` of the time. A campaign is not
-evaluated again before :data:`_PAUSE` times the duration of its last evaluation has passed.
+Evaluations use one thread of ClickHouse and at most ``live_share`` of the time; only a campaign that
+has no standings yet is not kept waiting. A campaign that somebody looks at comes :data:`_ASKED` times
+as often as another. None is evaluated again before :data:`_PAUSE` times the duration of its last
+evaluation has passed.
 """
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 import polars
 
-from connectors.campaigns.evaluation import Result, evaluate
+from connectors.campaigns.evaluation import Result, evaluate, evaluate_together
 from connectors.campaigns.model.definition import Campaign
+from connectors.campaigns.sql import together
 from connectors.clickhouse.client import is_embedded
 from connectors.clickhouse.literals import moment, quoted
 from connectors.clickhouse.query import query_rows
@@ -39,6 +43,15 @@ _KEPT_S = 600.0
 """A campaign that is over is kept so long after somebody has asked for it."""
 
 _PAUSE = 4.0
+_ASKED = 10
+_FIRST_SHARE = 0.5
+"""Of the time, while campaigns without standings are evaluated."""
+
+_PLAYERS_MAX = 2_000_000
+_PLAYERS_OF_FIRST = 250_000
+"""Campaigns are evaluated together if they have fewer players in all; of one without standings they are
+not known."""
+
 _TICK_S = 1.0
 _OUTAGE_S = 5.0
 
@@ -47,7 +60,9 @@ Counts = Mapping[tuple[str, str], int]
 
 
 class Snapshot(NamedTuple):
-    """A result, the seconds that it took, and the result before it of the same definition, if any."""
+    """A result, its share of the seconds that it took, and the result before it of the same definition,
+    if any.
+    """
 
     result: Result
     cost_s: float
@@ -85,6 +100,7 @@ class _Kept:
     """What is known of a campaign. Times are those of a monotonic clock."""
 
     campaign: Campaign
+    shared: Hashable | None
     snapshot: Snapshot | None = None
     counts: Counts = field(default_factory=dict)
     looked_at: float = float("-inf")
@@ -100,11 +116,19 @@ class _Kept:
         mine = ("", self.campaign.tenant)
         return any(count > self.counts.get(key, 0) for key, count in counts.items() if key[0] in mine)
 
+    def is_asked(self, now: float) -> bool:
+        """Whether somebody looks at the campaign, or did so a short time ago."""
+        return now - self.asked_at < _KEPT_S
+
     def urgency(self, now: float) -> tuple[bool, float]:
-        """The campaign with the highest is evaluated next; one that is looked at comes four times as
-        often as another."""
-        asked = now - self.asked_at < _KEPT_S
-        return self.snapshot is None and asked, (now - self.looked_at) * (4 if asked else 1)
+        """The campaign with the highest is evaluated next."""
+        asked = self.is_asked(now)
+        return self.snapshot is None and asked, (now - self.looked_at) * (_ASKED if asked else 1)
+
+    @property
+    def players(self) -> int:
+        """About how many have a standing."""
+        return len(self.snapshot.result.standings) if self.snapshot else _PLAYERS_OF_FIRST
 
 
 def is_running(campaign: Campaign, at: datetime) -> bool:
@@ -152,36 +176,43 @@ class Live:
 
     def run(self, stop: threading.Event) -> None:
         """Evaluates until ``stop`` is set, which takes effect after the evaluation in hand."""
+        rested_at = float("-inf")
         while not stop.is_set():
             began = time.monotonic()
             try:
-                evaluated = self.look(datetime.now(UTC), began)
+                evaluated = self.look(datetime.now(UTC), began, is_rested=began >= rested_at)
                 self.problem = None
             except RoundhouseError as error:
                 self.problem = str(error)
                 stop.wait(_OUTAGE_S)
                 continue
             took = time.monotonic() - began
-            share = self._settings.live_share
-            stop.wait(took * (1 - share) / share)
-            if not evaluated and not stop.is_set():
-                self._asked.wait(_TICK_S)
+            if evaluated and began < rested_at:
+                stop.wait(took * (1 - _FIRST_SHARE) / _FIRST_SHARE)
+                continue
+            rested_at = max(rested_at, began + took / self._settings.live_share)
+            rest = rested_at - time.monotonic()
+            if not evaluated or rest > 0:
+                self._asked.wait(min(_TICK_S, rest) if evaluated else _TICK_S)
                 self._asked.clear()
 
-    def look(self, at: datetime, now: float) -> bool:
-        """Evaluates the campaign that needs it most; False if none does. ``now``: monotonic seconds."""
+    def look(self, at: datetime, now: float, *, is_rested: bool = True) -> bool:
+        """Evaluates the campaigns that need it most; False if none does. ``now``: monotonic seconds.
+        Unless ``is_rested``, only campaigns that have no standings yet are.
+        """
         as_of = at - SETTLES_WITHIN
         self._take_over(at, now)
         wanted = [
             kept
             for kept in self._kept.values()
-            if is_running(kept.campaign, at) or now - kept.asked_at < _KEPT_S
+            if (is_running(kept.campaign, at) or kept.is_asked(now))
+            and (is_rested or kept.snapshot is None)
         ]
         counts = self._counts({kept.campaign.tenant for kept in wanted}, as_of)
         due = [kept for kept in wanted if kept.next_at <= now and kept.is_stale(counts, now)]
         if not due:
             return False
-        self._evaluate(max(due, key=lambda kept: kept.urgency(now)), as_of, counts, now)
+        self._evaluate(_chosen(due, now), as_of, counts, now)
         return True
 
     def _take_over(self, at: datetime, now: float) -> None:
@@ -191,23 +222,33 @@ class Live:
         for campaign in self._campaigns():
             known = self._kept.get(campaign.name)
             if known is None or known.campaign != campaign:
-                known = _Kept(campaign, asked_at=known.asked_at if known else float("-inf"))
-            elif not is_running(campaign, at) and now - known.asked_at >= _KEPT_S:
+                asked_at = known.asked_at if known else float("-inf")
+                known = _Kept(campaign, self._shared(campaign), asked_at=asked_at)
+            elif not is_running(campaign, at) and not known.is_asked(now):
                 known.snapshot = None
             kept[campaign.name] = known
         self._kept = kept
 
-    def _evaluate(self, kept: _Kept, as_of: datetime, counts: Counts, now: float) -> None:
-        before = kept.snapshot.result if kept.snapshot else None
+    def _shared(self, campaign: Campaign) -> Hashable | None:
+        """ClickHouse's servers before 26.3 cannot compute a step once, and shards were not tried."""
+        return together.shared(campaign) if is_embedded(self._settings) else None
+
+    def _evaluate(self, chosen: Sequence[_Kept], as_of: datetime, counts: Counts, now: float) -> None:
+        campaigns = [kept.campaign for kept in chosen]
         began = time.monotonic()
-        result = evaluate(self._settings, kept.campaign, as_of, threads=1)
-        cost_s = time.monotonic() - began
-        if before is not None and before.standings == result.standings and kept.snapshot:
-            before = kept.snapshot.before  # the movement that was shown stays
-        kept.snapshot = Snapshot(result, cost_s, before)
-        kept.counts, kept.looked_at = counts, now
-        kept.next_at = now + cost_s + max(_TICK_S, _PAUSE * cost_s)
-        self._published(kept.snapshot)
+        if len(campaigns) == 1:
+            results = [evaluate(self._settings, campaigns[0], as_of, threads=1)]
+        else:
+            results = evaluate_together(self._settings, campaigns, as_of, threads=1)
+        cost_s = (time.monotonic() - began) / len(campaigns)
+        for kept, result in zip(chosen, results, strict=True):
+            before = kept.snapshot.result if kept.snapshot else None
+            if before is not None and before.standings == result.standings and kept.snapshot:
+                before = kept.snapshot.before  # the movement that was shown stays
+            kept.snapshot = Snapshot(result, cost_s, before)
+            kept.counts, kept.looked_at = counts, now
+            kept.next_at = now + cost_s + max(_TICK_S, _PAUSE * cost_s)
+            self._published(kept.snapshot)
 
     def _counts(self, tenants: set[str], as_of: datetime) -> Counts:
         """What was received until ``as_of``, of the last minutes. Without a running line nothing is,
@@ -218,6 +259,22 @@ class Live:
             (row["tenant"], row["minute"]): int(row["outcomes"])
             for row in query_rows(self._settings, _news(sorted(tenants), as_of))
         }
+
+
+def _chosen(due: Sequence[_Kept], now: float) -> list[_Kept]:
+    """The campaign that needs an evaluation most, and those that share its query; of one that is looked
+    at, only others that are.
+    """
+    first, *others = sorted(due, key=lambda kept: kept.urgency(now), reverse=True)
+    chosen, players = [first], first.players
+    for kept in others:
+        shares = kept.shared is not None and kept.shared == first.shared
+        if shares and kept.is_asked(now) >= first.is_asked(now):
+            players += kept.players
+            if players > _PLAYERS_MAX:
+                break
+            chosen.append(kept)
+    return chosen
 
 
 def _news(tenants: Sequence[str], as_of: datetime) -> str:

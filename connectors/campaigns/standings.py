@@ -34,6 +34,11 @@ SCHEMA = polars.Schema(
     }
 )
 
+OFTEN_EQUAL = {
+    "step": 0, "unpaid": 0, "items": "", "items_cost": 0, "stage": 0, "team": "", "team_score": 0
+}  # fmt: skip
+"""What columns have in every row of campaigns that have no steps, no budget, …"""
+
 
 class Standing(NamedTuple):
     """The standing of a player, or of the person that it is merged into.
@@ -63,8 +68,14 @@ class Standings(Sequence[Standing]):
     """The standings of a campaign in the order of their ranks; a slice is standings again."""
 
     def __init__(self, frame: polars.DataFrame) -> None:
-        """``frame`` has at least the columns of :data:`SCHEMA`; others are left out."""
-        self.frame = frame.select(SCHEMA.names()).cast(SCHEMA)
+        """``frame`` has the columns of :data:`SCHEMA`, those of :data:`OFTEN_EQUAL` only if they say
+        something; others are left out."""
+        equal = [
+            polars.lit(value).alias(name)
+            for name, value in OFTEN_EQUAL.items()
+            if name not in frame.columns
+        ]
+        self.frame = frame.with_columns(equal).select(SCHEMA.names()).cast(SCHEMA)
 
     def __len__(self) -> int:
         return self.frame.height

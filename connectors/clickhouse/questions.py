@@ -22,6 +22,11 @@ _QUOTED_OR_COMMENT = re.compile(
     r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|`(?:[^`\\]|\\.)*`|--[^\n]*|/\*.*?\*/""", re.DOTALL
 )
 _QUESTION = re.compile(r"\s*\(*\s*(?:select|with|show|describe|desc|explain|exists)\b", re.IGNORECASE)
+_ONCE = " AS MATERIALIZED"
+"""Marks a step of a query that is computed once. The setting that it needs is unknown to ClickHouse
+before 26.3."""
+_NICE = 10
+"""Without the capability CAP_SYS_NICE ClickHouse does not change the priority of threads."""
 _WRITES = re.compile(r";|\$|\binto\s+outfile\b|\bformat\b", re.IGNORECASE)
 
 
@@ -32,8 +37,8 @@ def ask(
     within_s: float | None = None,
     threads: int | None = None,
 ) -> bytes:
-    """The result of a query, in one of :data:`FORMATS`; ClickHouse ends it after ``within_s``, and uses
-    at most ``threads``.
+    """The result of a query, in one of :data:`FORMATS`; ClickHouse ends it after ``within_s``. One that
+    can wait is given the most ``threads`` that ClickHouse uses, and these give way to all others.
 
     Raises ``ClickHouseError``, or :class:`NotReadOnly` for a statement that could write.
     The settings stand in the statement because chDB would otherwise keep them for the whole process.
@@ -49,7 +54,8 @@ def ask(
             "chosen outside the query"
         )
     limit = "" if within_s is None else f"max_execution_time = {within_s:g}, "
-    limit += "" if threads is None else f"max_threads = {threads}, "
+    limit += "" if threads is None else f"max_threads = {threads}, os_thread_priority = {_NICE}, "
+    limit += "enable_materialized_cte = 1, " if _ONCE in bare else ""
     try:
         answer = client.raw_query(f"{query}\nFORMAT {FORMATS[form]} SETTINGS {limit}readonly = 1")
     except DatabaseError:

@@ -40,7 +40,7 @@ from connectors.campaigns.model.forms import Challenge, Leaderboard, Mission
 from connectors.campaigns.sql import missions, scores, sequences, stages, teams
 from connectors.campaigns.sql.expressions import money, one_of, product
 from connectors.campaigns.sql.facts import behaviour, joining, opposites
-from connectors.campaigns.sql.prizes import ranked
+from connectors.campaigns.sql.prizes import has_items, ranked
 from connectors.campaigns.sql.rounds import rounds
 from connectors.campaigns.sql.rules import ranged, ruled
 from connectors.campaigns.sql.sources import custom_events, deposits, logins, sports_bets
@@ -60,8 +60,9 @@ from connectors.clickhouse.literals import moment, quoted
 
 
 def standings(campaign: Campaign, as_of: datetime, *, merges: bool = True) -> str:
-    """A query with one row for each player with a score; its columns are those of a stored result, and
-    ``pool``, the same in each row, if the prizes are shares of one.
+    """A query with one row for each player with a score; its columns are those of a stored result as
+    far as they differ between players, and ``pool``, the same in each row, if the prizes are shares of
+    one.
     """
     if course := _course(campaign):
         steps = sequences.steps(course, _of(as_of, merges))
@@ -92,18 +93,48 @@ def _of(as_of: datetime, merges: bool, only: Sequence[str] = ()) -> sequences.En
 
 
 def totals(campaign: Campaign, as_of: datetime, *, merges: bool = True) -> str | None:
-    """The same standings without sorting the entries, which takes half of the time; None if the score
-    depends on their order.
+    """The same standings without sorting the entries, and in the same pass what was left out: for each
+    rule a row whose ``entries`` are their number, and whose ``left_out``, empty in all others, is the
+    rule. None if the score depends on the order of the entries.
 
     If ``falls`` is true in any row, a player's score has fallen in between, and only
     :func:`standings` knows its highest value.
     """
-    in_order = campaign.measure == "wins_in_a_row" or campaign.points.in_order
-    if in_order or isinstance(campaign.form, Challenge) or _course(campaign):
+    if in_order(campaign):
         return None
     entries = _entries(campaign, as_of, merges)
-    scored = [("worth", scores.worth(campaign)), ("standing", scores.totals(campaign))]
-    return _standings(campaign, entries, scored, ", falls")
+    scored = [("worth", scores.all_worth(campaign)), ("standing", scores.totals(campaign))]
+    return _standings(campaign, entries, scored, TOTALS)
+
+
+def in_order(campaign: Campaign) -> bool:
+    """Whether the score depends on the order of the entries."""
+    by_entry = campaign.measure == "wins_in_a_row" or campaign.points.in_order
+    return by_entry or isinstance(campaign.form, Challenge) or _course(campaign) is not None
+
+
+def columns(campaigns: Sequence[Campaign]) -> str:
+    """The columns of results, from the step ``ranked``; without those that are the same in every row of
+    these campaigns, zero or empty.
+    """
+    found = ["rank", "person_id AS player_id", "score", "reached_at", "entries", "prize"]
+    if any(isinstance(each.form, Challenge | Mission) for each in campaigns):
+        found.append("step")
+    if any(each.budget is not None for each in campaigns):
+        found.append("unpaid")
+    if any(map(has_items, campaigns)):
+        found += ["items", "items_cost"]
+    if any(isinstance(each.form, Leaderboard) and each.form.stages for each in campaigns):
+        found.append("stage")
+    if any(map(teams.teams_of, campaigns)):
+        found += ["team", "team_score"]
+    if any(map(scores.has_pool, campaigns)):
+        found.append("pool")
+    return ", ".join(found)
+
+
+TOTALS = ", rule AS left_out, falls"
+"""More columns of :func:`totals`."""
 
 
 def _standings(campaign: Campaign, entries: Steps, scored: Steps, more: str = "") -> str:
@@ -113,13 +144,9 @@ def _standings(campaign: Campaign, entries: Steps, scored: Steps, more: str = ""
         steps += teams.steps(campaign, of, standing, bool(more))
     else:
         steps.append(("ranked", ranked(campaign)))
-    stage = "stage" if isinstance(campaign.form, Leaderboard) and campaign.form.stages else "0 AS stage"
-    team = "team, team_score" if of else f"'' AS team, {money(0)} AS team_score"
-    columns = (
-        "rank, person_id AS player_id, score, reached_at, entries, step, prize, unpaid, items, "
-        f"items_cost, {stage}, {team}{more}{', pool' if scores.has_pool(campaign) else ''}"
+    return (
+        f"{chained(steps)}\nSELECT {columns([campaign])}{more}\nFROM ranked\nORDER BY rank, player_id"
     )
-    return f"{chained(steps)}\nSELECT {columns}\nFROM ranked\nORDER BY rank, player_id"
 
 
 def explanation(
@@ -156,14 +183,12 @@ def steps_reached(
 
 
 def left_out(campaign: Campaign, as_of: datetime, *, merges: bool = True) -> str:
-    """A query that counts the entries of the period and the players that each rule excludes; the empty
-    rule excludes none.
+    """A query that counts the entries of the period that each rule, in ``left_out``, excludes; the
+    empty rule excludes none.
     """
     steps = _every(campaign, _of(as_of, merges))
-    return (
-        f"{chained(steps)}\nSELECT rule, count() AS entries, uniqExact(person_id) AS players\n"
-        "FROM ranged\nGROUP BY rule\nORDER BY rule"
-    )
+    counted = "SELECT rule AS left_out, count() AS entries\nFROM ranged\nGROUP BY rule\nORDER BY rule"
+    return f"{chained(steps)}\n{counted}"
 
 
 def _every(campaign: Campaign, entries: sequences.Entries) -> Steps:
@@ -182,19 +207,39 @@ def _entries(
     """The steps up to each entry with its rule; of the period, or of some players at any time.
     ``facts``: more to know of the players.
     """
-    until = f"tenant = {quoted(campaign.tenant)} AND received_at <= {moment(as_of)}"
-    mine = f"{until} AND {one_of('player_id', only)}" if only else until
-    steps = [merged(campaign, as_of)] if merges else []
-    person = PERSON if merges else "player_id AS person_id"
-    steps.append(("player", PLAYER.format(person=person, until=mine)))
-    if campaign.source == ROUNDS:
-        steps.append(("game", GAME.format(until=until)))
-    events = Events(mine, person, as_of)
+    steps = priced(campaign, as_of, merges, None if only else campaign.period.utc(), only)
+    events = _events(campaign, as_of, merges, only)
     known = [*behaviour(campaign, events), *joining(campaign, events), *facts]
     known += [*teams.membership(campaign, events), *opposites(campaign, events)]
     steps += [(fact.name, fact.text) for fact in known if fact.text]
+    steps.append(("ruled", ruled(campaign, known)))
+    steps.append(("ranged", ranged(campaign)))
+    return steps
+
+
+def _events(campaign: Campaign, as_of: datetime, merges: bool, only: Sequence[str]) -> Events:
+    until = f"tenant = {quoted(campaign.tenant)} AND received_at <= {moment(as_of)}"
+    mine = f"{until} AND {one_of('player_id', only)}" if only else until
+    return Events(mine, PERSON if merges else "player_id AS person_id", as_of)
+
+
+def priced(
+    campaign: Campaign,
+    as_of: datetime,
+    merges: bool,
+    within: tuple[datetime, datetime] | None,
+    only: Sequence[str] = (),
+) -> Steps:
+    """The steps up to ``priced``, with those of players and games. ``within``: only the entries of this
+    time, the end excluded; ``only``: of these players.
+    """
+    until, person, _ = _events(campaign, as_of, merges, only)
+    steps = [merged(campaign, as_of)] if merges else []
+    steps.append(("player", PLAYER.format(person=person, until=until)))
+    if campaign.source == ROUNDS:
+        everyone = _events(campaign, as_of, merges, ()).until
+        steps.append(("game", GAME.format(until=everyone)))
     entry = f"SELECT *{f' REPLACE ({OWN_ID})' if merges else ''}, {person}\nFROM ever"
-    within = None if only else campaign.period.utc()
     if within:
         start, end = map(moment, within)
         entry += f"\nWHERE at >= {start} AND at < {end}"
@@ -202,7 +247,7 @@ def _entries(
         of = f" AND {one_of('player_id', only)}" if only else ""
         ever = rounds(campaign, as_of, within, of)
     else:
-        ever = _SOURCES[campaign.source](campaign, mine)
+        ever = _SOURCES[campaign.source](campaign, until)
     steps += [("ever", ever), ("entry", entry)]
     if campaign.counts.currency:
         steps.append(("dated", "SELECT *, currency AS base, toDate(at) AS day\nFROM entry"))
@@ -210,8 +255,6 @@ def _entries(
             ("price", RATES.format(quote=quoted(campaign.counts.currency), as_of=moment(as_of)))
         )
     steps.append(("priced", _priced(campaign)))
-    steps.append(("ruled", ruled(campaign, known)))
-    steps.append(("ranged", ranged(campaign)))
     return steps
 
 

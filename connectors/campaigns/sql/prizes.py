@@ -23,7 +23,7 @@ _BY_SCORE = "score DESC, reached_at, person_id"
 
 class _Due(NamedTuple):
     """Expressions: the rank, what is due before the budget, the text and cost of items, and the order
-    in which the budget is spent. ``columns`` are needed by the others.
+    in which the budget is spent. ``among`` begins each window; ``columns`` are needed by the others.
     """
 
     rank: str
@@ -31,14 +31,17 @@ class _Due(NamedTuple):
     items: str
     items_cost: str
     order: str
+    among: str
     columns: str = "*"
 
 
-def ranked(campaign: Campaign) -> str:
-    """Rank, prize, and what the budget leaves of it."""
-    due = _due(campaign)
+def ranked(campaign: Campaign, each: str = "") -> str:
+    """Rank, prize, and what the budget leaves of it; ``each``: among the rows that are equal in this
+    column.
+    """
+    due = _due(campaign, f"PARTITION BY {each} " if each else "")
     spent = (
-        f"sum(due + due_cost) OVER (ORDER BY {due.order} "
+        f"sum(due + due_cost) OVER ({due.among}ORDER BY {due.order} "
         "ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)"
     )
     fits = "true" if campaign.budget is None else f"{spent} <= {money(campaign.budget)}"
@@ -61,29 +64,38 @@ FROM
 )"""
 
 
-def _due(campaign: Campaign) -> _Due:
+def has_items(campaign: Campaign) -> bool:
+    """Whether anything is won beside money."""
     form = campaign.form
-    rank, order = f"row_number() OVER (ORDER BY {_BY_SCORE})", "paid_at, person_id"
     if isinstance(form, Leaderboard):
-        return _by_rank(form)
+        return any(prize.item for prize in form.prizes)
+    return isinstance(form, Challenge | Mission) and any(step.item for step in form.steps)
+
+
+def _due(campaign: Campaign, among: str) -> _Due:
+    form = campaign.form
+    rank, order = f"row_number() OVER ({among}ORDER BY {_BY_SCORE})", "paid_at, person_id"
+    if isinstance(form, Leaderboard):
+        return _by_rank(form, among)
     if isinstance(form, Challenge | Mission):
-        return _Due(rank, *_by_step(form.steps), order)
+        return _Due(rank, *_by_step(form.steps), order, among)
     assert isinstance(form, DepositBonus)
     share = f"toDecimal128(toDecimal256(toDecimal256(score, 18) * {money(form.percent / 100)}, 2), 18)"
-    return _Due(rank, f"least({money(form.cap)}, {share})", "''", money(0), order)
+    return _Due(rank, f"least({money(form.cap)}, {share})", "''", money(0), order, among)
 
 
-def _by_rank(form: Leaderboard) -> _Due:
+def _by_rank(form: Leaderboard, among: str) -> _Due:
     level, order = ("stage, score", "stage DESC, ") if form.stages else ("score", "")
-    row = f"row_number() OVER (ORDER BY {order}{_BY_SCORE})"
+    row = f"row_number() OVER ({among}ORDER BY {order}{_BY_SCORE})"
     rank, amount = row, _prize_of("rank", form)
-    columns = "*" if form.pool is None else f"*, {_pool(form.pool)} AS pool"
+    columns = "*" if form.pool is None else f"*, {_pool(form.pool, among)} AS pool"
     if form.ties != "earliest":
-        rank = f"rank() OVER (ORDER BY {order}score DESC)"
+        rank = f"rank() OVER ({among}ORDER BY {order}score DESC)"
     if form.ties == "split":
         columns += f", {row} AS position"
-        pot = f"sum({_prize_of('position', form)}) OVER (PARTITION BY {level})"
-        amount = cents(f"{pot} / count() OVER (PARTITION BY {level})")
+        equals = f"{among.strip()}, {level}" if among else f"PARTITION BY {level}"
+        pot = f"sum({_prize_of('position', form)}) OVER ({equals})"
+        amount = cents(f"{pot} / count() OVER ({equals})")
     items = [(_on(prize.span()), prize.item) for prize in form.prizes if prize.item]
     return _Due(
         rank,
@@ -91,6 +103,7 @@ def _by_rank(form: Leaderboard) -> _Due:
         _case([(when, quoted(item.text)) for when, item in items], "''"),
         _case([(when, money(item.worth)) for when, item in items], money(0)),
         "rank, person_id",
+        among,
         columns,
     )
 
@@ -121,9 +134,10 @@ def _prize_of(rank: str, form: Leaderboard) -> str:
     return _case(cases, money(0))
 
 
-def _pool(pool: Pool) -> str:
+def _pool(pool: Pool, among: str) -> str:
     """What is in the pool, by the amounts of everyone in the standings."""
-    size = f"{money(pool.base)} + {product('sum(turnover) OVER ()', money(pool.percent / 100))}"
+    staked = f"sum(turnover) OVER ({among.strip()})"
+    size = f"{money(pool.base)} + {product(staked, money(pool.percent / 100))}"
     return size if pool.cap is None else f"least({money(pool.cap)}, {size})"
 
 

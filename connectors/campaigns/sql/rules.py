@@ -13,13 +13,16 @@ from connectors.clickhouse.literals import moment, quoted
 
 
 def ruled(campaign: Campaign, facts: Sequence[Fact] = ()) -> str:
-    """Each entry with the first rule that excludes it; those about the player come first."""
+    """Each entry with the first rule that excludes it: those about the game come first, then those
+    about the player.
+    """
     about_entries = [fact for fact in facts if fact.key != "person_id"]
-    rules = player_rules(campaign)
+    rules = [*game_rules(campaign), *player_rules(campaign)]
     rules += [rule for fact in facts if fact not in about_entries for rule in fact.rules]
-    rules += _entry_rules(campaign)
+    start, end = map(moment, campaign.period.utc())
+    rules.append(Rule(f"at < {start} OR at >= {end}", "outside the period"))
+    rules += entry_rules(campaign)
     rules += [rule for fact in about_entries for rule in fact.rules]
-    cases = ",\n        ".join(f"{rule.excludes}, {quoted(rule.name)}" for rule in rules)
     joins = ["LEFT JOIN player USING (person_id)"]
     if campaign.source == ROUNDS:
         joins.append("LEFT JOIN game USING (game_id)")
@@ -28,12 +31,17 @@ def ruled(campaign: Campaign, facts: Sequence[Fact] = ()) -> str:
     return f"""
 SELECT
     *,
-    multiIf(
-        {cases},
-        ''
-    ) AS rule
+    {first_of(rules)} AS rule
 FROM priced
 {text}"""
+
+
+def first_of(rules: Sequence[Rule]) -> str:
+    """The name of the first of some rules that excludes an entry, as an expression; '' if none does."""
+    if not rules:
+        return "''"
+    cases = ",\n        ".join(f"{rule.excludes}, {quoted(rule.name)}" for rule in rules)
+    return f"multiIf(\n        {cases},\n        ''\n    )"
 
 
 def held_back(holdout: Holdout) -> str:
@@ -74,15 +82,9 @@ def player_rules(campaign: Campaign) -> list[Rule]:
     return rules
 
 
-def _entry_rules(campaign: Campaign) -> list[Rule]:
-    counts = campaign.counts
-    start, end = map(moment, campaign.period.utc())
-    rules = [
-        Rule("NOT enabled", "campaigns were disabled"),
-        Rule(f"at < {start} OR at >= {end}", "outside the period"),
-    ]
-    if campaign.source == ROUNDS:
-        rules += [Rule("bets = 0", "no bet"), Rule("bets_left <= 0", "rolled back")]
+def game_rules(campaign: Campaign) -> list[Rule]:
+    """The rules that exclude a game, over its id and the columns of the step ``game``."""
+    counts, rules = campaign.counts, []
     if counts.games:
         rules.append(Rule(f"NOT {one_of('game_id', counts.games)}", "game"))
     if counts.providers:
@@ -92,6 +94,15 @@ def _entry_rules(campaign: Campaign) -> list[Rule]:
         rules.append(Rule(f"NOT {any_of('newest_categories', counts.categories)}", "category"))
     if counts.features:
         rules.append(Rule(f"NOT {any_of('newest_features', counts.features)}", "feature"))
+    return rules
+
+
+def entry_rules(campaign: Campaign) -> list[Rule]:
+    """The rules that exclude an entry of the period by what it is itself."""
+    counts = campaign.counts
+    rules = [Rule("NOT enabled", "campaigns were disabled")]
+    if campaign.source == ROUNDS:
+        rules += [Rule("bets = 0", "no bet"), Rule("bets_left <= 0", "rolled back")]
     if counts.money == "real" and campaign.source == ROUNDS:
         rules.append(Rule("bonus > 0 AND own_amount <= 0", "bonus money"))
     if counts.money == "real" and campaign.source == SPORTS:

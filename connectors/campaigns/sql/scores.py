@@ -32,6 +32,17 @@ def worth(campaign: Campaign) -> str:
     )
 
 
+def all_worth(campaign: Campaign) -> str:
+    """What every entry is worth, for :func:`totals`. One that a rule excludes is of no person, and is
+    worth nothing.
+    """
+    return (
+        "SELECT if(rule = '', person_id, '') AS holder, rule, at,\n"
+        f"    if(rule = '', {value_of(campaign)}, {money(0)}) AS value{_amount(campaign)}\n"
+        "FROM ranged"
+    )
+
+
 def value_of(campaign: Campaign) -> str:
     """What an entry is worth, as an expression over the columns of ``ranged``; the limits of a day and
     of a player are not in it.
@@ -56,8 +67,8 @@ def _amount(campaign: Campaign) -> str:
     return ", amount" if has_pool(campaign) else ""
 
 
-def _turnover(campaign: Campaign) -> str:
-    return ",\n    sum(amount) AS turnover" if has_pool(campaign) else ""
+def _turnover(campaign: Campaign, of: str = "sum(amount)") -> str:
+    return f",\n    {of} AS turnover" if has_pool(campaign) else ""
 
 
 def _applies(multiplier: Multiplier, time_zone: str) -> str:
@@ -141,22 +152,36 @@ def _enough(campaign: Campaign) -> str:
 
 
 def totals(campaign: Campaign) -> str:
-    """The same without :func:`progress`; ``falls``: the score has been higher in between."""
+    """The score of each person from :func:`all_worth`, without :func:`progress`; ``falls``: the score
+    has been higher in between. For each rule that excludes entries there is a row of no person with
+    their number.
+    """
+    return f"""
+SELECT
+    holder AS person_id,
+    rule,
+    {totals_columns(campaign)}
+FROM worth
+GROUP BY holder, rule
+HAVING rule != '' OR {has_total(campaign)}"""
+
+
+def totals_columns(campaign: Campaign) -> str:
+    """The columns of a standing, as aggregates of what entries are worth."""
     score, reached, falls = "sum(value)", "maxIf(at, value > 0)", "min(value) < 0"
     if campaign.measure in _LARGEST:
         score, falls = "max(value)", "false"
         reached = "argMax(at, (value, -toUnixTimestamp64Micro(at)))"
     elif campaign.measure == "net_loss":
         reached, falls = "max(at)", "false"
-    return f"""
-SELECT
-    person_id,
-    {score} AS score,
+    return f"""{score} AS score,
     {reached} AS reached_at,
     count() AS entries,
     0 AS step,
     reached_at AS paid_at,
-    {falls} AS falls{_turnover(campaign)}
-FROM worth
-GROUP BY person_id
-HAVING (score > 0 OR falls){_enough(campaign)}"""
+    {falls} AS falls{_turnover(campaign, "sumIf(amount, rule = '')")}"""
+
+
+def has_total(campaign: Campaign) -> str:
+    """Whether a person has a standing, or :func:`standing` must say so."""
+    return f"((score > 0 OR falls){_enough(campaign)})"

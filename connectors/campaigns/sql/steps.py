@@ -49,12 +49,15 @@ OWN_ID = "if(player_id = person_id, id, concat(id, '|', player_id)) AS id"
 """Two players of a person may have used the same id."""
 
 
-def chained(steps: Steps) -> str:
-    """The named steps as the beginning of a query."""
+def chained(steps: Steps, once: str = "") -> str:
+    """The named steps as the beginning of a query. ``once``: a step that several others read, and that
+    ClickHouse computes once.
+    """
     parts = []
     for name, text in steps:
         inner = f"(\n{_indented(text)}\n)"
-        parts.append(f"{inner} AS {name}" if name == MERGED else f"{name} AS\n{inner}")
+        kept = " MATERIALIZED" if name == once else ""
+        parts.append(f"{inner} AS {name}" if name == MERGED else f"{name} AS{kept}\n{inner}")
     return "WITH\n" + ",\n".join(parts)
 
 

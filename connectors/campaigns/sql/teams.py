@@ -36,9 +36,9 @@ def teams_of(campaign: Campaign) -> Teams | None:
     return campaign.form.teams if isinstance(campaign.form, Leaderboard) else None
 
 
-def steps(campaign: Campaign, teams: Teams, standing: str, falls: bool) -> Steps:
+def steps(campaign: Campaign, teams: Teams, standing: str, totals: bool) -> Steps:
     """The steps from the standings of players, ``standing``, to the ranks of players by their teams."""
-    more = ", member_standing.falls AS falls" if falls else ""
+    more = ", member_standing.rule AS rule, member_standing.falls AS falls" if totals else ""
     more += ", team_ranked.pool AS pool" if has_pool(campaign) else ""
     return [
         ("own_standing", standing),
@@ -68,10 +68,12 @@ INNER JOIN team_ranked USING (team)""",
 
 
 def _with_place(teams: Teams) -> str:
-    """The standings of players with their team, and their place in it if only the best count."""
+    """The standings of players with their team, and their place in it if only the best count. Only the
+    rows of what was left out have no team, and theirs comes after all others.
+    """
     place = "row_number() OVER (PARTITION BY team ORDER BY score DESC, reached_at, person_id)"
     column = f", {place} AS place" if teams.best else ""
-    return f"SELECT *{column}\nFROM own_standing\nINNER JOIN member USING (person_id)"
+    return f"SELECT *{column}\nFROM own_standing\nLEFT JOIN member USING (person_id)"
 
 
 def _team_standing(campaign: Campaign, teams: Teams) -> str:

@@ -18,12 +18,13 @@ import yaml
 from click.testing import CliRunner
 
 from connectors.campaigns import evaluation, frames, stored
-from connectors.campaigns.model.definition import Definition, load
+from connectors.campaigns.model.counts import ROUNDS
+from connectors.campaigns.model.definition import Campaign, Definition, load
 from connectors.campaigns.model.forms import Mission, Stage
 from connectors.campaigns.rates import import_rates
 from connectors.campaigns.settling import awards
 from connectors.campaigns.settling.settle import Order, review, settle
-from connectors.campaigns.sql import compiler
+from connectors.campaigns.sql import compiler, together
 from connectors.campaigns.sql.stages import is_through
 from connectors.campaigns.standings import Standing
 from connectors.cli.main import main
@@ -516,7 +517,67 @@ def test_the_order_of_entries_is_left_out_only_where_it_cannot_matter(
         return
     found = ask(history.settings, text)
     assert not any(row.pop("falls") for row in found)
-    assert found == ask(history.settings, compiler.standings(campaign, history.moments[1]))
+    excluded = {row["left_out"]: row["entries"] for row in found if row["left_out"]}
+    counted = ask(history.settings, compiler.left_out(campaign, history.moments[1]))
+    assert excluded == {row["left_out"]: row["entries"] for row in counted if row["left_out"]}
+    scored = [row for row in found if not row.pop("left_out")]
+    assert scored == ask(history.settings, compiler.standings(campaign, history.moments[1]))
+
+
+def _alike(campaign: Campaign) -> list[Campaign]:
+    """A campaign, and others that can share its query: of other games, times and prizes."""
+    period = campaign.period
+
+    def counting(**changes: Any) -> Campaign:
+        return campaign.model_copy(update={"counts": campaign.counts.model_copy(update=changes)})
+
+    found = [campaign, campaign.model_copy(update={"budget": Decimal(7)})]
+    found += [
+        campaign.model_copy(update={"period": period.model_copy(update={"start": start, "end": end})})
+        for start, end in (
+            (datetime(2026, 3, 14, 9), datetime(2026, 3, 14, 21)),
+            (datetime(2026, 3, 1), datetime(2026, 4, 1)),
+            (datetime(2027, 1, 1), datetime(2027, 1, 2)),
+        )
+    ]
+    if campaign.source == ROUNDS:
+        found += [
+            counting(games=["x-game"]),
+            counting(providers=["Halcyon", "Northwind"], minimum_bet=Decimal("0.5")),
+            counting(categories=["slots"], games=None),
+            counting(features=["free spins"]),
+        ]
+    return found
+
+
+VARIED = "afternoon-race", "best-multiplier", "deposit-match", "growing-pool"
+
+
+def test_campaigns_that_share_a_query_have_the_results_of_their_own(history: History) -> None:
+    groups: dict[Any, list[Campaign]] = defaultdict(list)
+    for path in EXAMPLES:
+        campaign = load(path).campaign
+        if (shared := together.shared(campaign)) is not None:
+            groups[shared] += _alike(campaign) if path.stem in VARIED else [campaign]
+    as_of, excluded = history.moments[1], set[str]()
+    assert sorted(map(len, groups.values()))[-3:] == [9, 9, 10]
+    for campaigns in groups.values():
+        found = evaluation.evaluate_together(history.settings, campaigns, as_of)
+        for campaign, result in zip(campaigns, found, strict=True):
+            assert result == evaluation.evaluate(history.settings, campaign, as_of)
+            excluded |= result.left_out.keys()
+    assert excluded > {"game", "provider", "category", "feature", "player: held back"}
+
+
+def test_a_score_that_falls_is_the_highest_that_was_reached_also_in_a_shared_query(
+    history: History, tmp_path: Path
+) -> None:
+    path = tmp_path / "falling.yaml"
+    path.write_text(FALLING)
+    campaigns = _alike(load(path).campaign)
+    found = evaluation.evaluate_together(history.settings, campaigns, history.moments[1])
+    assert found[0] == evaluation.evaluate(history.settings, campaigns[0], history.moments[1])
+    assert ("y-fallen", Decimal(20)) in [(row.player_id, row.score) for row in found[0].standings]
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)

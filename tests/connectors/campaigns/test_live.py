@@ -107,12 +107,13 @@ def test_only_what_runs_or_is_asked_for_is_evaluated_and_the_longest_unseen_firs
 ) -> None:
     settings, _ = stored
     names: list[str] = []
-    present = [campaign("a"), campaign("b"), campaign("to-come", start="2026-03-20")]
+    present = [campaign("a"), campaign("b", tenant="other"), campaign("to-come", start="2026-03-20")]
     live = Live(settings, lambda: present, lambda snapshot: names.append(snapshot.result.campaign.name))
     assert [live.look(DURING, now) for now in (0, 1, 2)] == [True, True, False]
     assert sorted(names) == ["a", "b"]
     assert live.peek("to-come") is None
     assert not live.look(DURING, now=300)  # nothing was received
+    assert not live.look(DURING, now=700, is_rested=False)
     assert [live.look(DURING, now) for now in (700, 701, 702)] == [True, True, False]
 
     present[0] = campaign("a", start="2026-03-02")
@@ -123,3 +124,33 @@ def test_only_what_runs_or_is_asked_for_is_evaluated_and_the_longest_unseen_firs
 
     assert not live.look(AFTERWARDS, now=5000)  # over, and nobody has asked
     assert live.peek("b") is None
+
+
+def test_campaigns_that_share_a_query_are_evaluated_together_unless_one_is_looked_at(
+    stored: tuple[Settings, Client],
+) -> None:
+    settings, _ = stored
+    rounds: list[list[str]] = []
+    present = [campaign("a"), campaign("b"), campaign("c", start="2026-03-02")]
+    live = Live(
+        settings, lambda: present, lambda snapshot: rounds[-1].append(snapshot.result.campaign.name)
+    )
+
+    def look(now: float, *, is_rested: bool = True) -> bool:
+        rounds.append([])
+        return live.look(DURING, now, is_rested=is_rested)
+
+    assert look(now=0, is_rested=False)  # none has standings yet
+    assert sorted(rounds[-1]) == ["a", "b", "c"]
+    snapshots = [live.peek(each.name) for each in present]
+    assert [snapshot and len(snapshot.result.standings) for snapshot in snapshots] == [300, 300, 0]
+    assert all(
+        snapshot and snapshot.result == evaluate(settings, each, snapshot.result.as_of)
+        for each, snapshot in zip(present, snapshots, strict=True)
+    )
+    assert live.snapshot("b")  # somebody looks at it
+    assert look(now=700)
+    assert rounds[-1] == ["b"]
+    assert look(now=701)
+    assert sorted(rounds[-1]) == ["a", "c"]
+    assert not look(now=702)
