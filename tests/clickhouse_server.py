@@ -83,7 +83,7 @@ def serve(path: str, port: int, control: Path | None, certificate: Path | None) 
         def _run(self, parameters: dict[str, str], data: bytes) -> bytes:
             if database := parameters.get("database"):
                 session.query(f"USE {database}")
-            insert = re.match(rb"(INSERT INTO .*?) FORMAT (Avro|ArrowStream)\n", data, re.DOTALL)
+            insert = re.match(rb"(INSERT INTO .*?) FORMAT (Avro|ArrowStream|Native)\n", data, re.DOTALL)
             if insert:
                 into, form = insert[1].decode(), insert[2].decode()
                 with open(f"{path}.insert", "wb") as file:

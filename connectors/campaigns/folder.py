@@ -7,6 +7,9 @@ from pathlib import Path
 from connectors.campaigns.model.definition import Campaign, Definition, load
 from streams.errors import DefinitionError
 
+EXAMPLES = Path(__file__).parent / "examples"
+"""The worked examples."""
+
 OCCURRENCES = 8
 """Of a campaign that recurs, the newest so many are taken."""
 

@@ -206,12 +206,11 @@ def sink() -> None:
 )
 def console(campaigns: Path | None, operators_only: bool) -> None:
     """Serve a page with live leaderboards, KPIs and the state of the line, and one for operators."""
-    import connectors.campaigns
+    from connectors.campaigns.folder import EXAMPLES
     from connectors.console.app import serve
 
     settings = Settings.load()
-    folder = campaigns or Path(connectors.campaigns.__file__).parent / "examples"
-    serve(settings, folder, click.echo, operators_only)
+    serve(settings, campaigns or EXAMPLES, click.echo, operators_only)
 
 
 @main.command("memory-broker", hidden=True)

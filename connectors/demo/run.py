@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from connectors.campaigns.commands import show_standings
 from connectors.campaigns.evaluation import backtest, evaluate
-from connectors.campaigns.model import definition
+from connectors.campaigns.folder import EXAMPLES
 from connectors.campaigns.model.definition import load
 from connectors.clickhouse.query import query
 from connectors.demo.day import TENANTS, day
@@ -25,7 +25,7 @@ from streams.errors import NotSettled
 from streams.settings import Settings
 
 SETTLED_WITHIN_S = 300.0
-CAMPAIGN = Path(definition.__file__).parent / "examples" / "turnover-race.yaml"
+CAMPAIGN = EXAMPLES / "turnover-race.yaml"
 
 
 def run_demo(settings: Settings, *, memory: bool, events: int, seed: int, processes: int) -> None:
