@@ -25,6 +25,7 @@ from connectors.clickhouse.query import query
 from connectors.demo.day import GAMEBALL, Post
 from connectors.demo.run import accounts, demo_keys, is_balanced
 from connectors.edge.tenants import Registry
+from connectors.local.health import pages
 from connectors.local.ports import Ports
 from connectors.local.stack import Stack, on_any_ports
 from connectors.local.supervisor import Supervisor
@@ -232,9 +233,17 @@ class Line:
         path = self.arm(text, process)
         if POINTS[point].opening:
             self.kill(process)
-        if POINTS[point].closing:
+        if POINTS[point].closing:  # a process that is still starting would end without closing anything
+            wait_until(lambda: self._has_opened(process), f"{process} with an open partition")
             self.signal(process, signal.SIGTERM)
         wait_until(lambda: not path.exists(), f"{process} at {point!r}")
+
+    def _has_opened(self, worker: str) -> bool:
+        return any(
+            partition["state"] == "open"
+            for page in pages(self.settings, "worker", worker)
+            for partition in (page.document or {}).get("partitions", ())
+        )
 
     def arm(self, text: str, process: str) -> Path:
         """Writes the file that arms a point of a process; returns its path."""

@@ -743,7 +743,7 @@ def test_explain_says_for_which_step_of_a_mission_an_entry_counted(history: Hist
     counted = [entry.verdict for entry in entries if entry.verdict.endswith("counts")]
     assert len(counted) == top.entries
     assert list(dict.fromkeys(counted)) == [f"step {number}: counts" for number in (1, 2, 3)]
-    assert "step 2: before the step was open" in {entry.verdict for entry in entries}
+    assert "step 3: before the step was open" in {entry.verdict for entry in entries}
 
 
 def test_explain_says_how_far_a_player_is_in_each_step_of_a_mission(history: History) -> None:
