@@ -121,7 +121,7 @@ class Console:
 @contextmanager
 def running(home: Path, campaigns: Path = EXAMPLES) -> Iterator[Console]:
     """Runs a line in memory, a console on a folder of campaigns, and a day of 2,000 events."""
-    settings = on_any_ports(Settings(data_dir=home))
+    settings = on_any_ports(Settings(data_dir=home, live_share=1))
     with Stack(settings, in_memory=True) as stack:
         command = [sys.executable, "-m", "connectors.cli", "console", "--campaigns", str(campaigns)]
         with subprocess.Popen(
