@@ -41,6 +41,7 @@ from streams.records.raw_batch import RawRecord, Request, batch_of, requests_of
 from streams.records.topics import CANONICAL, CONTRACTS, OUTCOMES, RAW, REJECTS
 from streams.settings import Settings
 from streams.wire.avro import Reader
+from streams.wire.times import to_micros
 
 _UNLIMITED = 1 << 62
 _ASKED = 5_000
@@ -61,16 +62,12 @@ class Period(NamedTuple):
 
     def holds(self, received_at: int) -> bool:
         """Whether it holds a time, in microseconds since the epoch."""
-        return _micros(self.start) <= received_at < _micros(self.end)
+        return to_micros(self.start) <= received_at < to_micros(self.end)
 
     @property
     def condition(self) -> str:
         """The period as an SQL condition."""
         return f"received_at >= {moment(self.start)} AND received_at < {moment(self.end)}"
-
-
-def _micros(time: datetime) -> int:
-    return int(time.timestamp() * 1_000_000)
 
 
 class Slice(NamedTuple):

@@ -41,6 +41,7 @@ from streams.records.raw_batch import Request, batch_of
 from streams.settings import Settings
 from streams.stages.preview import preview
 from streams.wire.json_text import raw_items
+from streams.wire.times import to_micros
 
 KINDS = (Kind.GAME_TRANSACTION, Kind.PAYMENT, Kind.LOGIN, Kind.SPORTS_BET)
 """The kinds that can be corrected. In the profiles that the others update, a later event prevails."""
@@ -84,7 +85,7 @@ def prepare(settings: Settings, reject_id: str, tenant: str | None, now: datetim
         )
     batch = batch_of(after.headers)._replace(
         batch_id=CORRECTION_PREFIX + str(uuid.uuid5(_CORRECTIONS, f"{reject.tenant}|{reject_id}")),
-        received_at=int(now.timestamp() * 1_000_000),
+        received_at=to_micros(now),
     )
     items = _item(before, both.accepted.position), _item(after, reject.position)
     request = NewRequest(batch, b"[%b,%b]" % items)

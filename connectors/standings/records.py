@@ -1,20 +1,20 @@
 """The records of the topic ``standings``: their keys and values. See ``avro/standing.avsc``."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from itertools import islice
 from typing import Any, NamedTuple
 
 import polars
 
 from connectors.campaigns.evaluation import Result
-from connectors.campaigns.settling.awards import decimal_of, micros
+from connectors.campaigns.settling.awards import decimal_of
 from connectors.standings.changes import ON_TOPIC, Changes
 from streams.core.identity import key_of, longer_key
 from streams.wire.avro import Record
 from streams.wire.money import to_bytes, to_units
+from streams.wire.times import from_micros, to_micros
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _ROWS = 100_000
 """So many records are decoded before they become a frame, which takes a tenth of the memory."""
 
@@ -47,9 +47,7 @@ class Evaluation(NamedTuple):
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> "Evaluation":
         """That of a record without a player."""
-        as_of, ends_at = (
-            _EPOCH + timedelta(microseconds=record[name]) for name in ("as_of", "ends_at")
-        )
+        as_of, ends_at = from_micros(record["as_of"]), from_micros(record["ends_at"])
         return cls(as_of, ends_at, record["unsettled"])
 
     @property
@@ -60,7 +58,7 @@ class Evaluation(NamedTuple):
 
 def of_players(result: Result, found: Changes) -> Iterator[tuple[str, Record | None]]:
     """The key and the record of each change, those who have no standing any more last."""
-    campaign, as_of = result.campaign, micros(result.as_of)
+    campaign, as_of = result.campaign, to_micros(result.as_of)
     lead = key_of(campaign.tenant, campaign.name)
     common = {"tenant": campaign.tenant, "campaign": campaign.name, "as_of": as_of}
     rows = found.written.with_columns(polars.col(_TIMES).dt.epoch("us"))
@@ -80,11 +78,11 @@ def of_evaluation(result: Result, changes: int) -> tuple[str, Record]:
     record = {
         "tenant": campaign.tenant,
         "campaign": campaign.name,
-        "as_of": micros(result.as_of),
+        "as_of": to_micros(result.as_of),
         "title": campaign.title,
         "currency": campaign.counts.currency,
         "definition_sha256": campaign.sha256,
-        "ends_at": micros(campaign.period.utc()[1]),
+        "ends_at": to_micros(campaign.period.utc()[1]),
         "players": len(result.standings),
         "changes": changes,
         "prizes": to_bytes(to_units(result.cost)),

@@ -1,7 +1,6 @@
 """The accepted events in ClickHouse, in the form in which they are shown to operators."""
 
 from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, NamedTuple
 
@@ -9,6 +8,7 @@ from connectors.clickhouse.literals import quoted
 from connectors.clickhouse.targets import TARGETS
 from streams.core.event import Kind
 from streams.wire.contracts import schema
+from streams.wire.times import from_micros
 
 Rows = Callable[[str], list[dict[str, Any]]]
 """Asks ClickHouse: see :meth:`connectors.clickhouse.query.Reader.rows`."""
@@ -18,8 +18,6 @@ Event = Mapping[str, Any]
 
 TABLES = {kind: TARGETS[kind.topic].table for kind in Kind}
 """The tables of canonical events, by kind."""
-
-_BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Accepted(NamedTuple):
@@ -106,5 +104,5 @@ def _shown(node: Any, value: Any) -> Any:
 def iso(time: int | str) -> str:
     """A time as ISO 8601: of microseconds since the epoch, or of ClickHouse's text of a time in UTC."""
     if isinstance(time, int):
-        return f"{(_BEGINNING + timedelta(microseconds=time)):%Y-%m-%dT%H:%M:%S.%f}Z"
+        return f"{from_micros(time):%Y-%m-%dT%H:%M:%S.%f}Z"
     return f"{time.replace(' ', 'T')}Z"

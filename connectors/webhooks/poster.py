@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import httpx
@@ -11,11 +11,11 @@ from standardwebhooks.webhooks import Webhook as Signer
 from connectors.campaigns.sql.expressions import plain
 from connectors.edge.tenants import Webhook
 from streams.wire.money import from_bytes, to_decimal
+from streams.wire.times import from_micros
 
 AWARDED, CORRECTED = "award.published", "award.corrected"
 _AMOUNTS = "score", "amount", "amount_before"
 _TIMES = "as_of", "settled_at"
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Answer(NamedTuple):
@@ -80,7 +80,7 @@ def body(award: Mapping[str, Any]) -> bytes:
         if data[name] is not None:
             data[name] = plain(to_decimal(from_bytes(data[name])))
     for name in _TIMES:
-        at = _EPOCH + timedelta(microseconds=data[name])
+        at = from_micros(data[name])
         data[name] = at.isoformat(timespec="microseconds").replace("+00:00", "Z")
     document = {
         "type": CORRECTED if award["kind"] == "correction" else AWARDED,

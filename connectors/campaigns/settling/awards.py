@@ -13,6 +13,7 @@ from connectors.campaigns.model.forms import Challenge, Item, Leaderboard, Missi
 from connectors.campaigns.standings import Standing, Standings
 from streams.core.identity import key_of
 from streams.wire.money import from_bytes, to_bytes, to_decimal, to_units
+from streams.wire.times import to_micros
 
 AWARD, CORRECTION = "award", "correction"
 _AWARDS = uuid.UUID("5d0f5b52-6a0c-5b6e-9a3e-0f4f9d3b7a11")
@@ -68,8 +69,8 @@ class Award(NamedTuple):
             "amount_before": None if before is None else _bytes(before.amount),
             "item_before": before and before.item,
             "item_count_before": before and before.item_count,
-            "as_of": micros(self.as_of),
-            "settled_at": micros(self.settled_at),
+            "as_of": to_micros(self.as_of),
+            "settled_at": to_micros(self.settled_at),
         }
 
 
@@ -163,12 +164,6 @@ def newest(records: Sequence[Mapping[str, Any]]) -> dict[Place, Published]:
         prize = Prize(Decimal(row["amount"]), row["item"], None if count is None else int(count))
         found[place] = Published(first, prize)
     return found
-
-
-def micros(at: datetime) -> int:
-    """Microseconds since the epoch."""
-    whole = int(at.timestamp() // 1)
-    return whole * 1_000_000 + at.microsecond
 
 
 def decimal_of(data: bytes) -> Decimal:

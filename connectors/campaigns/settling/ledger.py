@@ -9,14 +9,14 @@ first, or its own transaction fails.
 
 from collections.abc import Sequence
 from contextlib import closing
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 from typing import Any, NamedTuple
 
 from confluent_kafka import IsolationLevel, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
-from connectors.campaigns.settling.awards import Award, decimal_of, micros
+from connectors.campaigns.settling.awards import Award, decimal_of
 from streams.core.identity import key_of, longer_key, partition_of
 from streams.errors import DeliveryFailed, Overtaken
 from streams.kafka.clients import client_config, committed_consumer, transactional_producer
@@ -28,6 +28,7 @@ from streams.records.topics import AWARDS, CONTRACTS, SETTLEMENTS
 from streams.settings import Settings
 from streams.wire.avro import Reader, codec
 from streams.wire.money import to_bytes, to_units
+from streams.wire.times import from_micros, to_micros
 
 _WITHIN_S = 60.0
 _SILENCE_S = 90.0
@@ -149,14 +150,11 @@ class Ledger:
 
 
 def _record(settlement: Settlement) -> dict[str, Any]:
-    times = {name: micros(getattr(settlement, name)) for name in _TIMES}
+    times = {name: to_micros(getattr(settlement, name)) for name in _TIMES}
     return settlement._asdict() | times | {"prizes": to_bytes(to_units(settlement.prizes))}
 
 
 def _settlement(record: dict[str, Any]) -> Settlement:
-    times = {name: _EPOCH + timedelta(microseconds=record[name]) for name in _TIMES}
+    times = {name: from_micros(record[name]) for name in _TIMES}
     known = {name: record[name] for name in Settlement._fields}
     return Settlement(**known | times | {"prizes": decimal_of(record["prizes"])})
-
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
