@@ -8,7 +8,7 @@ import random
 from typing import Any
 
 import pytest
-from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
 from connectors.demo.day import day
 from streams.core.event import to_json
@@ -32,10 +32,17 @@ def is_real(settings: Settings) -> bool:
 
 def produce(settings: Settings, count: int, **record: Any) -> None:
     producer = idempotent_producer(settings)
+    refused: list[KafkaError] = []
+
+    def on_delivery(error: KafkaError | None, _: Message) -> None:
+        if error is not None:
+            refused.append(error)
+
     for number in range(count):
         given = {"value": b"%d" % number, "partition": 1, **record}
-        producer.produce(settings.topic_prefix + RAW, **given)
+        producer.produce(settings.topic_prefix + RAW, on_delivery=on_delivery, **given)
     assert producer.flush(60) == 0
+    assert refused == []
 
 
 def ends(settings: Settings) -> tuple[int, int]:

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
-from confluent_kafka import KafkaError, Message, TopicPartition
+from confluent_kafka import IsolationLevel, KafkaError, Message, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
 from connectors.clickhouse.sink import ClickHouseTables, Sink, Tables
 from connectors.clickhouse.targets import Target
@@ -21,7 +22,8 @@ from connectors.edge.writer import SMALL_BYTES, KafkaWriter
 from streams.core.identity import partition_of
 from streams.errors import InputGap, StateMismatch
 from streams.kafka.admin import wait_for_broker
-from streams.kafka.clients import committed_consumer, idempotent_producer
+from streams.kafka.clients import client_config, committed_consumer, idempotent_producer
+from streams.kafka.offsets import PartitionId, list_offsets, when_elected
 from streams.kafka.schemas import Schemas
 from streams.records.raw_batch import RawRecord, requests_of
 from streams.records.staged_chunk import StagedRecord
@@ -42,10 +44,25 @@ P1 = partition_of("acme|p-1", 4)  # the staged partition of player p-1
 
 
 def read(settings: Settings, topic: str, *partitions: int) -> list[Message]:
-    """All records of some partitions, up to their ends, in order."""
+    """All committed records of some partitions, up to their ends, in order.
+
+    A broker answers a commit before its mark is in every partition: the end of what is committed
+    is asked for until no transaction is open.
+    """
     consumer = committed_consumer(settings, "test-reader", **{"fetch.wait.max.ms": 5})
     name = settings.topic_prefix + topic
-    consumer.assign([TopicPartition(name, partition, 0) for partition in partitions])
+    asked = [TopicPartition(name, partition, 0) for partition in partitions]
+    admin = AdminClient(client_config(settings))
+    latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+
+    def ends(isolation: IsolationLevel) -> dict[PartitionId, int]:
+        return when_elected(lambda: list_offsets(admin, asked, latest, isolation, WITHIN_S))
+
+    wait_until(
+        lambda: ends(IsolationLevel.READ_COMMITTED) == ends(IsolationLevel.READ_UNCOMMITTED),
+        f"no open transaction in {name}",
+    )
+    consumer.assign(asked)
     found = []
     ended: set[int | None] = set()
     while len(ended) < len(partitions):
