@@ -5,14 +5,14 @@ records, does not fence producers, creates topics of four partitions on first us
 after its end.
 """
 
-import signal
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from confluent_kafka import Producer
+
+from streams.runtime.fail_stop import told_to_stop
 
 PARTITIONS = 4
 START_WITHIN_S = 15.0
@@ -31,9 +31,7 @@ def cluster() -> Iterator[str]:
 
 def serve(address_file: Path) -> None:
     """Runs until SIGTERM or SIGINT; writes its bootstrap address to ``address_file``."""
-    stopping = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopping.set())
+    stopping = told_to_stop()
     with cluster() as address:
         fresh = address_file.with_suffix(".tmp")
         fresh.write_text(address)

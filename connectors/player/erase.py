@@ -22,6 +22,7 @@ import json
 import secrets
 import time
 import uuid
+from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping
 from contextlib import closing
 from datetime import UTC, datetime
@@ -43,7 +44,7 @@ from connectors.local.files import replace_file
 from connectors.standings.records import Place
 from streams.core.identity import erased_mark, key_of, longer_key, partition_of
 from streams.errors import DeliveryFailed
-from streams.kafka.clients import client_config, committed_consumer, idempotent_producer
+from streams.kafka.clients import client_config, committed_consumer, idempotent_producer, produce
 from streams.kafka.draining import drain
 from streams.kafka.lag import SINK
 from streams.kafka.reading import to_the_ends
@@ -187,11 +188,14 @@ def _move_standings(settings: Settings, tenant: str, player_id: str, pseudonym: 
                 found.pop((message.partition() or 0, key), None)
                 if value is not None:
                     found[message.partition() or 0, key] = value
+    moved: dict[int, list[tuple[bytes | None, bytes | None]]] = defaultdict(list)
     for (partition, key), value in found.items():
         record = reader.read(value) | {"player_id": pseudonym}
         new = longer_key(Place.of(key).campaign, pseudonym).encode()
-        moved = schemas.frames[contract] + codec(contract).encode(record)
-        _produce(settings, STANDINGS, partition, [(new, moved), (key, None)], [])
+        renamed = schemas.frames[contract] + codec(contract).encode(record)
+        moved[partition] += [(new, renamed), (key, None)]
+    for partition, records in moved.items():
+        _produce(settings, STANDINGS, partition, records, [])
     return len(found)
 
 
@@ -209,19 +213,10 @@ def _produce(
             failed.append(error)
 
     for key, value in records:
-        while True:
-            try:
-                producer.produce(
-                    settings.topic_prefix + topic,
-                    value,
-                    key,
-                    partition,
-                    delivered,
-                    headers=headers,  # type: ignore[arg-type]  # a list of wider pairs, they say
-                )
-                break
-            except BufferError:
-                producer.poll(0.1)
+        produce(
+            producer, settings.topic_prefix + topic, value, key, partition,
+            on_delivery=delivered, headers=headers,
+        )  # fmt: skip
     if producer.flush(FLUSH_WITHIN_S) or failed:
         raise DeliveryFailed(f"{topic}: {failed[0] if failed else 'no acknowledgement in time'}")
 

@@ -1,7 +1,5 @@
 """``roundhouse standings``: writes the standings of running campaigns to a topic."""
 
-import signal
-import threading
 from pathlib import Path
 
 import click
@@ -25,8 +23,6 @@ def standings() -> None:
 def run_service(folder: Path) -> None:
     """Run the service that evaluates running campaigns and writes what changes."""
     from connectors.standings.service import run
+    from streams.runtime.fail_stop import told_to_stop
 
-    stopping = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopping.set())
-    run(Settings.load(), folder, stopping)
+    run(Settings.load(), folder, told_to_stop())

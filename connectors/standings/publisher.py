@@ -27,7 +27,7 @@ from connectors.standings.changes import ON_TOPIC, changes
 from connectors.standings.records import Evaluation, Place, frame_of, of_evaluation, of_players
 from streams.core.identity import key_of, partition_of
 from streams.errors import DeliveryFailed, Overtaken
-from streams.kafka.clients import committed_consumer, reporting, transactional_producer
+from streams.kafka.clients import committed_consumer, produce, reporting, transactional_producer
 from streams.kafka.reading import to_the_ends
 from streams.kafka.schemas import Schemas
 from streams.records.topics import CONTRACTS, STANDINGS
@@ -187,13 +187,7 @@ class Publisher:
         if not self._in_transaction:
             self._producer.begin_transaction()
         value = None if record is None else self._frame + self._encode(record)
-        while True:
-            try:
-                self._producer.produce(self._topic, value, key, partition=partition)
-            except BufferError:
-                self._producer.poll(0.1)
-            else:
-                break
+        produce(self._producer, self._topic, value, key, partition)
         self._in_transaction += 1
         if self._in_transaction == RECORDS_MAX:
             self._commit()

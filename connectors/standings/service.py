@@ -90,7 +90,7 @@ class Service:
         return end <= now < end + KEPT and not (known and known.is_last)
 
     def _write(self, snapshot: Snapshot) -> None:
-        began = time.monotonic()
+        self.busy_since = began = time.monotonic()
         with _fatal():
             changes = self._publisher.write(snapshot.result)
         if changes is not None:

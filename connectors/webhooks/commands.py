@@ -1,8 +1,6 @@
 """``roundhouse webhooks`` and ``roundhouse tenant webhook``."""
 
-import signal
 import sys
-import threading
 from datetime import UTC, datetime
 
 import click
@@ -21,11 +19,9 @@ def webhooks() -> None:
 def run_service() -> None:
     """Run the service that delivers webhooks; secrets and addresses are in the tenants file."""
     from connectors.webhooks.service import run
+    from streams.runtime.fail_stop import told_to_stop
 
-    stopping = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopping.set())
-    run(Settings.load(), stopping)
+    run(Settings.load(), told_to_stop())
 
 
 @webhooks.command("list")

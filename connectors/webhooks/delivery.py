@@ -8,7 +8,7 @@ from confluent_kafka import KafkaError, Message, TopicPartition
 
 from streams.core.identity import key_of
 from streams.errors import DeliveryFailed
-from streams.kafka.clients import committed_consumer, idempotent_producer
+from streams.kafka.clients import committed_consumer, idempotent_producer, produce
 from streams.kafka.reading import to_the_ends
 from streams.kafka.schemas import Schemas
 from streams.records.topics import AWARDS, CONTRACTS, WEBHOOKS
@@ -158,19 +158,9 @@ class Deliveries:
         def delivered(error: KafkaError | None, message: Message) -> None:
             self._failed = self._failed or error
 
-        while True:
-            try:
-                self._producer.produce(
-                    self._settings.topic_prefix + WEBHOOKS,
-                    value,
-                    key_of(delivery.tenant, delivery.player_id, delivery.award_id),
-                    partition=delivery.partition,
-                    on_delivery=delivered,
-                )
-            except BufferError:
-                self._producer.poll(0.1)
-            else:
-                return
+        topic = self._settings.topic_prefix + WEBHOOKS
+        key = key_of(delivery.tenant, delivery.player_id, delivery.award_id)
+        produce(self._producer, topic, value, key, delivery.partition, on_delivery=delivered)
 
 
 def _delivery(record: Mapping[str, Any], partition: int) -> Delivery:

@@ -109,6 +109,27 @@ def transactional_producer(settings: Settings, transactional_id: str, **more: An
     )
 
 
+def produce(
+    producer: Producer,
+    topic: str,
+    value: bytes | None,
+    key: str | bytes | None,
+    partition: int,
+    **more: Any,
+) -> None:
+    """Gives a record to a producer; while its queue is full, waits for it and takes its reports.
+
+    ``more``: further arguments of ``Producer.produce``, such as ``headers``.
+    """
+    while True:
+        try:
+            producer.produce(topic, value, key, partition, **more)
+        except BufferError:
+            producer.poll(0.1)
+        else:
+            return
+
+
 def committed_consumer(settings: Settings, group: str, **more: Any) -> Consumer:
     """A consumer of committed records that commits offsets only when it is told to."""
     return Consumer(

@@ -35,6 +35,14 @@ def end_with_status_0_on_signals() -> None:
         signal.signal(number, lambda *_: None)
 
 
+def told_to_stop() -> threading.Event:
+    """An event that SIGINT and SIGTERM set."""
+    stopping = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopping.set())
+    return stopping
+
+
 def end_within(within_s: float) -> None:
     """Ends the process after a time, if it has not ended by then. Called where a stop begins.
 

@@ -15,7 +15,7 @@ from confluent_kafka import KafkaError, Message
 
 from streams.core.accounting import encode_outcome, encode_reject
 from streams.errors import DeliveryFailed
-from streams.kafka.clients import idempotent_producer, reporting
+from streams.kafka.clients import idempotent_producer, produce, reporting
 from streams.records import layout
 from streams.records.raw_batch import TRACEPARENT, RawRecord, traceparents
 from streams.records.staged_chunk import (
@@ -152,19 +152,10 @@ class Translate:
         headers: Sequence[tuple[str, bytes]] = (),
     ) -> None:
         name, value = self.settings.topic_prefix + topic, self.frames[contract] + datum
-        while True:
-            try:
-                self._producer.produce(
-                    name,
-                    value,
-                    key,
-                    partition=partition,
-                    on_delivery=self._delivered,
-                    headers=list(headers),
-                )
-                return
-            except BufferError:
-                self._producer.poll(0.1)
+        produce(
+            self._producer, name, value, key, partition,
+            on_delivery=self._delivered, headers=list(headers),
+        )  # fmt: skip
 
     def _delivered(self, error: KafkaError | None, message: Message) -> None:
         if error is not None:
@@ -271,12 +262,15 @@ class Process:
         The transaction of those that are open does not wait for those that are opening.
         """
         opening = {partition for partition, task in self._opened.items() if not task.done()}
-        groups = [[each] for each in work if each in opening or not self._together]
-        groups.append([each for each in work if [each] not in groups])
-        applied = await asyncio.gather(
-            *(self._apply({each: work[each] for each in group}) for group in groups if group)
-        )
-        return set().union(*applied)
+        groups, together = [], {}
+        for partition, records in work.items():
+            if self._together and partition not in opening:
+                together[partition] = records
+            else:
+                groups.append({partition: records})
+        if together:
+            groups.append(together)
+        return set().union(*await asyncio.gather(*map(self._apply, groups)))
 
     async def _apply(self, work: Mapping[int, Sequence[StagedRecord]]) -> set[int]:
         for partition in work:

@@ -5,10 +5,9 @@ writes beside it.
 import os
 import signal
 import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -41,6 +40,7 @@ from tests import clickhouse_server
 from tests.connectors.standings.test_changes import standings
 from tests.faults.armed import arm_file
 from tests.scrapes import documented, scrape, targets
+from tests.services import service
 from tests.waiting import WITHIN_S, wait_until
 
 pytestmark = pytest.mark.kafka
@@ -167,20 +167,10 @@ class World:
             "SELECT toString(generateUUIDv4()), 'aurora', now64(6), 'process', 1, 1"
         )
 
-    @contextmanager
-    def service(self) -> Iterator[subprocess.Popen[bytes]]:
-        """``roundhouse standings run`` in a process of its own; at the end it is told to stop."""
-        command = ["-m", "tests.faults.armed", "standings", "run", "--campaigns", str(self.folder)]
-        with self.log.open("ab") as out:
-            process = subprocess.Popen(
-                [sys.executable, *command], env=self.environment, stdout=out, stderr=out
-            )
-            try:
-                yield process
-            finally:
-                if process.poll() is None:
-                    process.terminate()
-                process.wait(WITHIN_S)
+    def service(self) -> AbstractContextManager[subprocess.Popen[bytes]]:
+        """``roundhouse standings run``."""
+        command = ["standings", "run", "--campaigns", str(self.folder)]
+        return service(command, self.environment, self.log)
 
     def ends(self, campaign: str) -> int:
         """How many evaluations of a campaign have ended."""

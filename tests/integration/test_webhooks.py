@@ -3,10 +3,9 @@
 import os
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -25,6 +24,7 @@ from connectors.webhooks.service import failed
 from streams.settings import Settings
 from tests.faults.armed import arm_file
 from tests.scrapes import documented, scrape, targets
+from tests.services import service
 from tests.waiting import WITHIN_S, wait_until
 
 pytestmark = pytest.mark.kafka
@@ -52,7 +52,10 @@ class Endpoint:
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
-                text = self.rfile.read(int(self.headers["content-length"]))
+                text = self.rfile.read(size := int(self.headers["content-length"]))
+                if len(text) < size:  # the service was killed while it posted
+                    self.close_connection = True
+                    return
                 try:
                     document = Webhook(endpoint.secret).verify(text, dict(self.headers))
                 except Exception as error:
@@ -141,18 +144,9 @@ def environment(settings: Settings) -> dict[str, str]:
     }
 
 
-@contextmanager
-def service(settings: Settings, log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """``roundhouse webhooks run`` in a process of its own; at the end it is told to stop."""
-    with log.open("ab") as out:
-        command = [sys.executable, "-m", "tests.faults.armed", "webhooks", "run"]
-        process = subprocess.Popen(command, env=environment(settings), stdout=out, stderr=out)
-        try:
-            yield process
-        finally:
-            if process.poll() is None:
-                process.terminate()
-            process.wait(WITHIN_S)
+def run_webhooks(settings: Settings, log: Path) -> AbstractContextManager[subprocess.Popen[bytes]]:
+    """``roundhouse webhooks run``."""
+    return service(["webhooks", "run"], environment(settings), log)
 
 
 def shown(settings: Settings) -> dict[str, float]:
@@ -179,10 +173,10 @@ def test_a_service_that_is_killed_delivers_each_award_at_least_once_and_in_order
     log = tmp_path / "webhooks.log"
     for point in (AFTER_A_POST, AFTER_A_RECORD):
         arm_file(line.data_dir, "webhooks").write_text(point)
-        with service(line, log) as process:
+        with run_webhooks(line, log) as process:
             assert process.wait(WITHIN_S) == -signal.SIGKILL, log.read_text()
     before = [data["award_id"] for data in endpoint.received]
-    with service(line, log):
+    with run_webhooks(line, log):
         wait_until(lambda: len(endpoint.ids()) == PLAYERS * STEPS, "every webhook")
         publish(line, "second", range(PLAYERS))
         wait_until(lambda: len(endpoint.ids()) == 2 * PLAYERS * STEPS, "the second campaign's")
@@ -210,7 +204,7 @@ def test_an_endpoint_that_fails_gets_its_webhooks_later_in_order_also_after_a_re
 
     endpoint.answer = fails
     log = tmp_path / "webhooks.log"
-    with service(line, log):
+    with run_webhooks(line, log):
         wait_until(lambda: len(failed(line)) == PLAYERS * STEPS, "every webhook on the topic")
     waiting = failed(line)
     assert {each.award_id for each in waiting if each.attempts} == set(attempts)
@@ -218,7 +212,7 @@ def test_an_endpoint_that_fails_gets_its_webhooks_later_in_order_also_after_a_re
     assert run(line, "webhooks", "list").count("again") == PLAYERS * STEPS
     assert not endpoint.received
     endpoint.answer = lambda data: 204
-    with service(line, log):
+    with run_webhooks(line, log):
         wait_until(lambda: not failed(line), "every webhook delivered")
     assert len(endpoint.received) == PLAYERS * STEPS
     assert endpoint.first_in_order()
@@ -235,7 +229,7 @@ def test_an_endpoint_that_is_gone_gets_nothing_until_it_is_set_anew_and_a_replay
 
     endpoint.answer = gone
     log = tmp_path / "webhooks.log"
-    with service(line, log):
+    with run_webhooks(line, log):
         wait_until(
             lambda: len([each for each in failed(line) if each.next_at is None]) == PLAYERS * STEPS,
             "every webhook is dead",
@@ -254,6 +248,6 @@ def test_an_endpoint_that_is_gone_gets_nothing_until_it_is_set_anew_and_a_replay
     run(line, "webhooks", "replay", "--delivered", "--tenant", "acme", "--to", "2026-03-16")
     assert len(endpoint.received) == 2 * PLAYERS * STEPS
     assert len(endpoint.ids()) == PLAYERS * STEPS
-    with service(line, log):
+    with run_webhooks(line, log):
         publish(line, "later", range(1))
         wait_until(lambda: len(endpoint.ids()) == (PLAYERS + 1) * STEPS, "the later campaign's")

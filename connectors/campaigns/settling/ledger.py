@@ -19,7 +19,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-d
 from connectors.campaigns.settling.awards import Award, decimal_of
 from streams.core.identity import key_of, longer_key, partition_of
 from streams.errors import DeliveryFailed, Overtaken
-from streams.kafka.clients import client_config, committed_consumer, transactional_producer
+from streams.kafka.clients import client_config, committed_consumer, produce, transactional_producer
 from streams.kafka.offsets import PartitionId, list_offsets, when_elected
 from streams.kafka.reading import to_the_ends
 from streams.kafka.schema_ids import frames
@@ -138,15 +138,7 @@ class Ledger:
         contract = CONTRACTS[topic]
         value = self._schemas.frames[contract] + codec(contract).encode(record)
         partition = partition_of(by, self._settings.partitions)
-        while True:
-            try:
-                self._producer.produce(
-                    self._settings.topic_prefix + topic, value, key, partition=partition
-                )
-            except BufferError:
-                self._producer.poll(0.1)
-            else:
-                return
+        produce(self._producer, self._settings.topic_prefix + topic, value, key, partition)
 
 
 def _record(settlement: Settlement) -> dict[str, Any]:
