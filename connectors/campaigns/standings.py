@@ -40,6 +40,10 @@ OFTEN_EQUAL = {
 """What columns have in every row of campaigns that have no steps, no budget, …"""
 
 
+HAS_PRIZE = (polars.col("prize") != 0) | (polars.col("items") != "")
+"""Whether a standing has a prize, in money or else."""
+
+
 class Standing(NamedTuple):
     """The standing of a player, or of the person that it is merged into.
 
@@ -105,7 +109,7 @@ class Standings(Sequence[Standing]):
     @property
     def winners(self) -> Self:
         """The standings with a prize."""
-        return type(self)(self.frame.filter((polars.col("prize") != 0) | (polars.col("items") != "")))
+        return type(self)(self.frame.filter(HAS_PRIZE))
 
     @cached_property
     def money(self) -> Decimal:

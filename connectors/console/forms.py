@@ -18,14 +18,13 @@ from connectors.campaigns.model.definition import Campaign
 from connectors.campaigns.model.forms import Challenge, DepositBonus, Leaderboard, Mission
 from connectors.campaigns.sql.expressions import plain
 from connectors.campaigns.sql.teams import teams_of
+from connectors.campaigns.standings import HAS_PRIZE
 from streams.settings import Settings
 
 _STAGE_HOLDS = timedelta(minutes=1)
 """An earlier stage changes by late events alone: its places are kept so long."""
 
 _STAGES_KEPT = 8
-
-_HAS_PRIZE = (polars.col("prize") != 0) | (polars.col("items") != "")
 
 
 class Placed(NamedTuple):
@@ -218,7 +217,7 @@ def step_terms(campaign: Campaign) -> list[dict[str, Any]]:
 def steps(campaign: Campaign, result: Result) -> list[dict[str, Any]]:
     """The same with the players who reached each step, and of those the ones who got a prize."""
     frame = result.standings.frame
-    sides = {"reached": frame, "given": frame.filter(_HAS_PRIZE)}
+    sides = {"reached": frame, "given": frame.filter(HAS_PRIZE)}
     counts = {name: dict(of.group_by("step").len().iter_rows()) for name, of in sides.items()}
     return [
         terms
@@ -269,7 +268,7 @@ def _ranks(campaign: Campaign, result: Result) -> list[dict[str, Any]]:
     """
     form = campaign.form
     assert isinstance(form, Leaderboard)
-    won = result.standings.frame.filter(_HAS_PRIZE)
+    won = result.standings.frame.filter(HAS_PRIZE)
     found = []
     for prize in form.prizes:
         first, last = prize.span()
@@ -291,7 +290,7 @@ def _ranks(campaign: Campaign, result: Result) -> list[dict[str, Any]]:
 
 def _beyond(campaign: Campaign, frame: polars.DataFrame) -> int:
     """How many players the budget leaves without the prize that they have earned."""
-    lacks = frame.filter(~_HAS_PRIZE)
+    lacks = frame.filter(~HAS_PRIZE)
     unpaid = lacks.filter(polars.col("unpaid") != 0).height
     rest = lacks.filter(polars.col("unpaid") == 0)
     form = campaign.form

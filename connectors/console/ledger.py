@@ -31,7 +31,7 @@ _SETTLEMENT = (
 
 def settled(settings: Settings, campaigns: Iterable[Campaign]) -> dict[str, Any]:
     """Of each campaign that is settled: when, and the number of its reviews that corrected awards."""
-    names = ", ".join(f"({quoted(each.tenant)}, {quoted(each.name)})" for each in campaigns)
+    names = _named(campaigns)
     if not names:
         return {}
     rows = query_rows(
@@ -45,7 +45,7 @@ def settled(settings: Settings, campaigns: Iterable[Campaign]) -> dict[str, Any]
 
 def ledger(settings: Settings, campaign: Campaign, snapshot: Snapshot | None) -> dict[str, Any]:
     """The settlement of a campaign and its reviews, the newest corrections, and what differs now."""
-    mine = f"tenant = {quoted(campaign.tenant)} AND campaign = {quoted(campaign.name)}"
+    mine = _of(campaign)
     found = query_rows(
         settings, f"SELECT {_SETTLEMENT} FROM settlements WHERE {mine} ORDER BY number LIMIT {_ROWS}"
     )
@@ -69,6 +69,16 @@ def ledger(settings: Settings, campaign: Campaign, snapshot: Snapshot | None) ->
         "corrections": [_correction(row) for row in corrections],
         "now": _now(settings, campaign, snapshot, settlements) if snapshot else None,
     }
+
+
+def _of(campaign: Campaign) -> str:
+    """The condition in SQL for what was published of a campaign."""
+    return f"tenant = {quoted(campaign.tenant)} AND campaign = {quoted(campaign.name)}"
+
+
+def _named(campaigns: Iterable[Campaign]) -> str:
+    """Campaigns as tuples in SQL."""
+    return ", ".join(f"({quoted(each.tenant)}, {quoted(each.name)})" for each in campaigns)
 
 
 def _correction(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -120,15 +130,13 @@ def is_intact(settings: Settings, campaign: Campaign) -> bool:
     """Whether the stored rows of the settled result still have its hash."""
     rows = query_rows(
         settings,
-        f"SELECT run_id, result_sha256 FROM settlements WHERE tenant = {quoted(campaign.tenant)} "
-        f"AND campaign = {quoted(campaign.name)} AND number = 0",
+        f"SELECT run_id, result_sha256 FROM settlements WHERE {_of(campaign)} AND number = 0",
     )
     return bool(rows) and stored_sha256(settings, rows[0]["run_id"]) == rows[0]["result_sha256"]
 
 
 def winners(settings: Settings, campaigns: Sequence[Campaign]) -> dict[str, list[dict[str, Any]]]:
     """The first players with a prize of each settled campaign, with its corrections."""
-    names = ", ".join(f"({quoted(each.tenant)}, {quoted(each.name)})" for each in campaigns)
     found: dict[str, list[dict[str, Any]]] = {each.name: [] for each in campaigns}
     rows = query_rows(
         settings,
@@ -145,7 +153,7 @@ FROM
         argMax(amount, number) AS amount_now,
         argMax(words, number) AS item_now
     FROM (SELECT *, if(isNull(item), '', concat(toString(item_count), ' ', item)) AS words FROM awards)
-    WHERE (tenant, campaign) IN ({names})
+    WHERE (tenant, campaign) IN ({_named(campaigns)})
     GROUP BY campaign, player_id, step
 )
 WHERE amount_now != 0 OR item_now != ''

@@ -174,12 +174,10 @@ class Questions:
 
     async def _sql(self, request: Request) -> Response:
         """The query of the standings as they are shown, as text."""
-        campaign = self._named(request)
-        if campaign is None:
-            return _unknown(request)
-        snapshot = self._live.snapshot(campaign.name)
-        if snapshot is None:
-            return as_json({"error": _COMPUTED}, 503)
+        found = self._ready(request)
+        if isinstance(found, Response):
+            return found
+        campaign, snapshot = found
         return PlainTextResponse(compiler.standings(campaign, snapshot.result.as_of) + "\n")
 
     async def _page_of_snapshot(
@@ -191,13 +189,18 @@ class Questions:
         return await self._of_snapshot(request, lambda campaign, now: work(campaign, now, *page))
 
     async def _of_snapshot(self, request: Request, work: Work) -> Response:
+        found = self._ready(request)
+        return found if isinstance(found, Response) else await answer(partial(work, *found))
+
+    def _ready(self, request: Request) -> tuple[Campaign, Snapshot] | Response:
+        """The campaign of a request with its standings, or what to answer if there are none."""
         campaign = self._named(request)
         if campaign is None:
             return _unknown(request)
         snapshot = self._live.snapshot(campaign.name)
         if snapshot is None:
             return as_json({"error": _COMPUTED}, 503)
-        return await answer(partial(work, campaign, snapshot))
+        return campaign, snapshot
 
     def _named(self, request: Request) -> Campaign | None:
         name = request.path_params["name"]

@@ -23,15 +23,15 @@ GROUP BY player_id, payment_id"""
 
 
 def logins(campaign: Campaign, until: str) -> str:
-    return _single("logins_rows", "", until)
+    return _single("logins_rows", until)
 
 
 def custom_events(campaign: Campaign, until: str) -> str:
     assert campaign.counts.event is not None
-    return _single("custom_events_rows", "", f"{until} AND name = {quoted(campaign.counts.event)}")
+    return _single("custom_events_rows", f"{until} AND name = {quoted(campaign.counts.event)}")
 
 
-def _single(table: str, more: str, until: str) -> str:
+def _single(table: str, until: str) -> str:
     return f"""
 SELECT
     player_id,
