@@ -80,7 +80,8 @@ class Membership:
         """Raises ``ReleaseTooOld`` if transactions have all partitions of a worker, and the group has
         a worker of a release that does not fence such transactions.
         """
-        self._check_releases(self._members())
+        if self._settings.transactions == "worker":
+            self._check_releases(self._members())
 
     def _check_releases(self, members: Iterable[Any]) -> None:
         if self._settings.transactions == "partition":
