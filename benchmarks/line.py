@@ -63,11 +63,15 @@ class Body(NamedTuple):
 
 def requests(items: int, batch_items: int, seed: int = 1) -> list[Body]:
     """Yardstick bodies with ``items`` items in total."""
-    made, received = [], 0
+    return list(stream(batch_items, seed, items))
+
+
+def stream(batch_items: int, seed: int, items: float = math.inf) -> Iterator[Body]:
+    """Yardstick bodies, made one by one, with ``items`` items in total or without end."""
+    received = 0
     for tenant, data, summary in bodies(items, seed, batch_items):
-        made.append(Body(tenant, data, summary.received - received))
+        yield Body(tenant, data, summary.received - received)
         received = summary.received
-    return made
 
 
 class Poster:
@@ -273,15 +277,16 @@ def latency(rate: float, seconds: float, workers: int, warm_s: float = WARM_UP_S
     return {
         "events_per_s": round(rate),
         "batches": len(waits),
-        "p50_ms": _percentile(waits, 50),
-        "p95_ms": _percentile(waits, 95),
-        "p99_ms": _percentile(waits, 99),
+        "p50_ms": percentile_ms(waits, 50),
+        "p95_ms": percentile_ms(waits, 95),
+        "p99_ms": percentile_ms(waits, 99),
         "worst_ms": round(waits[-1] * 1000),
         "cpu_us_per_event": costs,
     }
 
 
-def _percentile(waits: list[float], share: int) -> int:
+def percentile_ms(waits: list[float], share: int) -> int:
+    """A percentile of times in seconds, in milliseconds."""
     return round(statistics.quantiles(waits, n=100, method="inclusive")[share - 1] * 1000)
 
 

@@ -53,6 +53,12 @@ def peak_mib(pid: int) -> float:
     return 0.0
 
 
+def resident_mib(pid: int) -> float:
+    """The resident memory of a process."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
 def in_own_process(module: str, *arguments: str, given: str = "") -> str:
     """Runs a module with ``given`` as its input; returns what it prints. Raises if it fails."""
     command = [sys.executable, "-m", module, *arguments]

@@ -32,9 +32,11 @@ class Summary:
 
 
 def bodies(
-    events: int, seed: int = 1, batch_items: int = BATCH_ITEMS
+    events: float, seed: int = 1, batch_items: int = BATCH_ITEMS
 ) -> Iterator[tuple[str, bytes, Summary]]:
-    """Yields batches of (tenant, body), each with the summary of all batches so far."""
+    """Yields batches of (tenant, body), each with the summary of all batches so far, until they have
+    ``events`` items.
+    """
     rng = random.Random(seed)
     summary = Summary()
     pending: dict[str, list[tuple[str, Decimal]]] = {tenant: [] for tenant in TENANTS}

@@ -17,18 +17,13 @@ from collections import defaultdict
 from datetime import UTC, datetime
 from pathlib import Path
 
+from benchmarks.machine import resident_mib
 from connectors.demo.run import accounts, is_balanced
 from tests.faults.harness import Line, line
 
 BACKLOG_ITEMS = 20_000
 EVERY_S = 5.0
 GROWTH_MAX = 1.2
-
-
-def resident_mib(pid: int) -> float:
-    """The resident memory of a process."""
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def hold_at_the_limit(target: Line, minutes: float) -> dict[str, list[float]]:
