@@ -198,7 +198,7 @@ def round_of(round_id: str, plays: list[dict[str, Any]], *, real: bool) -> Entry
     """A round as an entry; ``real`` excludes the bonus part of its amounts."""
     bets = [play for play in plays if play["kind"] == "bet"]
     first = min(bets or plays, key=lambda play: play["key"][0])
-    earliest = min(plays, key=lambda play: (play["key"], play["kind"]))
+    earliest = min(plays, key=lambda play: (play["key"][0], play["game"]))
     entry = Entry(round_id, first["key"][0], plays[0]["currency"], game=earliest["game"])
     for play in plays:
         amount = play["amount"] - (play["bonus"] if real else 0)
@@ -548,7 +548,8 @@ class _Campaign:
         if "minimum_multiplier" in self.counts or self.measure == "best_multiplier":
             if entry.amount <= 0:
                 return False
-            if entry.payout < entry.amount * Decimal(self.counts.get("minimum_multiplier", "0")):
+            least = Decimal(self.counts.get("minimum_multiplier", "-Infinity"))
+            if entry.payout < entry.amount * least:
                 return False
         return True
 
