@@ -17,6 +17,7 @@ from connectors.campaigns.model.parts import Period
 from connectors.campaigns.sql import compiler, together
 from connectors.campaigns.sql.teams import teams_of
 from connectors.campaigns.standings import Standings
+from connectors.clickhouse.client import is_embedded
 from connectors.clickhouse.literals import moment, quoted
 from connectors.clickhouse.query import query_frame, query_rows
 from connectors.player.merging import Person, has_contacts, persons
@@ -115,7 +116,9 @@ def evaluate_together(
     """
     tenant = campaigns[0].tenant
     merges = has_contacts(settings, tenant)
-    every = query_frame(settings, together.totals(campaigns, as_of, merges=merges), threads)
+    # servers before 26.3 cannot compute a step once
+    text = together.totals(campaigns, as_of, merges=merges, once=is_embedded(settings))
+    every = query_frame(settings, text, threads)
     unsettled = _unsettled(settings, tenant, as_of)
     return [
         _result(

@@ -223,15 +223,11 @@ class Live:
             known = self._kept.get(campaign.name)
             if known is None or known.campaign != campaign:
                 asked_at = known.asked_at if known else float("-inf")
-                known = _Kept(campaign, self._shared(campaign), asked_at=asked_at)
+                known = _Kept(campaign, together.shared(campaign), asked_at=asked_at)
             elif not is_running(campaign, at) and not known.is_asked(now):
                 known.snapshot = None
             kept[campaign.name] = known
         self._kept = kept
-
-    def _shared(self, campaign: Campaign) -> Hashable | None:
-        """ClickHouse's servers before 26.3 cannot compute a step once, and shards were not tried."""
-        return together.shared(campaign) if is_embedded(self._settings) else None
 
     def _evaluate(self, chosen: Sequence[_Kept], as_of: datetime, counts: Counts, now: float) -> None:
         campaigns = [kept.campaign for kept in chosen]

@@ -21,6 +21,7 @@ Every query is a chain of named steps::
     mission_1, …, stage_1, …
                         of a campaign in parts: who reached the step or stage, and when or how well;
                         each part is a chain of its own, whose steps end with its number
+    won                 what is won on each rank or step, a constant
     ranked              rank, prize, and what the budget leaves of it
 
 Everything is computed from what was received until ``as_of``, so that the same definition and ``as_of``
@@ -37,10 +38,9 @@ from datetime import datetime
 from connectors.campaigns.model.counts import CUSTOM, DEPOSITS, LOGINS, ROUNDS, SPORTS
 from connectors.campaigns.model.definition import Campaign
 from connectors.campaigns.model.forms import Challenge, Leaderboard, Mission
-from connectors.campaigns.sql import missions, scores, sequences, stages, teams
+from connectors.campaigns.sql import missions, prizes, scores, sequences, stages, teams
 from connectors.campaigns.sql.expressions import money, one_of, product
 from connectors.campaigns.sql.facts import behaviour, joining, opposites
-from connectors.campaigns.sql.prizes import has_items, ranked
 from connectors.campaigns.sql.rounds import rounds
 from connectors.campaigns.sql.rules import ranged, ruled
 from connectors.campaigns.sql.sources import custom_events, deposits, logins, sports_bets
@@ -122,7 +122,7 @@ def columns(campaigns: Sequence[Campaign]) -> str:
         found.append("step")
     if any(each.budget is not None for each in campaigns):
         found.append("unpaid")
-    if any(map(has_items, campaigns)):
+    if any(map(prizes.has_items, campaigns)):
         found += ["items", "items_cost"]
     if any(isinstance(each.form, Leaderboard) and each.form.stages for each in campaigns):
         found.append("stage")
@@ -143,7 +143,7 @@ def _standings(campaign: Campaign, entries: Steps, scored: Steps, more: str = ""
         _, standing = steps.pop()
         steps += teams.steps(campaign, of, standing, bool(more))
     else:
-        steps.append(("ranked", ranked(campaign)))
+        steps += prizes.steps(campaign)
     return (
         f"{chained(steps)}\nSELECT {columns([campaign])}{more}\nFROM ranked\nORDER BY rank, player_id"
     )

@@ -2,8 +2,8 @@
 
 from connectors.campaigns.model.definition import Campaign
 from connectors.campaigns.model.forms import Leaderboard, Teams
+from connectors.campaigns.sql import prizes
 from connectors.campaigns.sql.expressions import cents
-from connectors.campaigns.sql.prizes import ranked
 from connectors.campaigns.sql.scores import has_pool
 from connectors.campaigns.sql.steps import Events, Fact, Rule, Steps
 from connectors.clickhouse.literals import quoted
@@ -40,11 +40,12 @@ def steps(campaign: Campaign, teams: Teams, standing: str, totals: bool) -> Step
     """The steps from the standings of players, ``standing``, to the ranks of players by their teams."""
     more = ", member_standing.rule AS rule, member_standing.falls AS falls" if totals else ""
     more += ", team_ranked.pool AS pool" if has_pool(campaign) else ""
+    members = "greatest(team_ranked.members, 1)"
     return [
         ("own_standing", standing),
         ("member_standing", _with_place(teams)),
         ("standing", _team_standing(campaign, teams)),
-        ("team_ranked", ranked(campaign)),
+        *prizes.steps(campaign, "team_ranked"),
         (
             "ranked",
             f"""
@@ -55,21 +56,21 @@ SELECT
     member_standing.reached_at AS reached_at,
     member_standing.entries AS entries,
     member_standing.step AS step,
-    {cents("team_ranked.prize / team_ranked.members")} AS prize,
-    {cents("team_ranked.unpaid / team_ranked.members")} AS unpaid,
+    {cents(f"team_ranked.prize / {members}")} AS prize,
+    {cents(f"team_ranked.unpaid / {members}")} AS unpaid,
     team_ranked.items AS items,
     team_ranked.items_cost AS items_cost,
     team,
     team_ranked.score AS team_score{more}
 FROM member_standing
-INNER JOIN team_ranked USING (team)""",
+LEFT JOIN team_ranked USING (team)""",
         ),
     ]
 
 
 def _with_place(teams: Teams) -> str:
     """The standings of players with their team, and their place in it if only the best count. Only the
-    rows of what was left out have no team, and theirs comes after all others.
+    rows of what was left out have no team.
     """
     place = "row_number() OVER (PARTITION BY team ORDER BY score DESC, reached_at, person_id)"
     column = f", {place} AS place" if teams.best else ""
@@ -93,4 +94,5 @@ SELECT
     reached_at AS paid_at,
     count() AS members{turnover}
 FROM {source}
+WHERE team != ''
 GROUP BY team"""

@@ -8,9 +8,10 @@ Then::
                 number from 1; and once with a negative number, the part of time that it lies in
     judged      each pair with the rule of its campaign that excludes it, '' for none, and its worth
     total       the standings of each campaign, and the number of entries that each rule excludes; of
-                a part of time, the number of entries by game. Computed once
+                a part of time, the number of entries by game
+    won         what is won on each rank, a constant, by the number of the campaign
     standing_1, ranked_1, …
-                those of the campaigns that have the same prizes
+                those of the campaigns whose prizes differ in amounts alone
 
 A rule about the game comes before all others, so what it excludes is counted by game alone. The results
 are those of :func:`.compiler.totals` for each campaign.
@@ -24,7 +25,7 @@ from connectors.campaigns.model.definition import Campaign
 from connectors.campaigns.sql import scores, teams
 from connectors.campaigns.sql.compiler import TOTALS, columns, in_order, priced
 from connectors.campaigns.sql.expressions import money
-from connectors.campaigns.sql.prizes import ranked
+from connectors.campaigns.sql.prizes import WON, ranked, won
 from connectors.campaigns.sql.rules import entry_rules, first_of, game_rules, player_rules
 from connectors.campaigns.sql.steps import chained, numbered
 from connectors.clickhouse.literals import moment, quoted
@@ -49,9 +50,10 @@ def shared(campaign: Campaign) -> Hashable | None:
     return campaign.tenant, campaign.source, counts.money, counts.currency, counts.event, totals
 
 
-def totals(campaigns: Sequence[Campaign], as_of: datetime, *, merges: bool) -> str:
+def totals(campaigns: Sequence[Campaign], as_of: datetime, *, merges: bool, once: bool) -> str:
     """The rows of :func:`.compiler.totals` of several campaigns, whose :func:`shared` is equal; the
-    number of each, from 1, is in ``campaign``.
+    number of each, from 1, is in ``campaign``. ``once``: the step ``total`` is marked to be computed
+    once, which ClickHouse before 26.3 cannot; otherwise each step that reads it computes it.
     """
     first = campaigns[0]
     periods = [campaign.period.utc() for campaign in campaigns]
@@ -63,16 +65,18 @@ def totals(campaigns: Sequence[Campaign], as_of: datetime, *, merges: bool) -> s
         ("judged", _judged(campaigns)),
         ("total", _total(campaigns)),
     ]
+    if table := won(campaigns, several=True):
+        steps.append((WON, table))
     shown = columns(campaigns)
     rows = [_of_other_games(campaigns, shown)] if any(map(game_rules, campaigns)) else []
-    for index, numbers in enumerate(_alike(campaigns, lambda each: ranked(each, "number")).items(), 1):
-        text, alike = numbers
+    forms = _alike(campaigns, lambda each: ranked(each, campaigns))
+    for index, (text, alike) in enumerate(forms.items(), 1):
         own = f"SELECT *\nFROM total\nWHERE number IN ({alike})"
         steps += numbered([("standing", own), ("ranked", text)], index)
         rows.append(f"SELECT number AS campaign, {shown}{TOTALS}\nFROM ranked_{index}")
     every = "\nUNION ALL\n".join(rows)
     return (
-        f"{chained(steps, once='total')}\nSELECT *\nFROM\n(\n{every}\n)\n"
+        f"{chained(steps, once='total' if once else '')}\nSELECT *\nFROM\n(\n{every}\n)\n"
         "ORDER BY campaign, rank, player_id"
     )
 

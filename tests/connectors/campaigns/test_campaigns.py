@@ -463,6 +463,15 @@ VARIANTS: list[tuple[str, dict[str, str]]] = [
 def test_a_variant_of_an_example_gives_what_plain_python_gives(
     name: str, changes: dict[str, str], history: History, tmp_path: Path
 ) -> None:
+    campaign, due = variant(name, changes, history, tmp_path)
+    found = plain(evaluation.evaluate(history.settings, campaign, history.moments[1]), timed=True)
+    assert found == due
+
+
+def variant(
+    name: str, changes: dict[str, str], history: History, folder: Path
+) -> tuple[Campaign, list[Any]]:
+    """An example with other values, and its standings in plain Python."""
     path = next(path for path in EXAMPLES if path.stem == name)
     document = yaml.load(path.read_text(), yaml.BaseLoader)
     for where, value in changes.items():
@@ -470,12 +479,29 @@ def test_a_variant_of_an_example_gives_what_plain_python_gives(
         for step in way:
             part = part[step]
         part[last] = yaml.load(value, yaml.BaseLoader)
-    other = tmp_path / path.name
+    other = folder / path.name
     other.write_text(yaml.safe_dump(document))
-    campaign = load(path, changes).campaign
-    found = plain(evaluation.evaluate(history.settings, campaign, history.moments[1]), timed=True)
     books = oracle.books([*history.posts[0], *history.posts[1]])
-    assert found == list(oracle.standings(other, books, rates()))
+    return load(path, changes).campaign, list(oracle.standings(other, books, rates()))
+
+
+def test_a_team_whose_mean_is_cut_to_zero_has_a_rank_and_a_prize_and_one_without_a_score_has_none(
+    history: History, tmp_path: Path
+) -> None:
+    """What was left out is of no team, and takes no rank: also not where all scores are zero."""
+    changes = {
+        "form.teams": "{players: {red: [x-edge], blue: [x-freed], grey: [x-orphan]}, best: 10000}",
+        "form.prizes": "[{ranks: 1, amount: 10}, {ranks: 2-3, amount: 1}]",
+        "points": "{multipliers: [{times: 0.000000000000000001, weekdays: [sat]}]}",
+    }
+    for ties, prizes in (("earliest", {1, 10}), ("equal", {10}), ("split", {Decimal("5.5")})):
+        campaign, due = variant("team-race", changes | {"form.ties": ties}, history, tmp_path)
+        result = evaluation.evaluate(history.settings, campaign, history.moments[1])
+        assert plain(result, timed=True) == due
+        assert {each.team for each in result.standings} == {"red", "blue"}
+        assert not any(each.team_score for each in result.standings)
+        assert {each.prize for each in result.standings} == prizes
+        assert result.left_out
 
 
 FALLING = """
@@ -566,6 +592,13 @@ def test_campaigns_that_share_a_query_have_the_results_of_their_own(history: His
         for campaign, result in zip(campaigns, found, strict=True):
             assert result == evaluation.evaluate(history.settings, campaign, as_of)
             excluded |= result.left_out.keys()
+        once, again = (
+            ask(history.settings, together.totals(campaigns, as_of, merges=True, once=once))
+            for once in (True, False)
+        )
+        for row in (*once, *again):
+            row["rank"] = 0 if row["left_out"] else row["rank"]  # these are equal
+        assert sorted(map(str, once)) == sorted(map(str, again))
     assert excluded > {"game", "provider", "category", "feature", "player: held back"}
 
 

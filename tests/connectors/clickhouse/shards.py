@@ -10,16 +10,17 @@ import json
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Hashable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from chdb.session import Session
 
-from connectors.campaigns.model.definition import load
+from connectors.campaigns.model.definition import Campaign, load
 from connectors.campaigns.model.parts import Period
-from connectors.campaigns.sql import compiler
+from connectors.campaigns.sql import compiler, together
 from connectors.clickhouse.cluster import SETTINGS, SHARDED_BY, Cluster
 from connectors.clickhouse.migrate import HERE, statements
 from connectors.clickhouse.targets import EMPTY, TARGETS, Target
@@ -161,7 +162,7 @@ class Shards:
 
 
 def questions() -> dict[str, str]:
-    """Queries by name: every view, the documented ones, and a campaign."""
+    """Queries by name: every view, the documented ones, and campaigns alone and together."""
     text = "".join(path.read_text() for path in sorted(HERE.glob("[0-9]*.sql")))
     found = {}
     for view in re.findall(r"^CREATE OR REPLACE VIEW (\w+)", text, re.MULTILINE):
@@ -181,9 +182,17 @@ def questions() -> dict[str, str]:
     period = Period.model_validate(
         {"from": "2026-03-01T00:00:00", "to": "2026-04-01T00:00:00", "time_zone": "UTC"}
     )
+    as_of = datetime(2026, 4, 2, tzinfo=UTC)
+    groups: dict[Hashable, list[Campaign]] = defaultdict(list)
     for path in EXAMPLES:
         campaign = load(path).campaign.model_copy(update={"tenant": "a", "period": period})
-        found[path.name] = compiler.left_out(campaign, datetime(2026, 4, 2, tzinfo=UTC))
+        found[path.name] = compiler.left_out(campaign, as_of)
+        if (alike := together.shared(campaign)) is not None:
+            groups[alike].append(campaign)
+    for group in groups.values():
+        if len(group) > 1:
+            names = ", ".join(campaign.name for campaign in group)
+            found[names] = together.totals(group, as_of, merges=True, once=False)
     found["a subquery"] = (
         "SELECT count() FROM game_transactions_rows FINAL WHERE player_id IN "
         "(SELECT player_id FROM game_transactions_rows WHERE game_id = '1' AND type = 'bet')"
