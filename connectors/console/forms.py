@@ -6,11 +6,12 @@ the standings have each player in the last stage with a score. :class:`Stages` e
 asked for.
 """
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import ROUND_DOWN, Decimal
 from typing import Any, NamedTuple
 
 import polars
+from cachetools import TTLCache
 
 from connectors.campaigns.evaluation import Result, evaluate
 from connectors.campaigns.live import Snapshot
@@ -21,7 +22,7 @@ from connectors.campaigns.sql.teams import teams_of
 from connectors.campaigns.standings import HAS_PRIZE
 from streams.settings import Settings
 
-_STAGE_HOLDS = timedelta(minutes=1)
+_STAGE_HOLDS_S = 60.0
 """An earlier stage changes by late events alone: its places are kept so long."""
 
 _STAGES_KEPT = 8
@@ -40,7 +41,8 @@ class Stages:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._kept: dict[tuple[str, int], tuple[Campaign, Placed]] = {}
+        self._kept: TTLCache[str, Placed] = TTLCache(_STAGES_KEPT, _STAGE_HOLDS_S)
+        """By the hash of the tournament up to the stage."""
 
     def placed(self, campaign: Campaign, number: int, snapshot: Snapshot) -> Placed:
         """The places in a stage, from 1. Raises ``DefinitionError`` if there is no such stage."""
@@ -48,15 +50,11 @@ class Stages:
         frame = snapshot.result.standings.frame
         if frame.is_empty() or number >= _newest(frame):
             return _placed(campaign, number, snapshot.result)
-        known = self._kept.pop((campaign.name, number), None)
-        as_of = snapshot.result.as_of
-        if known is None or known[0] != until or as_of - known[1].as_of >= _STAGE_HOLDS:
-            result = evaluate(self._settings, until, as_of, threads=1)
-            known = until, _placed(campaign, number, result)
-        self._kept[campaign.name, number] = known
-        while len(self._kept) > _STAGES_KEPT:
-            del self._kept[next(iter(self._kept))]
-        return known[1]
+        known = self._kept.get(until.sha256)
+        if known is None:
+            result = evaluate(self._settings, until, snapshot.result.as_of, threads=1)
+            known = self._kept[until.sha256] = _placed(campaign, number, result)
+        return known
 
 
 def _best_first(frame: polars.DataFrame) -> polars.DataFrame:
@@ -124,7 +122,7 @@ def stages(campaign: Campaign, result: Result) -> list[dict[str, Any]]:
 
 def stage_rows(placed: Placed, offset: int, limit: int, search: str) -> list[dict[str, Any]]:
     """A page of a stage, or the first players whose id has a text."""
-    rows = _page(placed.frame, "player_id", offset, limit, search)
+    rows = page(placed.frame, "player_id", offset, limit, search)
     return [
         {
             "place": row["place"],
@@ -163,7 +161,7 @@ def team_rows(
             "each": plain(row["each"]),
             "unpaid": plain(row["unpaid"]),
         }
-        for row in _page(now, "team", offset, limit, search).iter_rows(named=True)
+        for row in page(now, "team", offset, limit, search).iter_rows(named=True)
     ]
 
 
@@ -189,7 +187,8 @@ def members(campaign: Campaign, result: Result, team: str, offset: int, limit: i
     }
 
 
-def _page(rows: polars.DataFrame, name: str, offset: int, limit: int, search: str) -> polars.DataFrame:
+def page(rows: polars.DataFrame, name: str, offset: int, limit: int, search: str) -> polars.DataFrame:
+    """The rows from an offset on, or the first whose column ``name`` has the text ``search``."""
     if search:
         return rows.filter(polars.col(name).str.contains(search, literal=True)).head(limit)
     return rows.slice(offset, limit)
