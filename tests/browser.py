@@ -28,7 +28,8 @@ _KEYS = {
 _PROBLEMS = """(() => {
   const found = [], seen = (each) => each.getClientRects().length > 0;
   const all = (selector) => [...document.querySelectorAll(selector)].filter(seen);
-  const named = "button, a, summary, input, select, textarea, meter, [role=img], [role=group], section";
+  const named = "button, a, summary, input, select, textarea, meter, nav, section, " +
+    "[role=img], [role=group]";
   for (const each of all(named)) {
     const by = each.getAttribute("aria-labelledby");
     const name = each.getAttribute("aria-label") || (by && document.getElementById(by)?.textContent) ||
@@ -66,6 +67,21 @@ _PROBLEMS = """(() => {
     const text = each.textContent.trim().slice(0, 40);
     if (contrast < 4.5) found.push(`contrast ${contrast.toFixed(2)}: ${text}`);
   }
+  return found;
+})()"""
+
+_MOVING = """(() => {
+  const found = [];
+  const look = (rules) => {
+    for (const rule of rules) {
+      if (rule.media && !matchMedia(rule.media.mediaText).matches) continue;
+      const { animationName, transitionDuration, scrollBehavior } = rule.style ?? {};
+      const says = [animationName, transitionDuration, scrollBehavior].filter(Boolean);
+      if (says.some((text) => !["none", "0s", "auto"].includes(text))) found.push(rule.selectorText);
+      if (rule.cssRules) look(rule.cssRules);
+    }
+  };
+  for (const sheet of document.styleSheets) look(sheet.cssRules);
   return found;
 })()"""
 
@@ -134,16 +150,18 @@ class Page:
             self.press("Tab")
         raise AssertionError(f"{element_id} is not reached with Tab")
 
-    def appear(self, width: int, height: int, scheme: str) -> None:
-        """Sets the size of the window, which has no scroll bars, and the colour scheme, ``light`` or
-        ``dark``.
+    def appear(self, width: int, height: int, scheme: str, *, still: bool = False) -> None:
+        """Sets the size of the window, which has no scroll bars, the colour scheme, ``light`` or
+        ``dark``, and whether the viewer has asked for less motion.
         """
         self.command(
             "Emulation.setDeviceMetricsOverride",
             width=width, height=height, deviceScaleFactor=1, mobile=False,
         )  # fmt: skip
         self.command("Emulation.setScrollbarsHidden", hidden=True)
-        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        motion = "reduce" if still else "no-preference"
+        preferences = {"prefers-color-scheme": scheme, "prefers-reduced-motion": motion}
+        features = [{"name": name, "value": value} for name, value in preferences.items()]
         self.command("Emulation.setEmulatedMedia", features=features)
 
     def problems(self) -> list[str]:
@@ -154,10 +172,20 @@ class Page:
         found: list[str] = self.value(_PROBLEMS)
         return found
 
-    def screenshot(self, path: Path) -> None:
-        """Writes the whole page as a PNG file; the first capture paints what is outside the window."""
-        for _ in range(2):
-            found = self.command("Page.captureScreenshot", format="png", captureBeyondViewport=True)
+    def moving(self) -> list[str]:
+        """The selectors of all rules that apply now and move something: animations, transitions, and
+        smooth scrolling.
+        """
+        found: list[str] = self.value(_MOVING)
+        return found
+
+    def screenshot(self, path: Path, width: int, scheme: str) -> None:
+        """Writes the whole page as a PNG file. The window is as tall as the page: what lies outside of
+        a window is painted later than it is captured.
+        """
+        self.appear(width, 900, scheme)
+        self.appear(width, self.value("document.documentElement.scrollHeight"), scheme)
+        found = self.command("Page.captureScreenshot", format="png")
         path.write_bytes(base64.b64decode(found["data"]))
 
 

@@ -100,19 +100,14 @@ def open_settled(page: Page, console: Console, folder: Path) -> None:
     page.open(f"{console.url}/campaigns/{name}")
     for element_id in ("differences", "corrections", "occurrences"):
         page.wait_for(element_id, "au17")
+    page.wait_for("standings", "was ")
 
 
 def pictures(page: Page, name: str) -> None:
     """A picture in each size and colour scheme."""
     for scheme in ("light", "dark"):
         for size, width in SIZES.items():
-            page.appear(width, 900, scheme)
-            page.value(
-                "painted = false;"
-                "requestAnimationFrame(() => requestAnimationFrame(() => painted = true))"
-            )
-            wait_until(lambda: page.value("painted") is True, "the page to be painted")
-            page.screenshot(TO / f"{name}-{size}-{scheme}.png")
+            page.screenshot(TO / f"{name}-{size}-{scheme}.png", width, scheme)
 
 
 def main() -> None:

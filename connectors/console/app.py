@@ -161,14 +161,13 @@ class Console:
 
     async def _page_of_kpis(self, request: Request) -> Response:
         """At ``offset`` and of ``limit`` rows, in the order of the column ``sort``."""
-        question, query = _question(request), request.query_params
-        column, order = query.get("sort", "period"), query.get("order", "desc")
-        if column not in kpis.COLUMNS or order not in ("asc", "desc"):
-            columns = ", ".join(kpis.COLUMNS)
-            return as_json({"error": f"sort must be one of {columns}, and order asc or desc"}, 400)
-        page = page_of(request)
+        question, page, query = _question(request), page_of(request), request.query_params
         if isinstance(page, str) or isinstance(question, str):
             return as_json({"error": page if isinstance(page, str) else question}, 400)
+        column, order = query.get("sort", "period"), query.get("order", "desc")
+        if column not in question.kind.columns or order not in ("asc", "desc"):
+            columns = ", ".join(question.kind.columns)
+            return as_json({"error": f"sort must be one of {columns}, and order asc or desc"}, 400)
         wanted = kpis.Order(column, order == "desc", *page)
         async with self._one_question:
             return await answer(partial(self._kpis.page, question, wanted))
@@ -182,7 +181,7 @@ class Console:
                 found = await asyncio.to_thread(self._kpis.csv, question)
         except RoundhouseError as error:
             return as_json({"error": str(error)}, 503)
-        name = f"kpis-{question.by}-{question.grain}.csv"
+        name = f"kpis-{question.of}-{question.by}-{question.grain}.csv"
         headers = {"content-disposition": f'attachment; filename="{name}"'}
         return Response(found, media_type="text/csv", headers=headers)
 

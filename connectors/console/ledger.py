@@ -126,13 +126,22 @@ def _now(
     return found | {"reason": None, "differing": len(differing), "differences": shown}
 
 
-def is_intact(settings: Settings, campaign: Campaign) -> bool:
-    """Whether the stored rows of the settled result still have its hash."""
+def run_of(settings: Settings, campaign: Campaign, number: int) -> Mapping[str, Any] | None:
+    """The stored run of a settlement (0) or review: ``run_id``, ``definition_sha256`` and
+    ``result_sha256``; None if there is no such settlement.
+    """
     rows = query_rows(
         settings,
-        f"SELECT run_id, result_sha256 FROM settlements WHERE {_of(campaign)} AND number = 0",
+        "SELECT run_id, definition_sha256, result_sha256 "
+        f"FROM settlements WHERE {_of(campaign)} AND number = {number}",
     )
-    return bool(rows) and stored_sha256(settings, rows[0]["run_id"]) == rows[0]["result_sha256"]
+    return rows[0] if rows else None
+
+
+def is_intact(settings: Settings, campaign: Campaign) -> bool:
+    """Whether the stored rows of the settled result still have its hash."""
+    run = run_of(settings, campaign, 0)
+    return run is not None and stored_sha256(settings, run["run_id"]) == run["result_sha256"]
 
 
 def winners(settings: Settings, campaigns: Sequence[Campaign]) -> dict[str, list[dict[str, Any]]]:

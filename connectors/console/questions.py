@@ -1,5 +1,5 @@
 """What the page of one campaign asks: standings, stages, teams, steps, prizes, a player, the effect,
-earlier occurrences, and the ledger. Each answer has at most :data:`ROWS_MAX` rows.
+earlier occurrences, the ledger, and what was settled. Each answer has at most :data:`ROWS_MAX` rows.
 """
 
 import asyncio
@@ -20,6 +20,7 @@ from connectors.campaigns.model.definition import Campaign
 from connectors.campaigns.sql import compiler
 from connectors.console import data, forms, ledger
 from connectors.console.forms import Stages
+from connectors.console.settled import Asked, Settled
 from streams.errors import DefinitionError, RoundhouseError
 from streams.settings import Settings
 
@@ -59,10 +60,12 @@ class Questions:
         self._definitions = definitions
         self._live = live
         self._stages = Stages(settings)
+        self._settled = Settled(settings)
         self._views: _Kept[dict[str, Any]] = _Kept()
         self._teams: _Kept[tuple[polars.DataFrame, polars.DataFrame | None]] = _Kept()
         self._one_effect = asyncio.Lock()
         self._one_stage = asyncio.Lock()
+        self._one_settled = asyncio.Lock()
 
     def routes(self) -> list[BaseRoute]:
         """The questions, by their paths."""
@@ -75,6 +78,7 @@ class Questions:
             Route(f"{path}/player", self._player),
             Route(f"{path}/effect", self._effect, methods=["POST"]),
             Route(f"{path}/ledger", self._ledger),
+            Route(f"{path}/settlements/{{number:int}}", self._settlement),
             Route(f"{path}/hash", self._hash, methods=["POST"]),
             Route(f"{path}/occurrences", self._occurrences),
             Route(f"{path}/sql", self._sql),
@@ -154,6 +158,21 @@ class Questions:
             return _unknown(request)
         snapshot = self._live.snapshot(campaign.name)
         return await answer(partial(ledger.ledger, self._settings, campaign, snapshot))
+
+    async def _settlement(self, request: Request) -> Response:
+        """A page of a settlement's standings beside those of now; with ``side=now`` the reverse."""
+        query, number = request.query_params, request.path_params["number"]
+        side, only = query.get("side", "settled"), query.get("differing", "0")
+        if side not in ("settled", "now") or only not in ("0", "1"):
+            return as_json({"error": "side must be settled or now, and differing 0 or 1"}, 400)
+
+        def found(campaign: Campaign, snapshot: Snapshot, offset: int, limit: int) -> Any:
+            search = query.get("search", "")
+            asked = Asked(number, side == "now", only == "1", search, offset, limit)
+            return self._settled.page(campaign, snapshot, asked)
+
+        async with self._one_settled:
+            return await self._page_of_snapshot(request, found)
 
     async def _hash(self, request: Request) -> Response:
         """Whether the stored rows have the hash of the settlement: it reads all of them."""

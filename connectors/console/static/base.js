@@ -41,7 +41,7 @@ export function table(target, caption, columns, rows, empty, order) {
   target.replaceChildren(
     ...(caption ? [element("caption", {}, caption)] : []),
     element("thead", {}, element("tr", {}, ...columns.map((column) => heading(column, kind(column), order)))),
-    element("tbody", {}, ...rows.map((row) => element("tr", row.fresh ? { class: "fresh" } : {},
+    element("tbody", {}, ...rows.map((row) => element("tr", { class: ["fresh", "differs"].filter((name) => row[name]).join(" ") },
       ...columns.map((column) => element("td", { class: kind(column) }, column.cell(row)))))));
   if (focused) target.querySelector(`[data-key="${CSS.escape(focused)}"]`)?.focus();
 }
@@ -77,9 +77,18 @@ function shape(name, attributes, text) {
   return made;
 }
 
-// Lines over the same axis; series: [{name, kind, values}], labels one a value.
+// Lines over the same axis; series: [{name, kind, values}], labels one a value. Drawn anew when the width of its place changes.
+const charts = new WeakMap();
+const resized = new ResizeObserver((places) => { for (const { target } of places) draw(target, ...charts.get(target)); });
 export function chart(target, labels, series) {
-  const width = 640, height = 220, left = 70, right = 12, top = 24, bottom = 26;
+  const isNew = !charts.has(target);
+  charts.set(target, [labels, series]);
+  if (isNew) resized.observe(target);
+  draw(target, labels, series);
+}
+
+function draw(target, labels, series) {
+  const width = Math.max(280, target.clientWidth), height = 220, left = 70, right = 12, top = 24, bottom = 26;
   const values = series.flatMap((one) => one.values);
   if (!values.length) { target.replaceChildren(element("p", { class: "quiet" }, "nothing yet")); return; }
   const low = Math.min(0, ...values), high = Math.max(1, ...values);
@@ -133,19 +142,21 @@ export function moved(row, known) {
     `${ranks > 0 ? "▲" : "▼"} ${Math.abs(ranks)}`);
 }
 
-// Pages of rows: buttons, and what is shown. ids: previous, next, shown.
+// Pages of rows: buttons, and what is shown, in the element id, which may have more after them.
 export class Pages {
-  constructor(ids, size, changed) {
-    Object.assign(this, { ids, size, offset: 0 });
-    by(ids.previous).addEventListener("click", () => this.turn(this.offset - size, changed));
-    by(ids.next).addEventListener("click", () => this.turn(this.offset + size, changed));
+  constructor(id, size, changed) {
+    by(id).prepend(by("pager").content.cloneNode(true));
+    const [previous, next] = by(id).querySelectorAll("button");
+    Object.assign(this, { previous, next, shown: by(id).querySelector("[role=status]"), size, offset: 0 });
+    previous.addEventListener("click", () => this.turn(this.offset - size, changed));
+    next.addEventListener("click", () => this.turn(this.offset + size, changed));
   }
   turn(to, changed) { this.offset = Math.max(0, to); return changed(); }
   show(rows, inAll, search, what) {
-    by(this.ids.previous).disabled = Boolean(search) || this.offset === 0;
-    by(this.ids.next).disabled = Boolean(search) || this.offset + this.size >= inAll;
-    for (const id of [this.ids.previous, this.ids.next]) by(id).hidden = !this.offset && rows >= inAll;
-    by(this.ids.shown).textContent = !rows ? "" : search ? `the first ${number(rows)} ${what} “${search}”`
+    this.previous.disabled = Boolean(search) || this.offset === 0;
+    this.next.disabled = Boolean(search) || this.offset + this.size >= inAll;
+    for (const each of [this.previous, this.next]) each.hidden = !this.offset && rows >= inAll;
+    this.shown.textContent = !rows ? "" : search ? `the first ${number(rows)} ${what} “${search}”`
       : `${number(this.offset + 1)} to ${number(this.offset + rows)} of ${number(inAll)}`;
   }
 }

@@ -4,16 +4,19 @@ import { Pages, ask, askText, button, by, clock, column, element, figures, left,
   table, time } from "./base.js";
 import { openForm, showForm, showPlayerSteps } from "./forms.js";
 import { openLedger, showLedger } from "./ledger.js";
+import { askCompared, isSettled, offerSides, openSides, showCompared } from "./settled.js";
 
 const ROWS = 50;
-let name, pages, scores = new Map();
+let name, pages, scores = new Map(), asked = 0, sql = null;  // sql: the query of standings that were settled, while they are shown
 
 const playerButton = (player) =>
   button(player, { class: "link", "data-key": `player ${player}` }, () => shown(openPlayer)(player, true));
 
 async function showCampaign() {
-  const search = by("search").value.trim();
-  const found = await ask(`/api${pathOf(name)}?` + new URLSearchParams({ offset: pages.offset, limit: ROWS, search }));
+  const mine = ++asked, search = by("search").value.trim(), view = { offset: pages.offset, limit: ROWS, search };
+  const found = await ask(`/api${pathOf(name)}?` + new URLSearchParams(view));
+  const compared = found.standings && isSettled() ? await askCompared(name, view) : null;
+  if (mine !== asked) return;  // another page was asked for meanwhile
   document.title = `${found.title}: Roundhouse`;
   by("title").textContent = found.title;
   by("about").textContent = `${found.tenant}, ${found.form}, ${found.state}, ${time(found.from)} to ${time(found.to)}`;
@@ -27,13 +30,30 @@ async function showCampaign() {
     ["budget left", now.prizes_left === null ? "no limit" : number(now.prizes_left)],
     ...(found.state === "running" ? [["time left", "", left(found)]] : []),
     ["as of", clock(now.as_of)], ...(now.unsettled ? [["items on their way", number(now.unsettled)]] : [])]);
-  showStandings(found, search);
+  sql = compared?.sql ?? null;
+  if (compared) {
+    scores = new Map();
+    showCompared(compared, [...groups(found), ...results(found)], playerButton, search);
+    pages.show(compared.rows.length, compared.in_all, search, "players whose id has");
+  } else {
+    showStandings(found, search);
+  }
   table(by("left-out"), "", [{ title: "rule", cell: ([rule]) => rule },
     { title: "entries", cell: ([, count]) => number(count), number: true }],
     Object.entries(now.left_out).sort((a, b) => b[1] - a[1]), "everything counted");
   showForm(found);
   showTimes();
+  await showQuery();
 }
+
+const unpaid = (row) => Number(row.unpaid) ? number(row.unpaid) : "";
+const groups = (found) => [...(found.form_view.has_teams ? [column("team", "team")] : []),
+  ...(found.form_view.stages.length ? [column("stage", "stage", { number: true })] : [])];
+const results = (found) => [column(`${found.measure} ${found.currency}`, "score", { number: true }),
+  column("entries", "entries", { number: true, wide: true }),
+  ...(found.form_view.steps.length ? [column("step", "step", { number: true })] : []),
+  column("prize", "prize", { cell: prizeOf, number: true }),
+  ...(Number(found.standings.unpaid) ? [column("unpaid", "unpaid", { cell: unpaid, number: true, wide: true })] : [])];
 
 function showStandings(found, search) {
   const now = found.standings, view = found.form_view;
@@ -41,16 +61,13 @@ function showStandings(found, search) {
   scores = new Map(found.rows.map((row) => [row.player, row.score]));
   table(by("standings"), now.before ? `movement since ${clock(now.before)}` : "", [
     column("rank", "rank"), { title: "moved", cell: (row) => moved(row, now.before), wide: view.stages.length || view.has_teams },
-    { title: "player", cell: (row) => playerButton(row.player) },
-    ...(view.has_teams ? [column("team", "team")] : []),
-    ...(view.stages.length ? [column("stage", "stage", { number: true })] : []),
-    column(`${found.measure} ${found.currency}`, "score", { number: true }),
-    column("entries", "entries", { number: true, wide: true }),
-    ...(view.steps.length ? [column("step", "step", { number: true })] : []),
-    { title: "prize", cell: prizeOf, number: true },
-    ...(Number(now.unpaid) ? [{ title: "unpaid", cell: (row) => Number(row.unpaid) ? number(row.unpaid) : "", number: true, wide: true }] : [])],
+    { title: "player", cell: (row) => playerButton(row.player) }, ...groups(found), ...results(found)],
     rows, search ? "no such player has a score" : "nobody has a score yet");
   pages.show(rows.length, now.players, search, "players whose id has");
+}
+
+async function showQuery() {
+  if (by("sql-box").open) showSql(by("sql"), sql ?? await askText(`/api${pathOf(name)}/sql`));
 }
 
 async function openPlayer(player, moves) {
@@ -107,12 +124,12 @@ async function showEffect() {
 }
 
 export const refreshCampaign = () => shown(showCampaign)();
-export const refreshLedger = () => shown(showLedger)(name);
+export const refreshLedger = shown(async () => { if (offerSides(await showLedger(name))) await showCampaign(); });
 
 export async function openCampaign(of) {
   name = of;
   by("campaign").hidden = false;
-  pages = new Pages({ previous: "previous", next: "next", shown: "shown" }, ROWS, () => { scores = new Map(); return refreshCampaign(); });
+  pages = new Pages("standings-pages", ROWS, () => { scores = new Map(); return refreshCampaign(); });
   openForm(name, playerButton);
   by("search-form").addEventListener("submit", (event) => {
     event.preventDefault();
@@ -120,11 +137,11 @@ export async function openCampaign(of) {
     pages.turn(rank && !by("search").value ? rank - 1 : pages.offset, () => { scores = new Map(); return refreshCampaign(); });
   });
   by("measure").addEventListener("click", showEffect);
-  by("sql-box").addEventListener("toggle", shown(async () => {
-    if (by("sql-box").open) showSql(by("sql"), await askText(`/api${pathOf(name)}/sql`));
-  }));
+  by("sql-box").addEventListener("toggle", shown(showQuery));
+  openSides(() => pages.turn(0, refreshCampaign));
   await showCampaign();
-  await openLedger(name);
+  openLedger(name);
+  await refreshLedger();
   const player = new URLSearchParams(location.search).get("player");
   if (player) await openPlayer(player, false);
 }

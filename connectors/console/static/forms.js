@@ -162,8 +162,8 @@ export function showForm(found) {
 // open(player) gives a button that opens a player.
 export function openForm(name, open) {
   openOf = open;
-  stagePages = new Pages({ previous: "stage-previous", next: "stage-next", shown: "stage-shown" }, ROWS, () => shown(showStage)(name));
-  teamPages = new Pages({ previous: "team-previous", next: "team-next", shown: "team-shown" }, ROWS, () => shown(showTeams)(name, null));
-  memberPages = new Pages({ previous: "member-previous", next: "member-next", shown: "member-shown" }, ROWS, () => shown(showMembers)(name));
+  stagePages = new Pages("stage-pages", ROWS, () => shown(showStage)(name));
+  teamPages = new Pages("team-pages", ROWS, () => shown(showTeams)(name, null));
+  memberPages = new Pages("member-pages", ROWS, () => shown(showMembers)(name));
   by("team-form").addEventListener("submit", (event) => { event.preventDefault(); shown(showTeams)(name, null); });
 }

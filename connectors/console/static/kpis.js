@@ -3,10 +3,42 @@
 import { Pages, ask, by, chart, column, figures, number, share, showSql, shown, table } from "./base.js";
 
 const ROWS = 50;
-const FIELDS = ["tenant", "grain", "by", "reporting", "first", "last"];
-const SUMS = ["rounds", "turnover", "paid_out", "ggr", "ngr"];
-let pages, chosen = { column: "period", descending: true }, asked = 0, changedAt = 0;
+const FIELDS = ["tenant", "of", "grain", "by", "reporting", "first", "last"];
+const count = (title, name) => column(title, name, { number: true, wide: true });
+const amount = (title, name, more = {}) => column(title, name, { number: true, ...more });
+const ratio = (title, name) => column(title, name, { cell: (row) => share(row[name]), number: true, wide: true });
 
+// What KPIs are of: their dimensions, the figures of the newest period, the lines of the chart, the columns of rows, those of sums, and
+// what has no rate.
+const KINDS = {
+  play: {
+    by: ["tenant", "game", "provider", "category", "country", "currency"],
+    figures: (last) => [[`GGR, newest ${by("grain").value}, ${last.currency}`, number(last.ggr)], ["NGR", number(last.ngr)],
+      ["RTP", share(last.rtp)], ["active players", number(last.active_players)]],
+    lines: [["turnover", "turnover", "second"], ["GGR", "ggr", "first"]],
+    columns: [count("rounds", "rounds"), count("players", "active_players"), amount("turnover", "turnover"),
+      amount("paid out", "paid_out", { wide: true }), amount("GGR", "ggr"), amount("NGR", "ngr", { wide: true }), ratio("RTP", "rtp"),
+      ratio("hold", "hold"), amount("GGR a player", "arpu", { cell: (row) => row.arpu === null ? "–" : number(row.arpu), wide: true })],
+    sums: ["rounds", "turnover", "paid_out", "ggr", "ngr", "rtp", "hold"],
+    unconverted: column("rounds without a rate", "unconverted_rounds", { number: true }),
+  },
+  cash: {
+    by: ["tenant", "country", "affiliate", "method", "currency"],
+    figures: (last) => [[`net deposits, newest ${by("grain").value}, ${last.currency}`, number(last.net_deposits)],
+      ["deposited", number(last.deposited)], ["withdrawn", number(last.withdrawn)], ["depositors", number(last.depositors)],
+      ["first-time depositors", number(last.first_time_depositors)]],
+    lines: [["deposited", "deposited", "first"], ["withdrawn", "withdrawn", "second"]],
+    columns: [count("deposits", "deposits"), amount("deposited", "deposited"), count("withdrawals", "withdrawals"),
+      amount("withdrawn", "withdrawn"), amount("net deposits", "net_deposits", { wide: true }), count("depositors", "depositors"),
+      count("first-time depositors", "first_time_depositors")],
+    sums: ["deposits", "deposited", "withdrawals", "withdrawn", "net_deposits", "first_time_depositors"],
+    unconverted: column("payments without a rate", "unconverted_payments", { number: true }),
+  },
+};
+const NEWEST = { column: "period", descending: true };
+let pages, chosen = NEWEST, asked = 0, changedAt = 0;
+
+const kind = () => KINDS[by("of").value];
 const values = () => Object.fromEntries(FIELDS.map((id) => [id, by(id).value]));
 const day = (text) => by("grain").value === "hour" ? text.slice(0, 16) : text.slice(0, 10);
 
@@ -33,38 +65,37 @@ async function showKpis() {
   if (mine !== asked) return;  // another question was asked meanwhile
   by("kpi-csv").href = csv;
   const last = found.series.at(-1);
-  figures(by("kpi-figures"), last ? [[`GGR, newest ${by("grain").value}, ${last.currency}`, number(last.ggr)],
-    ["NGR", number(last.ngr)], ["RTP", share(last.rtp)], ["active players", number(last.active_players)]] : []);
+  figures(by("kpi-figures"), last ? kind().figures(last) : []);
   by("kpi-chart").hidden = dimension !== "tenant";
   if (dimension === "tenant") {
-    chart(by("kpi-chart"), found.series.map((row) => day(row.period)), [
-      { name: `turnover ${last?.currency ?? ""}`, kind: "second", values: found.series.map((row) => Number(row.turnover)) },
-      { name: "GGR", kind: "first", values: found.series.map((row) => Number(row.ggr)) }]);
+    chart(by("kpi-chart"), found.series.map((row) => day(row.period)), kind().lines.map(([title, name, line], index) => (
+      { name: index || !last ? title : `${title} ${last.currency}`, kind: line, values: found.series.map((row) => Number(row[name])) })));
   }
   showTables(found, dimension);
   showSql(by("kpi-sql"), found.sql);
 }
 
-const amounts = [column("rounds", "rounds", { number: true, wide: true }), column("players", "active_players", { number: true, wide: true }),
-  column("turnover", "turnover", { number: true }), column("paid out", "paid_out", { number: true, wide: true }),
-  column("GGR", "ggr", { number: true }), column("NGR", "ngr", { number: true, wide: true }),
-  column("RTP", "rtp", { cell: (row) => share(row.rtp), number: true, wide: true }),
-  column("hold", "hold", { cell: (row) => share(row.hold), number: true, wide: true }),
-  column("GGR a player", "arpu", { cell: (row) => row.arpu === null ? "–" : number(row.arpu), number: true, wide: true })];
-
 function showTables(found, dimension) {
-  const summed = amounts.filter((each) => [...SUMS, "rtp", "hold"].includes(each.name));
+  const { columns, sums, unconverted } = kind();
   table(by("kpi-sums"), `sums of ${number(found.rows_in_all)} ${found.rows_in_all === 1 ? "row" : "rows"}, ${found.first} to ${found.last}` +
     (found.is_cut ? "; there are more, which are not in the sums" : ""),
-    [column("currency", "currency"), ...summed,
-      ...(found.sums.some((row) => row.unconverted_rounds) ? [column("rounds without a rate", "unconverted_rounds", { number: true })] : [])],
+    [column("currency", "currency"), ...columns.filter((each) => sums.includes(each.name)),
+      ...(found.sums.some((row) => row[unconverted.name]) ? [unconverted] : [])],
     found.sums, "nothing in this time");
   const value = { title: dimension, name: "value", cell: (row) => row.name ? `${row.name} (${row.value})` : row.value || "unknown" };
   table(by("kpi-table"), found.rows.length ? "times are UTC" : "", [
     { title: by("grain").value, name: "period", cell: (row) => day(row.period), time: true },
-    ...(dimension === "tenant" ? [] : [value]), column("currency", "currency", { wide: true }), ...amounts],
+    ...(dimension === "tenant" ? [] : [value]), column("currency", "currency", { wide: true }), ...columns],
     found.rows, "", { ...chosen, choose });
   pages.show(found.rows.length, found.rows_in_all, "", "");
+}
+
+// The dimensions are those of the kind; a column that it does not have orders nothing.
+function offerDimensions(wanted) {
+  const { by: dimensions, columns } = kind();
+  by("by").replaceChildren(...dimensions.map((each) => new Option(each)));
+  if (dimensions.includes(wanted)) by("by").value = wanted;
+  if (![...columns.map((each) => each.name), "period", "value", "currency"].includes(chosen.column)) chosen = NEWEST;
 }
 
 // KPIs are asked for again when something was received, and not while nobody looks
@@ -73,14 +104,17 @@ export function refreshKpis(everyMs) {
 }
 
 export async function openKpis() {
-  pages = new Pages({ previous: "kpi-previous", next: "kpi-next", shown: "kpi-shown" }, ROWS, shown(showKpis));
+  pages = new Pages("kpi-pages", ROWS, shown(showKpis));
   const { tenants, currencies } = await ask("/api/tenants");
   by("tenant").replaceChildren(...tenants.map((each) => new Option(each)));
   by("reporting").append(...currencies.map((each) => new Option(each)));
   const given = new URLSearchParams(location.search);
-  for (const id of FIELDS) if (given.has(id)) by(id).value = given.get(id);
+  if (Object.hasOwn(KINDS, given.get("of"))) by("of").value = given.get("of");
+  offerDimensions(given.get("by"));
+  for (const id of FIELDS) if (given.has(id) && !["of", "by"].includes(id)) by(id).value = given.get(id);
   by("kpi-form").addEventListener("submit", (event) => event.preventDefault());
   by("kpi-form").addEventListener("change", () => {
+    offerDimensions(by("by").value);
     history.replaceState(null, "", `/?${new URLSearchParams(Object.entries(values()).filter(([, value]) => value))}`);
     pages.offset = 0;
     shown(showKpis)();

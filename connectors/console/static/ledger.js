@@ -13,20 +13,21 @@ function nowWords(now) {
     "taken back until roundhouse campaign review publishes it.";
 }
 
+// The settlement and its reviews, which are none if the campaign is not settled.
 export async function showLedger(name) {
   const found = await ask(`/api${pathOf(name)}/ledger`);
   const [first] = found.settlements;
   by("settled-section").hidden = !first;
-  by("standings-about").textContent = first
-    ? "These are the standings of now. The prizes that count are those that were settled, below." : "";
-  if (!first) return;
-  figures(by("settled-figures"), [["settled", time(first.settled_at)], ["by", first.settled_by], ["result as of", time(first.as_of)],
+  by("standings-about").textContent = first ? "The prizes that count are those that were published: as settled, and as reviews have corrected them." : "";
+  if (!first) return [];
+  figures(by("settled-figures"), [["settled", time(first.settled_at), { class: "long" }], ["by", first.settled_by],
+    ["result as of", time(first.as_of), { class: "long" }],
     ["players with a score", number(first.players)], ["prizes in all", number(first.prizes)], ["awards", number(first.awards)],
     ["corrections since", number(found.corrections_in_all)],
     ...(first.unsettled ? [["items without an outcome then", number(first.unsettled)]] : [])]);
   by("settled-hash").replaceChildren("SHA-256 of the result ", element("code", {}, first.result_sha256), ", run ", element("code", {}, first.run_id));
   by("settled-warning").textContent = found.is_same_definition ? ""
-    : "The file is another definition now than the one that was settled: the standings above are not of the settled campaign.";
+    : "The file is another definition now than the one that was settled: the standings of now are not of the settled campaign.";
   by("settled-now").textContent = nowWords(found.now);
   table(by("differences"), "prizes that differ now", [...who, column("published", "before"), column("now", "after")],
     found.now?.differences ?? [], "");
@@ -37,6 +38,7 @@ export async function showLedger(name) {
     ? `the newest ${found.corrections.length} of ${number(found.corrections_in_all)} corrections` : "corrections",
     [column("review", "number"), ...who, column("before", "before"), column("after", "after"), column("reason", "reason", { wide: true })],
     found.corrections, "nothing was corrected");
+  return found.settlements;
 }
 
 async function checkHash(name) {
@@ -67,7 +69,7 @@ async function showOccurrences(name) {
   }
 }
 
-export async function openLedger(name) {
+export function openLedger(name) {
   by("check-hash").addEventListener("click", () => shown(checkHash)(name));
-  await Promise.all([showLedger(name), showOccurrences(name)]);
+  shown(showOccurrences)(name);
 }

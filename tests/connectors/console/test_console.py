@@ -165,6 +165,59 @@ def test_kpis_are_sorted_paged_and_summed_as_their_query_says(console: Console) 
     assert sorted(Decimal(row["ggr"]) for row in again) == earned
 
 
+def test_kpis_of_cash_are_the_successful_payments(console: Console) -> None:
+    def asked(query: str) -> dict[str, Any]:
+        found: dict[str, Any] = console.get(f"/api/kpis/aurora?of=cash&grain=day&{query}").json()
+        return found
+
+    moved: dict[str, Any] = {"player_id": "p-1", "timestamp": "2026-03-14T12:00:00Z", "currency": "EUR"}
+    moved |= {"amount": 30, "amount_eur": 30.0, "method": "bank"}
+    console.post_items(
+        "aurora",
+        [
+            {"event": kind, "data": {"unique_id": f"bank-{kind}", **moved}}
+            for kind in ("deposit", "withdraw")
+        ],
+    )
+    methods = asked("by=method&sort=deposited&order=asc&limit=1000")
+    deposited = [Decimal(row["deposited"]) for row in methods["rows"]]
+    assert deposited == sorted(deposited)
+    assert {row["value"] for row in methods["rows"]} == {"bank", "card"}
+    second = asked("by=method&sort=deposited&order=asc&limit=1&offset=1")
+    assert (second["rows"], second["rows_in_all"]) == (methods["rows"][1:2], len(deposited))
+    lines = console.get("/api/kpis/aurora/csv?of=cash&grain=day&by=method").text.splitlines()
+    assert len(lines) == len(methods["rows"]) + 1
+    again = query_rows(console.settings, methods["sql"])
+    assert sorted(Decimal(row["deposited"]) for row in again) == deposited
+
+    first: dict[tuple[str, str, str], tuple[str, str, Decimal]] = {}  # a payment has several states
+    for row in query_rows(
+        console.settings,
+        "SELECT player_id, payment_id, direction, toString(currency) AS currency, "
+        "toString(toDate(occurred_at)) AS day, toString(amount) AS amount FROM payments "
+        "WHERE tenant = 'aurora' AND successful ORDER BY occurred_at, source_event, event_id",
+    ):
+        key = row["player_id"], row["payment_id"], row["direction"]
+        first.setdefault(key, (row["day"], row["currency"], Decimal(row["amount"])))
+    sums: dict[str, list[Any]] = {}
+    for (_, _, direction), (day, currency, amount) in first.items():
+        if methods["first"] <= day <= methods["last"] and direction in ("deposit", "withdrawal"):
+            total = sums.setdefault(currency, [0, Decimal(0), 0, Decimal(0)])
+            at = 0 if direction == "deposit" else 2
+            total[at] += 1
+            total[at + 1] += amount
+    for found in (methods, asked("by=tenant"), asked("by=country")):
+        assert {
+            row["currency"]: [
+                row["deposits"], Decimal(row["deposited"]),
+                row["withdrawals"], Decimal(row["withdrawn"]),
+            ]
+            for row in found["sums"]
+        } == sums  # fmt: skip
+    one_day = asked(f"by=tenant&first={methods['last']}&last={methods['last']}")
+    assert {row["period"][:10] for row in one_day["rows"]} == {methods["last"]}
+
+
 @pytest.mark.parametrize(
     ("path", "status"),
     [
@@ -177,6 +230,11 @@ def test_kpis_are_sorted_paged_and_summed_as_their_query_says(console: Console) 
         ("/api/kpis/aurora?by=moon", 400),
         ("/api/kpis/aurora?sort=moon", 400),
         ("/api/kpis/aurora?first=2026-02-30", 400),
+        ("/api/kpis/aurora?of=moon", 400),
+        ("/api/kpis/aurora?of=cash&by=game", 400),
+        ("/api/kpis/aurora?of=cash&sort=ggr", 400),
+        ("/api/campaigns/turnover-race/settlements/0?side=moon", 400),
+        ("/api/campaigns/nobody/settlements/0", 404),
         ("/api/kpis/aurora/csv?grain=century", 400),
         ("/api/campaigns/turnover-race/teams?limit=0", 400),
         ("/api/campaigns/nobody/ledger", 404),
@@ -231,7 +289,7 @@ def test_a_browser_shows_the_campaigns_and_their_movement(console: Console, tmp_
         page.tab_to("search")
         page.type(leader)
         page.press("Enter")
-        page.wait_for("shown", "whose id has")
+        page.wait_for("standings-pages", "whose id has")
         page.press("Tab")
         page.value("document.querySelector('#standings button').focus()")
         page.press("Enter")

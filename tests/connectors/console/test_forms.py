@@ -15,7 +15,8 @@ from connectors.campaigns.evaluation import Result
 from connectors.campaigns.model.definition import Campaign, load
 from connectors.campaigns.settling.settle import Order, review, settle
 from connectors.campaigns.standings import SCHEMA, Standings
-from connectors.console import forms
+from connectors.clickhouse.query import query_frame
+from connectors.console import forms, settled
 from tests.browser import BROWSER, Page, browsing
 from tests.connectors.console.console import EXAMPLES, Console, running, tagged
 from tests.line import bet
@@ -70,6 +71,20 @@ def test_the_budget_says_what_is_spent_left_and_unpaid_in_money_and_items() -> N
         1,
     )  # c has earned spins, which cost no prize money
     assert [rank["given"] for rank in found["ranks"]] == [1, 1, 0]
+
+
+def test_a_row_differs_by_what_was_won_or_scored_and_not_by_its_rank_alone() -> None:
+    campaign = load(EXAMPLES / "turnover-race.yaml").campaign
+    before = result_of(campaign, player_id=["a", "b", "c"], score=[90, 70, 50], prize=[500, 200, 200])
+    after = result_of(campaign, player_id=["new", "a", "b"], score=[95, 90, 60], prize=[500, 500, 200])
+    frozen, now = before.standings.frame, after.standings.frame
+    assert settled.differing(frozen, now)["player_id"].to_list() == ["b", "c"]
+    assert settled.differing(now, frozen)["player_id"].to_list() == ["new", "b"]
+    rows = settled.beside(frozen.with_row_index("position"), now)
+    assert [(row["player"], row["differs"]) for row in rows] == [("a", False), ("b", True), ("c", True)]
+    assert [row["other"] and (row["other"]["rank"], row["other"]["score"]) for row in rows] == [
+        (2, "90"), (3, "60"), None,
+    ]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -176,8 +191,53 @@ def test_an_occurrence_that_is_settled_has_its_ledger_and_what_differs_since(con
     assert first_now == {"player": "late", "prize": "50"}
 
 
+@pytest.fixture(scope="module")
+def race(console: Console) -> str:
+    """A race that was settled; a bet that came later makes its player the first."""
+    name = "turnover-race"
+    settle(console.settings, load(EXAMPLES / f"{name}.yaml"), Order("marketing"), print)
+    late = bet("later", 200_000, player_id="later", round_id="later")
+    console.post_items("aurora", [late])
+    wait_until(lambda: console.evaluated(name)["rows"][0]["player"] == "later", "the late bet")
+    wait_until(lambda: page_of(console, name, "ledger")["settlements"], "the settlement in ClickHouse")
+    return name
+
+
+def test_standings_that_were_settled_come_in_pages_beside_those_of_now(
+    console: Console, race: str
+) -> None:
+    def asked(query: str) -> dict[str, Any]:
+        return page_of(console, race, f"settlements/0?{query}")
+
+    [settlement] = page_of(console, race, "ledger")["settlements"]
+    frozen = asked("limit=1000")
+    assert frozen["players"] == settlement["players"] == len(frozen["rows"])
+    assert sum(Decimal(row["prize"]) for row in frozen["rows"]) == Decimal(settlement["prizes"])
+    stored = query_frame(console.settings, frozen["sql"])
+    assert [row["player"] for row in frozen["rows"]] == stored["player_id"].to_list()
+    unlike = [row for row in frozen["rows"] if row["differs"]]
+    assert asked("limit=1000&differing=1")["rows"] == unlike
+    assert (frozen["differing"], asked("differing=1")["in_all"]) == (len(unlike), len(unlike))
+    first, second, third = frozen["rows"][:3]  # ranks 2 and 3 have the same prize
+    assert (first["prize"], first["other"]["prize"], first["differs"]) == ("500", "200", True)
+    assert (second["rank"], second["other"]["rank"], second["differs"]) == (2, 3, False)
+    assert (third["prize"], third["other"]["prize"], third["differs"]) == ("200", "25", True)
+    assert asked("limit=2&offset=1")["rows"] == frozen["rows"][1:3]
+    assert asked(f"search={second['player']}")["rows"] == [second]
+
+    now = asked("side=now&limit=1000")
+    assert [row["player"] for row in now["rows"]] == [
+        row["player"] for row in console.evaluated(race, "?limit=1000")["rows"]
+    ]
+    assert (now["rows"][0]["player"], now["rows"][0]["other"]) == ("later", None)
+    assert asked("side=now&differing=1&limit=1")["rows"] == now["rows"][:1]
+    assert console.get(f"/api/campaigns/{race}/settlements/1").status_code == 404
+
+
 def audited(page: Page, console: Console, path: str, waits: dict[str, str]) -> None:
-    """Opens a page, waits for texts of elements, and looks at it in both colours and three widths."""
+    """Opens a page, waits for texts of elements, and looks at it in both colours and three widths, and
+    at what moves if its viewer has asked for less motion.
+    """
     page.open(f"{console.url}{path}")
     for element_id, part in waits.items():
         page.wait_for(element_id, part)
@@ -186,22 +246,37 @@ def audited(page: Page, console: Console, path: str, waits: dict[str, str]) -> N
             page.appear(width, 900, scheme)
             assert page.value("document.documentElement.scrollWidth") <= width
         assert page.problems() == []
+    page.appear(1280, 900, "light", still=True)
+    assert page.moving() == []
     page.appear(1280, 900, "light")
 
 
+def chosen(page: Page, element_id: str, value: str) -> None:
+    """Chooses an option of a list."""
+    page.value(
+        f"document.getElementById({element_id!r}).value = {value!r};"
+        f"document.getElementById({element_id!r}).dispatchEvent(new Event('change', {{bubbles: true}}))"
+    )
+
+
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium on the PATH")
-def test_a_browser_shows_what_each_form_adds(console: Console, tmp_path: Path) -> None:
+def test_a_browser_shows_what_each_form_adds(console: Console, race: str, tmp_path: Path) -> None:
     for name in ("knockout", "team-race", "welcome-path", "growing-pool", "spins-and-goods"):
         console.evaluated(name)
     with browsing(tmp_path) as page:
         page.appear(1280, 900, "light")
         audited(page, console, "/?tenant=aurora&by=game&grain=day", {"kpi-table": "turnover"})
+        assert page.moving() == [".fresh"]
         page.value("document.querySelector('[data-key=\"sort ggr\"]').focus()")
         page.press("Enter")
         wait_until(lambda: page.value("document.querySelector('th[aria-sort]')?.innerText") == "GGR ▼")
         assert page.value("document.activeElement.dataset.key") == "sort ggr"
         page.value("document.querySelector('#kpi-sql').closest('details').open = true")
         assert "kpi_play_between(grain = 'day', by = 'game'" in page.text("kpi-sql")
+        chosen(page, "of", "cash")
+        page.wait_for("kpi-sql", "kpi_cash(grain = 'day', by = 'tenant'")  # cash has no games
+        page.wait_for("kpi-table", "deposited")
+        audited(page, console, "/?tenant=aurora&of=cash&by=method&grain=day", {"kpi-sums": "withdrawn"})
 
         audited(page, console, "/campaigns/knockout", {"stages": "the best 8", "stage": "as of"})
         page.value("document.querySelector('[data-key=\"stage 1\"]').focus()")
@@ -224,6 +299,11 @@ def test_a_browser_shows_what_each_form_adds(console: Console, tmp_path: Path) -
         audited(
             page, console, "/campaigns/daily-race-2026-03-14", {"occurrences": "daily-race-2026-03-12"}
         )
+        audited(page, console, f"/campaigns/{race}", {"standings": "was not in the standings"})
+        chosen(page, "side", "0")
+        page.wait_for("standings", "now 3")
+        assert "later" not in page.text("standings")
+        audited(page, console, "/operator", {"sign-in": "API key"})
         assert page.text("problems") == ""
         assert page.errors == []
         assert all(url.startswith((console.url, "data:")) for url in page.requested)
