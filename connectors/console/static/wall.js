@@ -45,9 +45,9 @@ export function showWall(campaigns, settled) {
   const focused = document.activeElement?.getAttribute("href");
   by("running").replaceChildren(...(cards.length ? cards.map(card) : [element("p", { class: "quiet" }, "none now")]));
   const link = { title: "campaign", cell: (one) => element("a", { href: pathOf(one.name) }, one.title) };
-  table(by("coming"), "", [link, column("tenant", "tenant"), { title: "begins", cell: (one) => date(one.from), time: true }],
+  table(by("coming"), "", [link, column("tenant", "tenant", { wide: true }), { title: "begins", cell: (one) => date(one.from), time: true }],
     of("to come", 1), "none");
-  table(by("over"), "", [link, column("tenant", "tenant"), { title: "ended", cell: (one) => date(one.to), time: true },
+  table(by("over"), "", [link, column("tenant", "tenant", { wide: true }), { title: "ended", cell: (one) => date(one.to), time: true },
     { title: "settled", cell: (one) => settledIn(settled, one), time: true }], of("over", -1), "none");
   if (focused) document.querySelector(`a[href="${CSS.escape(focused)}"]`)?.focus();
   showTimes();
