@@ -36,7 +36,7 @@ from streams.settings import Settings
 
 SETTLES_WITHIN = timedelta(seconds=2)
 _NEWS_OF = timedelta(minutes=10)
-_AT_LEAST_EVERY_S = 600.0
+AT_LEAST_EVERY_S = 600.0
 """An item that is stored more than ``_NEWS_OF`` after its receipt is seen by then."""
 
 _KEPT_S = 600.0
@@ -111,7 +111,7 @@ class _Kept:
         """Whether an evaluation may give something else than the last."""
         if self.snapshot is None or self.snapshot.result.unsettled:
             return True
-        if now - self.looked_at > _AT_LEAST_EVERY_S:
+        if now - self.looked_at > AT_LEAST_EVERY_S:
             return True
         mine = ("", self.campaign.tenant)
         return any(count > self.counts.get(key, 0) for key, count in counts.items() if key[0] in mine)

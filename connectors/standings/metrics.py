@@ -39,6 +39,12 @@ class StandingsMetrics:
             "first, when the campaign or the process began.",
             ["campaign"],
         )
+        self._interval = Gauge(
+            registry,
+            "roundhouse_standings_interval_seconds",
+            "Longest time between two evaluations of a running campaign while all goes well, as the share "
+            "of time and the last evaluations make it.",
+        )
         self._wrong = Gauge(
             registry,
             "roundhouse_standings_wrong_files",
@@ -51,7 +57,8 @@ class StandingsMetrics:
         self._took.observe(evaluated_s)
         self._wrote.observe(wrote_s)
 
-    def show(self, as_of: Mapping[str, float], wrong: Iterable[str]) -> None:
-        """Shows the running campaigns, by name, and the wrong files."""
+    def show(self, as_of: Mapping[str, float], interval_s: float, wrong: Iterable[str]) -> None:
+        """Shows the running campaigns, by name, how often they are evaluated, and the wrong files."""
         self._as_of.replace({(name,): at for name, at in as_of.items()})
+        self._interval.set(interval_s)
         self._wrong.set(len(list(wrong)))

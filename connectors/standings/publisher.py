@@ -74,7 +74,7 @@ class Publisher:
 
         Of those that are not ``running`` only the ends of their evaluations are kept in memory.
         """
-        with _failing():
+        with self._failing():
             self._producer.init_transactions(_WITHIN_S)
         wanted = set(map(campaign_key, running))
         values: dict[str, dict[str, bytes]] = {key: {} for key in wanted}
@@ -93,6 +93,11 @@ class Publisher:
         """The newest evaluation of a campaign on the topic."""
         return self._ends.get(campaign_key(campaign))
 
+    def running_without(self, known: Iterable[Campaign], now: datetime) -> list[str]:
+        """The keys of the campaigns on the topic that are not over and not among those ``known``."""
+        others = self._ends.keys() - set(map(campaign_key, known))
+        return sorted(key for key in others if self._ends[key].ends_at > now)
+
     def write(self, result: Result) -> int | None:
         """Writes what an evaluation has changed, and its end; returns the number of changes.
 
@@ -101,7 +106,7 @@ class Publisher:
         answer. After both the process must end: what the topic has is no longer known.
         """
         key = campaign_key(result.campaign)
-        with _failing():
+        with self._failing():
             known = self._ends.get(key)
             if known is not None and result.as_of <= known.as_of:
                 log.warning("%s: as of %s, which is not new: not written", key, result.as_of)
@@ -125,7 +130,7 @@ class Publisher:
 
     def forget(self, ended_before: datetime) -> None:
         """Removes the campaigns whose period ended before a time from the topic."""
-        with _failing():
+        with self._failing():
             for key in [key for key, at in self._ends.items() if at.ends_at < ended_before]:
                 self._leave(key, self._places.pop(key))
                 self._frames.pop(key, None)
@@ -197,19 +202,21 @@ class Publisher:
             self._producer.commit_transaction()
             self._in_transaction = 0
 
-
-@contextmanager
-def _failing() -> Iterator[None]:
-    """Says what an error of Kafka means."""
-    try:
-        yield
-    except KafkaException as error:
-        cause = error.args[0]
-        if cause.fatal():
-            raise Overtaken(
-                f"another process writes {STANDINGS} ({cause.str()}). Only one may run"
-            ) from None
-        raise DeliveryFailed(f"{STANDINGS}: {cause.str()}") from None
+    @contextmanager
+    def _failing(self) -> Iterator[None]:
+        """Says what an error of Kafka means."""
+        try:
+            yield
+        except KafkaException as error:
+            cause = error.args[0]
+            if cause.fatal():
+                raise Overtaken(
+                    f"another `roundhouse standings run` has taken the topic {self._topic} from this one, "
+                    f"which therefore ends ({cause.str()}). One service writes all standings of a line, "
+                    "whatever its folder of campaigns: stop one of the two, on this machine or another, "
+                    "and put the files of both into the folder of the one that stays."
+                ) from None
+            raise DeliveryFailed(f"{self._topic}: {cause.str()}") from None
 
 
 def _set(values: dict[str, bytes], player: str, value: bytes | None) -> None:

@@ -16,6 +16,7 @@ from connectors.campaigns.folder import Definitions
 from connectors.campaigns.live import Live, Snapshot, is_running
 from connectors.campaigns.model.definition import Campaign
 from connectors.standings.metrics import StandingsMetrics
+from connectors.standings.pace import interval_s
 from connectors.standings.publisher import Publisher
 from streams.kafka.admin import ensure_topics, wait_for_broker
 from streams.kafka.schema_ids import frames
@@ -41,21 +42,34 @@ class Service:
     def __init__(
         self, settings: Settings, folder: Path, publisher: Publisher, metrics: StandingsMetrics
     ) -> None:
+        self._share = settings.live_share
+        self._folder = folder
         self._definitions = Definitions(folder)
         self._publisher = publisher
         self._metrics = metrics
         self._began = datetime.now(UTC)
         self._present: list[Campaign] = []
         self._told: set[str] = set()
+        self._took_s: dict[str, float] = {}
+        """The last evaluation of each campaign, with the writing of it."""
         self._forgot_at = float("-inf")
         self.live = Live(settings, self._turn, self._write)
         self.busy_since: float | None = None
         """When the work in hand began (monotonic, s); None between two evaluations."""
 
     def take(self) -> None:
-        """Takes the topic: see :meth:`Publisher.take`."""
-        now = datetime.now(UTC)
-        self._publisher.take(each for each in self._definitions.campaigns() if is_running(each, now))
+        """Takes the topic: see :meth:`Publisher.take`. Names the running campaigns of the topic that are
+        not in the folder: perhaps another service evaluates them, which this one now fences.
+        """
+        now, campaigns = datetime.now(UTC), self._definitions.campaigns()
+        self._publisher.take(each for each in campaigns if is_running(each, now))
+        if strangers := self._publisher.running_without(campaigns, now):
+            log.warning(
+                "%s are on the topic, run, and are not in the folder %s: this service does not evaluate "
+                "them. If another `roundhouse standings run` does, the two take the topic from each other "
+                "again and again: stop one, and put the files of both into one folder.",
+                *(", ".join(strangers), self._folder),
+            )
 
     def run(self, stop: threading.Event) -> None:
         """Evaluates and writes until ``stop`` is set; ends the process if it cannot go on."""
@@ -93,8 +107,10 @@ class Service:
         self.busy_since = began = time.monotonic()
         with _fatal():
             changes = self._publisher.write(snapshot.result)
+        wrote_s = time.monotonic() - began
+        self._took_s[snapshot.result.campaign.name] = snapshot.cost_s + wrote_s
         if changes is not None:
-            self._metrics.written(changes, snapshot.cost_s, time.monotonic() - began)
+            self._metrics.written(changes, snapshot.cost_s, wrote_s)
         self.busy_since = None
 
     def _show(self, now: datetime) -> None:
@@ -107,7 +123,9 @@ class Service:
         for text in wrong - self._told:
             log.error("%s", text)
         self._told = wrong
-        self._metrics.show(as_of, wrong)
+        due = {each.name for each in self._present if self._needs_the_last(each, now)} | as_of.keys()
+        self._took_s = {name: took_s for name, took_s in self._took_s.items() if name in due}
+        self._metrics.show(as_of, interval_s(due, self._took_s, self._share), wrong)
 
 
 @contextmanager

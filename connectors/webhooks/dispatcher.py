@@ -158,13 +158,16 @@ class Dispatcher:
                 ends[message.partition() or 0] = (message.offset() or 0) + 1
             elif error.code() != KafkaError.UNKNOWN_TOPIC_OR_PART and not error.retriable():
                 raise KafkaException(error)
-        chains = self._due(fresh, self._tenants())
+        tenants = self._tenants()
+        chains = self._due(fresh, tenants)
         for attempted in pool.map(self._attempt, chains):
             for each in attempted:
                 self._keep(each)
         if chains:
             self._deliveries.flush()
-            self._metrics.waiting(self._waiting.values())
+        self._metrics.waiting(
+            each for each in self._waiting.values() if _has_endpoint(tenants.get(each.tenant))
+        )
         if ends:
             name = self._settings.topic_prefix + AWARDS
             places = [TopicPartition(name, number, end) for number, end in ends.items()]
@@ -275,6 +278,10 @@ class Dispatcher:
             self._waiting.pop(delivery.award_id, None)
         else:
             self._waiting[delivery.award_id] = delivery
+
+
+def _has_endpoint(tenant: Tenant | None) -> bool:
+    return tenant is not None and tenant.webhook is not None
 
 
 def _now() -> int:

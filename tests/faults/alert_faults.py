@@ -319,6 +319,13 @@ ALERT_FAULTS = [
     AlertFault(
         "ClickHouse: answers after 40 s", partial(_clickhouse_orders, delay_s=40), ("Stuck", "Late")
     ),
+    AlertFault("broker: away", partial(_down, lambda line: line.brokers[:1]), ("NotAcknowledging",)),
+    AlertFault("broker: stopped for 8 s", _once(faults.broker_too_slow), ("KafkaTimeouts",)),
+    AlertFault(
+        "broker: stopped while operators post 228 MB",
+        _stopped_broker_and_large_bodies,
+        ("QueueNearlyFull",),
+    ),
     AlertFault(
         "webhooks: an endpoint answers 500", partial(endpoint_answers, status=500), ("WebhooksFail",)
     ),
@@ -329,12 +336,5 @@ ALERT_FAULTS = [
         "standings: ClickHouse is away, and a file has a mistake",
         standings_without_clickhouse,
         ("StandingsOld", "CampaignFilesWrong"),
-    ),
-    AlertFault("broker: away", partial(_down, lambda line: line.brokers[:1]), ("NotAcknowledging",)),
-    AlertFault("broker: stopped for 8 s", _once(faults.broker_too_slow), ("KafkaTimeouts",)),
-    AlertFault(
-        "broker: stopped while operators post 228 MB",
-        _stopped_broker_and_large_bodies,
-        ("QueueNearlyFull",),
     ),
 ]

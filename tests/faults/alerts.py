@@ -46,7 +46,7 @@ SHOWS_WITHIN_S = 30.0
 """Within this time after a fault, whatever it raises is at least pending."""
 
 _UNITS = {"s": 1, "m": 60, "h": 3600}
-_RANGE = re.compile(r"\[(\d+)([smh])\]")
+_RANGE = re.compile(r"(?<=\[)\d+[smh](?=\])|(?<=offset )\d+[smh]")
 
 
 def _shortened(number: str, unit: str) -> str:
@@ -55,13 +55,13 @@ def _shortened(number: str, unit: str) -> str:
 
 
 def shortened_rules(text: str) -> str:
-    """The rules with every wait and range above :data:`LONG_S` divided by :data:`FACTOR`."""
+    """The rules with every wait, range and offset above :data:`LONG_S` divided by :data:`FACTOR`."""
     loaded = yaml.safe_load(text)
     for group in loaded["groups"]:
         for rule in group["rules"]:
             if "for" in rule:
                 rule["for"] = _shortened(rule["for"][:-1], rule["for"][-1])
-            rule["expr"] = _RANGE.sub(lambda found: f"[{_shortened(*found.groups())}]", rule["expr"])
+            rule["expr"] = _RANGE.sub(lambda found: _shortened(found[0][:-1], found[0][-1]), rule["expr"])
     return str(yaml.safe_dump(loaded))
 
 

@@ -1,9 +1,11 @@
-"""Faults of services that a stack does not run, webhooks and standings: each is started for its own."""
+"""Faults of services that a stack does not run, webhooks and standings.
 
-import subprocess
-import sys
+Each starts its service under the supervisor of the line, where it stays when the fault is over: an alert
+ceases because the service is well again, not because nobody is there.
+"""
+
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,70 +21,70 @@ from tests.connectors.standings.test_changes import standings
 from tests.faults.harness import Line
 from tests.integration.test_standings import RACE
 from tests.integration.test_webhooks import publish
-from tests.waiting import WITHIN_S
+from tests.scrapes import scrape, targets, total
+from tests.waiting import wait_until
 
 TENANT = TENANTS[0].name
+AWAY = "http://roundhouse:none@127.0.0.1:9"
+"""A ClickHouse that nobody reaches."""
 
 
-@contextmanager
-def _running(line: Line, arguments: list[str], more: Mapping[str, str] | None = None) -> Iterator[None]:
-    """A command of Roundhouse beside the stack; at the end it is told to stop."""
-    command = [sys.executable, "-P", "-m", "connectors.cli", *arguments]
-    environment = {**line.stack.environment, **(more or {})}
-    log = line.settings.data_dir / "logs" / f"{arguments[0]}.log"
-    with (
-        log.open("ab") as out,
-        subprocess.Popen(command, env=environment, stdout=out, stderr=out) as process,
-    ):
+class _Endpoint:
+    """An operator's endpoint that answers every webhook with a status, which may change."""
+
+    def __init__(self, status: int) -> None:
+        self.status = status
+        endpoint = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                self.rfile.read(int(self.headers["content-length"]))
+                self.send_response(endpoint.status)
+                self.send_header("content-length", "0")
+                self.end_headers()
+
+            def log_message(self, *arguments: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}/awards"
+
+    @contextmanager
+    def serving(self) -> Iterator[None]:
+        thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        thread.start()
         try:
             yield
         finally:
-            process.terminate()
-            process.wait(WITHIN_S)
-
-
-@contextmanager
-def _answering(status: int) -> Iterator[str]:
-    """The address of an endpoint that answers every webhook with a status."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["content-length"]))
-            self.send_response(status)
-            self.send_header("content-length", "0")
-            self.end_headers()
-
-        def log_message(self, *arguments: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}/awards"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+            self._server.shutdown()
+            self._server.server_close()
+            thread.join()
 
 
 @contextmanager
 def endpoint_answers(line: Line, status: int) -> Iterator[None]:
-    """An operator's endpoint answers webhooks with a status."""
-    registry = Registry(line.settings.tenants_path)
-    with _answering(status) as url, _running(line, ["webhooks", "run"]):
-        registry.send_webhooks(TENANT, url)
-        try:
-            publish(line.settings, f"answers-{status}", range(2), TENANT)
-            yield
-        finally:
-            registry.stop_webhooks(TENANT)
+    """An operator's endpoint answers webhooks with a status, and at the end takes them."""
+    if "webhooks" not in line.stack.supervisor.pids():
+        line.stack.start("webhooks", "webhooks", "run")
+    registry, endpoint = Registry(line.settings.tenants_path), _Endpoint(status)
+    with endpoint.serving():
+        registry.send_webhooks(TENANT, endpoint.url)
+        publish(line.settings, f"answers-{status}", range(2), TENANT)
+        yield
+        endpoint.status = 204
+        wait_until(lambda: _waiting(line) == 0, "no webhook that waits")
+        registry.stop_webhooks(TENANT)
+
+
+def _waiting(line: Line) -> float:
+    found = [target for target in targets(line.settings) if target.job == "webhooks"]
+    return sum(total(scrape(target), "roundhouse_webhooks_waiting") for target in found)
 
 
 @contextmanager
 def standings_without_clickhouse(line: Line) -> Iterator[None]:
     """The topic has standings of an hour ago, and the service does not reach ClickHouse; a file in its
-    folder has a mistake.
+    folder has a mistake. At the end ClickHouse is there, and the file is not.
     """
     folder = line.settings.data_dir / "campaigns"
     folder.mkdir(exist_ok=True)
@@ -91,13 +93,19 @@ def standings_without_clickhouse(line: Line) -> Iterator[None]:
     path.write_text(
         RACE.format(name="race", start=now - timedelta(days=1), end=now + timedelta(days=1))
     )
-    (folder / "wrong.yaml").write_text("name: 7")
+    wrong = folder / "wrong.yaml"
+    wrong.write_text("name: 7")
     publisher = Publisher(
         line.settings, Schemas(line.settings, frames(line.settings)), lambda text: None
     )
     campaign = load(path).campaign
     publisher.take([campaign])
     publisher.write(Result(campaign, now - timedelta(hours=1), 0, standings({"p": 1}), {}))
-    nowhere = {"ROUNDHOUSE_CLICKHOUSE_DSN": "http://roundhouse:none@127.0.0.1:9"}
-    with _running(line, ["standings", "run", "--campaigns", str(folder)], nowhere):
-        yield
+    command = [*line.stack.program, "standings", "run", "--campaigns", str(folder)]
+    environment = line.stack.environment
+    supervisor = line.stack.supervisor
+    supervisor.start("standings", command, {**environment, "ROUNDHOUSE_CLICKHOUSE_DSN": AWAY})
+    yield
+    wrong.unlink()
+    supervisor.end("standings")
+    supervisor.start("standings", command, environment)

@@ -66,3 +66,4 @@ def test_only_waits_and_ranges_above_two_minutes_are_shortened() -> None:
     assert rules["RoundhouseRefusing"]["for"] == "60s"
     assert "[60s]" in rules["RoundhouseRefusing"]["expr"]
     assert "[120s]" in rules["RoundhouseRestarting"]["expr"]
+    assert rules["RoundhouseWebhooksDead"]["expr"].endswith("offset 120s) > 0")

@@ -249,6 +249,9 @@ def test_a_campaign_that_is_over_gets_its_last_evaluation_and_is_removed_a_month
     publisher = publisher_of(world.settings)
     publisher.take([long_ago])
     publisher.write(Result(long_ago, now - 31 * DAY, 0, standings({"p": 2, "q": 1}), {}))
+    stranger = world.campaign("stranger", now - DAY, now + DAY)
+    (world.folder / "stranger.yaml").unlink()
+    publisher.write(Result(stranger, now - DAY, 0, standings({"p": 1}), {}))
     with world.service():
         wait_until(lambda: world.ends("over") > 0, "the last evaluation")
     records = seen(world.settings)
@@ -256,7 +259,9 @@ def test_a_campaign_that_is_over_gets_its_last_evaluation_and_is_removed_a_month
     assert end["as_of"] >= end["ends_at"]
     assert not Board(records, "long-ago").players
     assert [each.value for each in records if each.campaign == "long-ago"][-1] is None
-    assert "wrong.yaml" in world.log.read_text()
+    log = world.log.read_text()
+    assert "wrong.yaml" in log
+    assert "aurora|stranger are on the topic, run, and are not in the folder" in log
     again = publisher_of(world.settings)
     again.take([])
     assert again.evaluation(long_ago) is None
@@ -286,7 +291,8 @@ def test_of_two_writers_the_later_one_writes(real_settings: Settings) -> None:
     first.take([campaign("race")])
     assert first.write(result("race", 1, {"a": 3, "b": 2})) == 2
     second.take([campaign("race")])
-    with pytest.raises(Overtaken):
+    topic = real_settings.topic_prefix + STANDINGS
+    with pytest.raises(Overtaken, match=rf"has taken the topic {topic} .* put the files of both into"):
         first.write(result("race", 2, {"a": 3, "c": 9}))
     assert second.write(result("race", 3, {"a": 3, "c": 4})) == 3
     assert second.write(result("race", 3, {"a": 5})) is None, "not new"

@@ -23,7 +23,7 @@ from connectors.edge.tenants import Registry
 from connectors.webhooks.service import failed
 from streams.settings import Settings
 from tests.faults.armed import arm_file
-from tests.scrapes import documented, scrape, targets
+from tests.scrapes import documented, scrape, targets, total
 from tests.services import service
 from tests.waiting import WITHIN_S, wait_until
 
@@ -161,6 +161,12 @@ def shown(settings: Settings) -> dict[str, float]:
     return {sample.labels["outcome"]: sample.value for sample in samples}
 
 
+def shown_waiting(settings: Settings) -> float:
+    """How many webhooks are tried again, as the service shows it."""
+    [target] = [found for found in targets(settings) if found.job == "webhooks"]
+    return total(scrape(target), "roundhouse_webhooks_waiting")
+
+
 def run(settings: Settings, *arguments: str) -> str:
     done = CliRunner(env=environment(settings)).invoke(main, [*arguments])
     assert done.exit_code == 0, done.output
@@ -206,6 +212,10 @@ def test_an_endpoint_that_fails_gets_its_webhooks_later_in_order_also_after_a_re
     log = tmp_path / "webhooks.log"
     with run_webhooks(line, log):
         wait_until(lambda: len(failed(line)) == PLAYERS * STEPS, "every webhook on the topic")
+        wait_until(lambda: shown_waiting(line) == PLAYERS * STEPS, "all of them shown")
+        run(line, "tenant", "webhook", "acme", "--off")
+        wait_until(lambda: shown_waiting(line) == 0, "none is tried again without an endpoint")
+    endpoint.secret = Registry(line.tenants_path).send_webhooks("acme", endpoint.url) or ""
     waiting = failed(line)
     assert {each.award_id for each in waiting if each.attempts} == set(attempts)
     assert all(each.next_at for each in waiting)
