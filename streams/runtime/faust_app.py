@@ -28,7 +28,7 @@ from streams.records.topics import RAW, STAGED
 from streams.runtime import memory
 from streams.runtime.assignment import Local, assignor, sticky
 from streams.runtime.fail_stop import end_within, fail_stop
-from streams.runtime.faust_channel import batches, rejoin
+from streams.runtime.faust_channel import batches, rejoin, seek_back
 from streams.runtime.gaps import InputOrder, Seek
 from streams.runtime.membership import Membership
 from streams.runtime.stages_on_kafka import Process, Translate
@@ -62,6 +62,7 @@ other. A larger record is fetched anyway.
 """
 
 BEAT_EVERY_S = 1.0
+LOOK_FOR_GAPS_EVERY_S = 0.5
 SAMPLE_EVERY_S = 10.0
 """Interval at which tables are measured and the statistics of idle clients are taken."""
 
@@ -134,6 +135,7 @@ def create_app(
     _own_when_warm(app, followers)
     _sample(app, translate, process)
     _beat(app, parts, shared.recoveries)
+    _close_gaps(app, parts)
     return app
 
 
@@ -157,9 +159,23 @@ def _beat(app: faust.App, parts: _Parts, recoveries: Recoveries) -> None:
             await app.sleep(BEAT_EVERY_S)
 
 
+def _close_gaps(app: faust.App, parts: _Parts) -> None:
+    """Not part of the agents, which have to go on reading, nor of the beat: it waits for Faust."""
+
+    @app.task  # type: ignore[untyped-decorator]
+    async def close_gaps() -> None:
+        while not app.should_stop:
+            try:
+                await parts.raw_order.seek()
+                await parts.process.seek()
+            except Exception as error:
+                fail_stop(error)
+            await app.sleep(LOOK_FOR_GAPS_EVERY_S)
+
+
 def _seek(app: faust.App, topic: str) -> Seek:
     async def back(partition: int, offset: int) -> None:
-        await app.consumer.seek(TP(topic, partition), offset)
+        await seek_back(app, TP(topic, partition), offset)
 
     return back
 

@@ -250,6 +250,10 @@ class Process:
             if _is_open(task)
         }
 
+    async def seek(self) -> None:
+        """Seeks back where records are missing."""
+        await self._gaps.seek()
+
     def raise_failures(self) -> None:
         """Raises the error of a partition that could not be opened, even if no record waits for it."""
         for task in self._opened.values():
@@ -286,7 +290,7 @@ class Process:
                 owned = task.result()
                 left = [record for record in records if record.offset >= owned.expected]
                 if left and left[0].offset > owned.expected:
-                    await self._gaps.seek_back(partition, owned.expected, left[0].offset)
+                    self._gaps.found(partition, owned.expected, left[0].offset)
                     continue
                 done.add(partition)
                 if left:

@@ -333,10 +333,13 @@ def test_a_gap_is_asked_for_again_once_and_then_stops(line: Line) -> None:
         assert await process({P1: staged[:1]}) == set()  # not assigned yet
         process.assign([P1])
         assert await process({P1: staged[1:2]}) == set()  # a gap: go back
+        await process.seek()
         assert await process({P1: staged[2:3]}) == set()  # was fetched before the seek
+        await process.seek()
         assert await process({P1: staged}) == {P1}
         assert process.positions() == {P1: 2}
         assert await process({P1: [StagedRecord(5, b"")]}) == set()
+        await process.seek()
         with pytest.raises(InputGap, match="was expected, also after"):
             await process({P1: [StagedRecord(4, b"")]})
         await process.close()

@@ -64,7 +64,9 @@ class Offsets:
 
     def come(self, *offsets: int) -> list[int]:
         async def run() -> list[int]:
-            return [offset for offset in offsets if await self.order.admit(0, offset)]
+            found = [offset for offset in offsets if await self.order.admit(0, offset)]
+            await self.order.seek()
+            return found
 
         return asyncio.run(run())
 
