@@ -42,8 +42,8 @@ class StandingsMetrics:
         self._interval = Gauge(
             registry,
             "roundhouse_standings_interval_seconds",
-            "Longest time between two evaluations of a running campaign while all goes well, as the share "
-            "of time and the last evaluations make it.",
+            "Longest time between two evaluations of a running campaign while all goes well, as the "
+            "share of time and the last evaluations make it.",
         )
         self._wrong = Gauge(
             registry,

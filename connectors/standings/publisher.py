@@ -211,10 +211,10 @@ class Publisher:
             cause = error.args[0]
             if cause.fatal():
                 raise Overtaken(
-                    f"another `roundhouse standings run` has taken the topic {self._topic} from this one, "
-                    f"which therefore ends ({cause.str()}). One service writes all standings of a line, "
-                    "whatever its folder of campaigns: stop one of the two, on this machine or another, "
-                    "and put the files of both into the folder of the one that stays."
+                    f"another `roundhouse standings run` has taken the topic {self._topic} from this "
+                    f"one, which therefore ends ({cause.str()}). One service writes all standings of a "
+                    "line, whatever its folder of campaigns: stop one of the two, on this machine or "
+                    "another, and put the files of both into the folder of the one that stays."
                 ) from None
             raise DeliveryFailed(f"{self._topic}: {cause.str()}") from None
 

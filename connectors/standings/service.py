@@ -58,16 +58,16 @@ class Service:
         """When the work in hand began (monotonic, s); None between two evaluations."""
 
     def take(self) -> None:
-        """Takes the topic: see :meth:`Publisher.take`. Names the running campaigns of the topic that are
-        not in the folder: perhaps another service evaluates them, which this one now fences.
+        """Takes the topic: see :meth:`Publisher.take`. Names the running campaigns of the topic that
+        are not in the folder: perhaps another service evaluates them, which this one now fences.
         """
         now, campaigns = datetime.now(UTC), self._definitions.campaigns()
         self._publisher.take(each for each in campaigns if is_running(each, now))
         if strangers := self._publisher.running_without(campaigns, now):
             log.warning(
-                "%s are on the topic, run, and are not in the folder %s: this service does not evaluate "
-                "them. If another `roundhouse standings run` does, the two take the topic from each other "
-                "again and again: stop one, and put the files of both into one folder.",
+                "%s are on the topic, run, and are not in the folder %s: this service does not "
+                "evaluate them. If another `roundhouse standings run` does, the two take the topic "
+                "from each other again and again: stop one, and put the files of both into one folder.",
                 *(", ".join(strangers), self._folder),
             )
 

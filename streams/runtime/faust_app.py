@@ -113,6 +113,7 @@ def create_app(
     )
     followers = Followers(shared, fail_stop)
     process = Process(
+        lanes,
         partial(_take_over, shared, followers),
         _seek(app, staged_topic),
         together=settings.transactions == "worker",

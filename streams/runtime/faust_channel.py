@@ -1,5 +1,5 @@
-"""The adapter to Faust's internals: a channel's queue, the monitor's times, the group's coordinator, and
-the loop that fetches.
+"""The adapter to Faust's internals: a channel's queue, the monitor's times, the group's coordinator,
+and the loop that fetches.
 
 None is public. ``pyproject.toml`` pins Faust to the release that was tried, and
 ``tests/streams/runtime/test_faust_channel.py`` fails when one of them changes.
@@ -10,7 +10,7 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any
 
-from aiokafka.errors import IllegalStateError
+from aiokafka.errors import IllegalStateError  # type: ignore[import-untyped]
 from faust.transport.consumer import CONSUMER_FETCHING
 from faust.types import TP, EventT, StreamT
 
@@ -66,15 +66,14 @@ def _fill(queue: Any, events: list[EventT[Any]], enough_bytes: int) -> bool:
 
 
 async def seek_back(app: Any, partition: TP, offset: int) -> None:
-    """Has the records of a partition delivered again from an offset on. Nothing happens if the partition
-    is revoked meanwhile.
+    """Has the records of a partition delivered again from an offset on. Nothing happens if the
+    partition is revoked meanwhile.
 
-    Must not run in a task that reads the stream, which Faust may be waiting for. ``Consumer.seek`` alone
-    can lose its effect: it sets aiokafka's position from another thread than aiokafka's, where a fetch that
-    is being handed over sets it too. And Faust delivers what it has fetched before, counts each
-    record as read, and drops what then comes again. It also notes the offsets between the seek and such a
-    record as a gap that needs no acknowledgement, so that a later commit would pass over them.
-    Therefore the partition is paused until Faust fetches anew; then nothing of it is on its way.
+    Must not run in a task that reads the stream, which Faust may be waiting for. ``Consumer.seek``
+    alone can lose its effect: it sets aiokafka's position from another thread than aiokafka's, where
+    a fetch that is being handed over sets it too. And Faust delivers what it has fetched before, counts
+    each record as read, and drops what then comes again. Therefore the partition is paused until Faust
+    fetches anew; then nothing of it is on its way.
     """
     consumer, generation = app.consumer, app.consumer_generation_id
     consumer.pause_partitions({partition})

@@ -20,8 +20,8 @@ AGAIN_AFTER_S = 10.0
 
 @dataclass
 class _Gap:
-    """A gap: the offset that is missing, the highest one that was delivered since, and that one as of the
-    last seek, if there was any.
+    """A gap: the offset that is missing, the highest one that was delivered since, and that one as of
+    the last seek, if there was any.
     """
 
     expected: int
@@ -37,8 +37,8 @@ class Gaps:
     while the flow is suspended is dropped and its offset counted as read, and later messages of the
     same fetch are delivered when the flow resumes.
 
-    :meth:`seek` does not run in the task that reads the records: Faust has to get rid of those that it has
-    fetched before it can go back.
+    :meth:`seek` does not run in the task that reads the records: Faust has to get rid of those that it
+    has fetched before it can go back.
     """
 
     def __init__(self, topic: str, seek: Seek, clock: Callable[[], float] = time.monotonic) -> None:

@@ -30,7 +30,8 @@ from streams.runtime.gaps import Gaps, Seek
 from streams.runtime.reject_limit import RejectLimit
 from streams.settings import Settings
 from streams.stages.translate import translate
-from streams.state.owned_partition import OwnedPartition
+from streams.state.owned_partition import OwnedPartition, close_partitions
+from streams.state.owners import Lanes
 from streams.telemetry.traces import LINKS_MAX, Traces, parents_of
 from streams.telemetry.worker_metrics import Work, WorkerMetrics
 
@@ -198,7 +199,10 @@ class Process:
     share a lane, so their records are applied in one transaction.
     """
 
-    def __init__(self, open_partition: OpenPartition, seek: Seek, *, together: bool) -> None:
+    def __init__(
+        self, lanes: Lanes, open_partition: OpenPartition, seek: Seek, *, together: bool
+    ) -> None:
+        self._lanes = lanes
         self._open_partition = open_partition
         self._gaps = Gaps(STAGED, seek)
         self._together = together
@@ -208,22 +212,27 @@ class Process:
 
     def assign(self, partitions: Iterable[int]) -> None:
         """Begins to open partitions that are not open yet; their records wait."""
-        for partition in partitions:
-            if partition not in self._opened:
-                self._opened[partition] = asyncio.create_task(self._open(partition))
+        fresh = [partition for partition in partitions if partition not in self._opened]
+        claiming = asyncio.create_task(asyncio.to_thread(self._lanes.claim, fresh))
+        for partition in fresh:
+            self._opened[partition] = asyncio.create_task(self._open(partition, claiming))
 
-    async def _open(self, partition: int) -> OwnedPartition:
+    async def _open(self, partition: int, claiming: asyncio.Task[None]) -> OwnedPartition:
+        await claiming
         run = asyncio.get_running_loop().run_in_executor
         return await run(self._opening, self._open_partition, partition)
 
     async def revoke(self, partitions: Iterable[int]) -> None:
         """Closes partitions, each after its current transaction."""
+        closing = []
         for partition in partitions:
             async with self._lock(partition):
                 task = self._opened.pop(partition, None)
                 if task is not None:
-                    await asyncio.to_thread((await task).close)
+                    closing.append(await task)
                 self._gaps.close(partition)
+        if closing:
+            await asyncio.to_thread(close_partitions, self._lanes, closing)
 
     async def close(self) -> None:
         """Closes all partitions."""

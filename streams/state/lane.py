@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple, Protocol
 
-from confluent_kafka import KafkaError, Message, Producer, TopicPartition
+from confluent_kafka import KafkaError, Message, Producer
 
 from streams.errors import DeliveryFailed
 from streams.records.staged_chunk import StagedRecord
@@ -80,20 +80,22 @@ class Lane:
         for together in itertools.zip_longest(*runs):
             self._commit([share for share in together if share is not None])
 
-    def write(self, place: TopicPartition, values: Mapping[str, bytes | None]) -> int:
-        """Writes records by key in a transaction of their own; returns the offset of the last one."""
-        last = -1
+    def write(self, topic: str, values: Mapping[int, Mapping[str, bytes | None]]) -> dict[int, int]:
+        """Writes records, by partition and key, in a transaction of their own; returns the offset of
+        the last one in each partition.
+        """
+        last: dict[int, int] = {}
 
         def delivered(error: KafkaError | None, message: Message) -> None:
-            nonlocal last
             if error is not None:
                 raise DeliveryFailed(f"{message.topic()}: {error.str()}")
-            last = message.offset() or 0
+            last[message.partition() or 0] = message.offset() or 0
 
         with self._transaction:
             self.producer.begin_transaction()
-            for key, value in values.items():
-                self.producer.produce(place.topic, value, key, place.partition, on_delivery=delivered)
+            for partition, records in values.items():
+                for key, value in records.items():
+                    self.producer.produce(topic, value, key, partition, on_delivery=delivered)
             self.producer.commit_transaction()
         return last
 

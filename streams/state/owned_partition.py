@@ -9,6 +9,8 @@ Opening a partition, and what a crash after each step leaves:
 3. Work goes on after the position that the window changelog carries.
 
 Closing it: the tables are closed, then the lane releases it, after its last transaction with it.
+Partitions that are assigned together are claimed, and those that are revoked together are released, in
+one transaction.
 
 Records are applied in the transactions of the lane: :mod:`streams.state.lane`.
 """
@@ -18,7 +20,7 @@ import shutil
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -472,11 +474,21 @@ class OwnedPartition:
         return self._frames["reject"] + encode_reject(reject)
 
     def close(self) -> None:
-        """Closes the tables and releases the partition. The next owner aborts what is unfinished."""
+        """Closes this partition alone: see :func:`close_partitions`."""
+        close_partitions(self._lanes, [self])
+
+    def close_tables(self) -> None:
+        """Closes the tables. The next owner aborts what is unfinished."""
         self._tables.close()
-        self._lanes.release(self.partition, self.lane)
         self._recoveries.forget(self.partition)
         self._metrics.partitions.closed(self.partition)
+
+
+def close_partitions(lanes: Lanes, owned: Collection[OwnedPartition]) -> None:
+    """Closes the tables of partitions, then releases all of them. Blocking."""
+    for each in owned:
+        each.close_tables()
+    lanes.release([each.partition for each in owned])
 
 
 class _Last:

@@ -2,7 +2,7 @@
 
 import secrets
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from functools import partial
 
 from confluent_kafka import Consumer, Producer, TopicPartition
@@ -47,11 +47,29 @@ class Lanes:
         self._lane = partial(Lane, computing=computing, metrics=metrics.stages, traces=traces)
         self._clients = metrics.clients
         self._within_s = within_s
+        self._topic = settings.topic_prefix + OWNERS
         self._name = f"{settings.topic_prefix}worker-{worker}-{secrets.token_hex(4)}"
         self._making = threading.Lock()
         self._of_worker: Lane | None = None
+        self._claims: dict[int, int] = {}
+        """The offsets of claims whose partitions are taken next."""
         self._fencing = threading.Lock()
         self._fenced: set[str] = set()
+
+    def claim(self, partitions: Collection[int]) -> None:
+        """Claims partitions that are taken next, all in one transaction. Blocking. Does nothing where
+        each partition has its own lane, which needs no claim.
+        """
+        if self.settings.transactions == "worker" and partitions:
+            lane = self._lane_of_worker()
+            claim: Mapping[str, bytes] = {lane.name: self.worker.encode()}
+            self._claims |= lane.write(self._topic, dict.fromkeys(partitions, claim))
+
+    def claimed(self, partition: int) -> int:
+        """The offset of the claim of a partition, which is claimed now if it is not yet."""
+        if partition not in self._claims:
+            self.claim([partition])
+        return self._claims.pop(partition)
 
     def take(self, partition: int, consumer: Consumer) -> Lane:
         """Takes a partition over from its earlier owner; returns the lane that may write it now.
@@ -62,16 +80,23 @@ class Lanes:
         take_over(_Owners(self, lane, partition, consumer))
         return lane
 
-    def release(self, partition: int, lane: Lane) -> None:
-        """Says that ``lane`` has written its last transaction with a partition."""
-        if lane is self._of_worker:
-            lane.write(self.place(partition), {lane.name: None})
+    def release(self, partitions: Collection[int]) -> None:
+        """Says that the last transaction with each of these partitions has been written: all in one
+        transaction.
+        """
+        if (lane := self._of_worker) is not None:
+            lane.write(self._topic, {partition: {lane.name: None} for partition in partitions})
         else:
-            self._clients.forget(_client(partition))
+            for partition in partitions:
+                self._clients.forget(_client(partition))
+
+    def retire(self, partition: int, writer: Lane, lanes: Collection[str]) -> None:
+        """Writes tombstones of a partition for lanes that are fenced."""
+        writer.write(self._topic, {partition: dict.fromkeys(lanes)})
 
     def place(self, partition: int) -> TopicPartition:
         """The log of a partition's owners, from its beginning."""
-        return TopicPartition(self.settings.topic_prefix + OWNERS, partition, 0)
+        return TopicPartition(self._topic, partition, 0)
 
     def fence(self, lane: str) -> None:
         """Fences a lane of another process. Many partitions may need the same, and it is done once."""
@@ -88,6 +113,9 @@ class Lanes:
         if self.settings.transactions == "partition":
             # initialised by the take-over
             return self._made(own_lane(self.settings, partition), _client(partition))
+        return self._lane_of_worker()
+
+    def _lane_of_worker(self) -> Lane:
         with self._making:
             if self._of_worker is None:
                 made = self._made(self._name, "process")
@@ -111,11 +139,12 @@ class _Owners:
         self.lane, self.own = lane.name, own_lane(lanes.settings, partition)
         self._lanes = lanes
         self._writer = lane
+        self._partition = partition
         self._place = lanes.place(partition)
         self._consumer = consumer
 
     def claim(self) -> int:
-        return self._writer.write(self._place, {self.lane: self._lanes.worker.encode()})
+        return self._lanes.claimed(self._partition)
 
     def fence(self, lane: str) -> None:
         if lane == self.lane:
@@ -133,4 +162,4 @@ class _Owners:
             yield Note(lane, message.value() is not None, message.offset() or 0)
 
     def retire(self, lanes: Collection[str]) -> None:
-        self._writer.write(self._place, dict.fromkeys(lanes))
+        self._lanes.retire(self._partition, self._writer, lanes)

@@ -61,7 +61,9 @@ def shortened_rules(text: str) -> str:
         for rule in group["rules"]:
             if "for" in rule:
                 rule["for"] = _shortened(rule["for"][:-1], rule["for"][-1])
-            rule["expr"] = _RANGE.sub(lambda found: _shortened(found[0][:-1], found[0][-1]), rule["expr"])
+            rule["expr"] = _RANGE.sub(
+                lambda found: _shortened(found[0][:-1], found[0][-1]), rule["expr"]
+            )
     return str(yaml.safe_dump(loaded))
 
 

@@ -105,7 +105,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2, help="at most; 0: until the time is up")
     parser.add_argument("--minutes", type=float, default=0.0, help="begin no round after; 0: no limit")
     parser.add_argument("--requests", type=int, default=5_000, help="fuzzed requests before the rounds")
-    parser.add_argument("--only", default="", help="faults whose names contain this")
+    parser.add_argument(
+        "--only", nargs="*", default=[""], help="faults whose names contain one of these"
+    )
     parser.add_argument("--transactions", choices=("partition", "worker"), default="partition")
     parser.add_argument("--registry", action="store_true", help="with a schema registry beside Kafka")
     parser.add_argument("--report", type=Path, help="write the figures there, as JSON")
@@ -122,7 +124,7 @@ def main() -> None:
             fault
             for fault in FAULTS
             for _ in range(fault.times)
-            if fault.brokers == brokers and arguments.only in fault.name
+            if fault.brokers == brokers and any(only in fault.name for only in arguments.only)
             if arguments.transactions == "worker" or not fault.together
         ]
         random.Random(arguments.seed + number).shuffle(faults)

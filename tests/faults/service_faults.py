@@ -1,7 +1,7 @@
 """Faults of services that a stack does not run, webhooks and standings.
 
-Each starts its service under the supervisor of the line, where it stays when the fault is over: an alert
-ceases because the service is well again, not because nobody is there.
+Each starts its service under the supervisor of the line, where it stays when the fault is over: an
+alert ceases because the service is well again, not because nobody is there.
 """
 
 import threading

@@ -15,7 +15,7 @@ from streams.records.topics import OWNERS, STAGED, WINDOW
 from streams.runtime.membership import Membership
 from streams.settings import Settings
 from streams.state.changelog import Position, changelog_records
-from streams.state.owned_partition import OwnedPartition, open_partition
+from streams.state.owned_partition import OwnedPartition, close_partitions, open_partition
 from tests.integration.test_line import P1, Line, decoded, read
 from tests.line import FRAMES, bet
 from tests.waiting import WITHIN_S, wait_until
@@ -142,6 +142,21 @@ def test_the_owners_of_a_partition_are_on_their_topic_until_they_are_fenced_or_g
     assert notes() == fenced_w1
     open_partition(line.shared("w3", "partition"), P1).close()
     assert notes() == fenced_w1
+
+
+@pytest.mark.kafka
+def test_partitions_that_are_assigned_together_are_claimed_and_released_together(line: Line) -> None:
+    def owners() -> list[list[bool]]:
+        found = [read(line.settings, OWNERS, partition) for partition in (P1, P2)]
+        return [[message.value() is not None for message in messages] for messages in found]
+
+    shared = line.shared("w", "worker")
+    shared.lanes.claim([P1, P2])
+    assert owners() == [[True], [True]]
+    owned = [open_partition(shared, partition) for partition in (P1, P2)]
+    assert owners() == [[True], [True]]
+    close_partitions(shared.lanes, owned)
+    assert owners() == [[True, False], [True, False]]
 
 
 @pytest.mark.kafka
