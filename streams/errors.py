@@ -117,7 +117,7 @@ class NotReadOnly(RoundhouseError):
 
 
 class ClickHouseUnavailable(RoundhouseError):
-    """ClickHouse did not answer a lookup in time, or has no tables yet."""
+    """ClickHouse does not answer, or not in time, or has no tables yet."""
 
 
 class QueryFailed(RoundhouseError):

@@ -198,7 +198,10 @@ def _sink_port(settings: Settings) -> int | None:
 
 @contextmanager
 def _opened(settings: Settings) -> Iterator[Client]:
-    client = connect(settings)
+    try:
+        client = connect(settings)
+    except ClickHouseError as error:
+        raise ClickHouseUnavailable(str(error)) from None
     client.database = settings.clickhouse_database
     try:
         yield client

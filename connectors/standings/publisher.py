@@ -19,7 +19,7 @@ from contextlib import closing, contextmanager
 from datetime import datetime
 
 import polars
-from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from connectors.campaigns.evaluation import Result
 from connectors.campaigns.model.definition import Campaign
@@ -209,12 +209,13 @@ class Publisher:
             yield
         except KafkaException as error:
             cause = error.args[0]
-            if cause.fatal():
+            if cause.fatal() or cause.code() == KafkaError._FATAL:
                 raise Overtaken(
                     f"another `roundhouse standings run` has taken the topic {self._topic} from this "
                     f"one, which therefore ends ({cause.str()}). One service writes all standings of a "
                     "line, whatever its folder of campaigns: stop one of the two, on this machine or "
-                    "another, and put the files of both into the folder of the one that stays."
+                    "another, and put the files of both into the folder of the one that stays. "
+                    "If there is only one, a transaction took longer than a minute, and Kafka ended it."
                 ) from None
             raise DeliveryFailed(f"{self._topic}: {cause.str()}") from None
 

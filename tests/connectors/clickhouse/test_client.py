@@ -1,9 +1,16 @@
-"""Opening chDB: one process at a time, and who comes second is told so."""
+"""Opening chDB, one process at a time, and a server that is not there."""
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
+
+from connectors.clickhouse.query import query
+from streams.errors import ClickHouseUnavailable
+from streams.settings import Settings
 
 HOLDS = """
 import sys
@@ -37,3 +44,11 @@ def test_a_second_process_is_told_that_the_first_holds_the_directory(tmp_path: P
         holder.communicate("")
     assert "another process holds it" in second.stderr
     assert second.returncode == 78
+
+
+def test_a_server_that_refuses_connections_is_away(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=1) as server:
+        port = server.getsockname()[1]
+    settings = Settings(data_dir=tmp_path, clickhouse_dsn=f"http://u:p@127.0.0.1:{port}")
+    with pytest.raises(ClickHouseUnavailable):
+        query(settings, "SELECT 1")
