@@ -499,6 +499,7 @@ def test_campaigns_in_one_query_give_what_plain_python_gives(
 ) -> None:
     """With late events, rollbacks, forgotten rounds, merges, rates, and a player who is erased."""
     random, players = Random(seed), 8
+    settings = settings.model_copy(update={"clickhouse_database": f"together_{seed}"})
     migrate(client, settings.clickhouse_database)
     client.database = settings.clickhouse_database
     received = [*posts(history(random, 300, players)), *told(random, players)]
