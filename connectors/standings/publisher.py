@@ -41,6 +41,11 @@ RECORDS_MAX = 50_000
 """Records in one transaction: a second or two."""
 
 _WITHIN_S = 60.0
+_TRANSACTION_MS = 300_000
+"""After this time Kafka ends a transaction: a machine without free processors needs more than its
+default of a minute. What a killed service has begun ends when the next one takes the topic.
+"""
+
 _CONTRACT = CONTRACTS[STANDINGS]
 
 
@@ -59,7 +64,10 @@ class Publisher:
         self._encode = codec(_CONTRACT).encode
         self._reader = Reader(_CONTRACT, self._frame, schemas.schema_of)
         self._producer = transactional_producer(
-            settings, f"{settings.topic_prefix}standings", **reporting(on_statistics)
+            settings,
+            f"{settings.topic_prefix}standings",
+            **reporting(on_statistics),
+            **{"transaction.timeout.ms": _TRANSACTION_MS},
         )
         self._places: dict[str, set[int]] = {}
         """The partitions that have records of a campaign: one, or after ``repartition`` two."""
@@ -215,7 +223,8 @@ class Publisher:
                     f"one, which therefore ends ({cause.str()}). One service writes all standings of a "
                     "line, whatever its folder of campaigns: stop one of the two, on this machine or "
                     "another, and put the files of both into the folder of the one that stays. "
-                    "If there is only one, a transaction took longer than a minute, and Kafka ended it."
+                    "If there is only one, a transaction took longer than five minutes, and Kafka "
+                    "ended it."
                 ) from None
             raise DeliveryFailed(f"{self._topic}: {cause.str()}") from None
 
