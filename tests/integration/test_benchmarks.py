@@ -1,10 +1,11 @@
 """The benchmarks verify each run, and give no figure for a run with wrong output."""
 
+import time
 from pathlib import Path
 
 import pytest
 
-from benchmarks import growth, line, worker
+from benchmarks import growth, hours, line, worker
 from benchmarks.broker import kafka
 from benchmarks.contenders import CONTENDERS
 from benchmarks.yardstick import BATCH_ITEMS
@@ -41,6 +42,19 @@ def test_latency_is_that_of_every_batch() -> None:
     found = line.latency(4_000, 2, 1, warm_s=2)
     assert found["batches"] == 16
     assert found["p50_ms"] <= found["p99_ms"] <= found["worst_ms"]
+
+
+def test_hours_of_load_are_measured_in_intervals() -> None:
+    coming = line.stream(BATCH_ITEMS, seed=4)
+    with line.line(1) as (stack, poster):
+        hours.keep_little(stack.settings)
+        began = time.monotonic()
+        found = [hours.measured(stack, poster, coming, 4_000, 2, began) for _ in range(2)]
+        line.wait_until_settled(stack, poster, 2 * 8_000)
+        line.verify(stack.settings)
+    for each in found:
+        assert set(hours.PROCESSES) <= set(each.cpu_us)
+        assert each.row().count("|") == hours.HEAD.count("|")
 
 
 def test_single_events_are_posted_and_counted() -> None:
