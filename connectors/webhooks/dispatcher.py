@@ -166,7 +166,7 @@ class Dispatcher:
         if chains:
             self._deliveries.flush()
         self._metrics.waiting(
-            each for each in self._waiting.values() if _has_endpoint(tenants.get(each.tenant))
+            each for each in self._waiting.values() if _webhook(tenants, each.tenant) is not None
         )
         if ends:
             name = self._settings.topic_prefix + AWARDS
@@ -186,8 +186,8 @@ class Dispatcher:
                 queues.setdefault(delivery.player, []).append(delivery)
         chains, probed = [], set()
         for (tenant, _), queue in queues.items():
-            known = tenants.get(tenant)
-            if known is None or known.webhook is None:
+            webhook = _webhook(tenants, tenant)
+            if webhook is None:
                 for delivery in queue:
                     if not delivery.is_recorded:
                         self._metrics.attempted(tenant, NO_ENDPOINT)
@@ -197,7 +197,7 @@ class Dispatcher:
                 may_try = pause.until <= now and tenant not in probed
                 probed.add(tenant)
             if may_try or not queue[-1].is_recorded:
-                chains.append(_Chain(queue, known.webhook, may_try))
+                chains.append(_Chain(queue, webhook, may_try))
         return chains
 
     def _attempt(self, chain: _Chain) -> list[Attempted]:
@@ -280,8 +280,10 @@ class Dispatcher:
             self._waiting[delivery.award_id] = delivery
 
 
-def _has_endpoint(tenant: Tenant | None) -> bool:
-    return tenant is not None and tenant.webhook is not None
+def _webhook(tenants: Mapping[str, Tenant], name: str) -> Webhook | None:
+    """The endpoint of a tenant, if there is one."""
+    tenant = tenants.get(name)
+    return None if tenant is None else tenant.webhook
 
 
 def _now() -> int:

@@ -116,7 +116,6 @@ def create_app(
         lanes,
         partial(_take_over, shared, followers),
         _seek(app, staged_topic),
-        together=settings.transactions == "worker",
     )
     health.begin(process, shared.recoveries, followers, metrics.lag)
     parts = _Parts(

@@ -195,17 +195,14 @@ OpenPartition = Callable[[int], OwnedPartition]
 class Process:
     """Passes staged records to the partitions that this worker owns.
 
-    ``seek(partition, offset)`` delivers records again from an offset. ``together``: all partitions
-    share a lane, so their records are applied in one transaction.
+    ``seek(partition, offset)`` delivers records again from an offset. If all partitions share a lane,
+    their records are applied in one transaction.
     """
 
-    def __init__(
-        self, lanes: Lanes, open_partition: OpenPartition, seek: Seek, *, together: bool
-    ) -> None:
+    def __init__(self, lanes: Lanes, open_partition: OpenPartition, seek: Seek) -> None:
         self._lanes = lanes
         self._open_partition = open_partition
         self._gaps = Gaps(STAGED, seek)
-        self._together = together
         self._opening = ThreadPoolExecutor(OPENING_AT_ONCE, "opening")
         self._opened: dict[int, asyncio.Task[OwnedPartition]] = {}
         self._locks: dict[int | None, asyncio.Lock] = {}
@@ -213,6 +210,8 @@ class Process:
     def assign(self, partitions: Iterable[int]) -> None:
         """Begins to open partitions that are not open yet; their records wait."""
         fresh = [partition for partition in partitions if partition not in self._opened]
+        if not fresh:
+            return
         claiming = asyncio.create_task(asyncio.to_thread(self._lanes.claim, fresh))
         for partition in fresh:
             self._opened[partition] = asyncio.create_task(self._open(partition, claiming))
@@ -277,7 +276,7 @@ class Process:
         opening = {partition for partition, task in self._opened.items() if not task.done()}
         groups, together = [], {}
         for partition, records in work.items():
-            if self._together and partition not in opening:
+            if self._lanes.together and partition not in opening:
                 together[partition] = records
             else:
                 groups.append({partition: records})
@@ -310,7 +309,7 @@ class Process:
             return done
 
     def _lock(self, partition: int) -> asyncio.Lock:
-        return self._locks.setdefault(None if self._together else partition, asyncio.Lock())
+        return self._locks.setdefault(None if self._lanes.together else partition, asyncio.Lock())
 
 
 def _is_open(task: asyncio.Task[OwnedPartition]) -> bool:

@@ -56,11 +56,16 @@ class Lanes:
         self._fencing = threading.Lock()
         self._fenced: set[str] = set()
 
+    @property
+    def together(self) -> bool:
+        """Whether all partitions share a lane."""
+        return self.settings.transactions == "worker"
+
     def claim(self, partitions: Collection[int]) -> None:
         """Claims partitions that are taken next, all in one transaction. Blocking. Does nothing where
         each partition has its own lane, which needs no claim.
         """
-        if self.settings.transactions == "worker" and partitions:
+        if self.together and partitions:
             lane = self._lane_of_worker()
             claim: Mapping[str, bytes] = {lane.name: self.worker.encode()}
             self._claims |= lane.write(self._topic, dict.fromkeys(partitions, claim))
@@ -90,10 +95,6 @@ class Lanes:
             for partition in partitions:
                 self._clients.forget(_client(partition))
 
-    def retire(self, partition: int, writer: Lane, lanes: Collection[str]) -> None:
-        """Writes tombstones of a partition for lanes that are fenced."""
-        writer.write(self._topic, {partition: dict.fromkeys(lanes)})
-
     def place(self, partition: int) -> TopicPartition:
         """The log of a partition's owners, from its beginning."""
         return TopicPartition(self._topic, partition, 0)
@@ -110,10 +111,10 @@ class Lanes:
         producer.init_transactions(self._within_s)
 
     def _lane_of(self, partition: int) -> Lane:
-        if self.settings.transactions == "partition":
-            # initialised by the take-over
-            return self._made(own_lane(self.settings, partition), _client(partition))
-        return self._lane_of_worker()
+        if self.together:
+            return self._lane_of_worker()
+        # initialised by the take-over
+        return self._made(own_lane(self.settings, partition), _client(partition))
 
     def _lane_of_worker(self) -> Lane:
         with self._making:
@@ -139,12 +140,11 @@ class _Owners:
         self.lane, self.own = lane.name, own_lane(lanes.settings, partition)
         self._lanes = lanes
         self._writer = lane
-        self._partition = partition
         self._place = lanes.place(partition)
         self._consumer = consumer
 
     def claim(self) -> int:
-        return self._lanes.claimed(self._partition)
+        return self._lanes.claimed(self._place.partition)
 
     def fence(self, lane: str) -> None:
         if lane == self.lane:
@@ -162,4 +162,4 @@ class _Owners:
             yield Note(lane, message.value() is not None, message.offset() or 0)
 
     def retire(self, lanes: Collection[str]) -> None:
-        self._lanes.retire(self._partition, self._writer, lanes)
+        self._writer.write(str(self._place.topic), {self._place.partition: dict.fromkeys(lanes)})

@@ -329,7 +329,7 @@ def test_a_gap_is_asked_for_again_once_and_then_stops(line: Line) -> None:
         async def seek(partition: int, offset: int) -> None:
             sought.append((partition, offset))
 
-        process = Process(line.shared("w").lanes, line.opened, seek, together=False)
+        process = Process(line.shared("w").lanes, line.opened, seek)
         assert await process({P1: staged[:1]}) == set()  # not assigned yet
         process.assign([P1])
         assert await process({P1: staged[1:2]}) == set()  # a gap: go back
@@ -363,7 +363,7 @@ def test_the_transaction_of_open_partitions_does_not_wait_for_one_that_is_openin
         async def seek(partition: int, offset: int) -> None:
             raise AssertionError("there is no gap")
 
-        process = Process(shared.lanes, opened, seek, together=True)
+        process = Process(shared.lanes, opened, seek)
         process.assign([P1, other])
         while not process.opened()[P1]:
             await asyncio.sleep(0.01)
