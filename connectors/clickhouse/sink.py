@@ -43,6 +43,9 @@ from streams.wire.contracts import schema as present
 log = logging.getLogger(__name__)
 
 PAUSE_S = 0.2, 5.0
+INTERVAL = 3
+"""Least time from insert to insert, in durations of the one before."""
+
 _POLL_S = 0.01
 _POLL_RECORDS = 5000
 _AWAY = (ClickHouseError, OSError)
@@ -326,7 +329,7 @@ class Sink:
         self._tombstones.clear()
         self._count = 0
         took = time.monotonic() - began
-        self._not_before = began + max(self.settings.sink_linger_ms / 1000, 2 * took)
+        self._not_before = began + max(self.settings.sink_linger_ms / 1000, INTERVAL * took)
         try:
             consumer.commit(offsets=offsets, asynchronous=False)
         except KafkaException as error:

@@ -52,8 +52,8 @@ from streams.telemetry.worker_metrics import WorkerMetrics
 BUFFER_MAX = 64
 """Number of records that Faust buffers for an agent; records may be large."""
 
-ENOUGH_RAW_BYTES = 64_000
-ENOUGH_STAGED_BYTES = 500_000
+ENOUGH_RAW_BYTES = 1_000_000
+ENOUGH_STAGED_BYTES = 2_000_000
 """Bytes at which a batch of a stage is complete and waits for no more records."""
 
 FETCH_BYTES = 1 << 20

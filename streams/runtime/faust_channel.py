@@ -22,6 +22,11 @@ PACE_S = 0.08
 record costs a transaction nearly as much as many. After a pause in the input nothing waits for it.
 """
 
+REST_MAX_S = 0.2
+"""Such a batch also begins no sooner after the end of the one before than that one took, up to this time.
+So work that is slow, because the machine is busy, makes larger batches, which cost less an event.
+"""
+
 LOOK_S = 0.005
 """Between two reads of the queue: Faust puts few records into it at once. A batch of less than enough
 bytes waits for one such time at least, for records that were written at the same time.
@@ -31,8 +36,8 @@ bytes waits for one such time at least, for records that were written at the sam
 async def batches(stream: StreamT[bytes], enough_bytes: int) -> AsyncIterator[list[EventT[Any]]]:
     """Batches of at least one event, until the stream stops. The caller acknowledges.
 
-    A batch is yielded when it has ``enough_bytes``, has reached a maximum, or :data:`PACE_S` have
-    passed since the last one was.
+    A batch is yielded when it has ``enough_bytes``, has reached a maximum, or the pause after the last
+    one is over (:data:`PACE_S`, :data:`REST_MAX_S`). The caller works on it before it asks for the next.
 
     Reads the channel of the stream, not the stream: the iteration over a stream acknowledges in
     ``finally``, also an event whose processing raised, and ``noack_take`` waits its whole time-out if
@@ -49,11 +54,12 @@ async def batches(stream: StreamT[bytes], enough_bytes: int) -> AsyncIterator[li
         due = max(due, time.monotonic() + LOOK_S)
         while not _fill(channel.queue, events, enough_bytes) and time.monotonic() < due:
             await asyncio.sleep(LOOK_S)
-        now = time.monotonic()
-        due = now + PACE_S
+        began = time.monotonic()
         for event in events:  # without this time, Faust reports the partition as stuck
-            inbound[event.message.tp] = now
+            inbound[event.message.tp] = began
         yield events
+        ended = time.monotonic()
+        due = max(began + PACE_S, ended + min(ended - began, REST_MAX_S))
 
 
 def _fill(queue: Any, events: list[EventT[Any]], enough_bytes: int) -> bool:

@@ -11,7 +11,7 @@ from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer
 from faust.types import TP, Message
 from mode import Service
 
-from streams.runtime.faust_channel import BATCH_RECORDS_MAX, LOOK_S, PACE_S, batches, seek_back
+from streams.runtime.faust_channel import BATCH_RECORDS_MAX, LOOK_S, PACE_S, REST_MAX_S, batches, seek_back
 
 ENOUGH_BYTES = 100
 PARTITION = TP("raw", 3)
@@ -97,16 +97,50 @@ def test_a_batch_of_too_few_bytes_begins_a_bounded_time_after_the_one_before(clo
     run(check)
 
 
-def test_a_batch_after_a_pause_waits_for_what_was_written_with_it_alone(clock: Clock) -> None:
+@pytest.mark.parametrize(
+    ("worked", "rest"), [(PACE_S, PACE_S), (REST_MAX_S, REST_MAX_S), (9.0, REST_MAX_S)]
+)
+def test_a_batch_of_too_few_bytes_rests_as_long_as_the_one_before_took(
+    clock: Clock, worked: float, rest: float
+) -> None:
     async def check(fed: Fed) -> None:
         fed.put(b"a")
         await fed.next()
-        clock.now += 10 * PACE_S
+        clock.now += worked
+        ended = clock.now
+        fed.put(b"b")
+        await fed.next()
+        assert clock.now - ended == pytest.approx(rest, abs=LOOK_S)
+
+    run(check)
+
+
+def test_a_backlog_does_not_rest(clock: Clock) -> None:
+    async def check(fed: Fed) -> None:
+        fed.put(b"a")
+        await fed.next()
+        clock.now += REST_MAX_S  # the work on the batch
+        began = clock.now
+        fed.put(b"b" * ENOUGH_BYTES)
+        assert await fed.next() == [b"b" * ENOUGH_BYTES]
+        assert clock.now == began
+
+    run(check)
+
+
+def test_a_batch_after_a_pause_waits_for_what_was_written_with_it_alone(clock: Clock) -> None:
+    async def check(fed: Fed) -> None:
+        def end_of_pause() -> None:
+            clock.now += 10 * PACE_S
+            fed.put(b"b")
+
+        fed.put(b"a")
+        await fed.next()
         began = clock.now
         clock.meanwhile = lambda: fed.put(b"c")
-        fed.put(b"b")
+        asyncio.get_running_loop().call_soon(end_of_pause)
         assert await fed.next() == [b"b", b"c"]
-        assert clock.now - began == pytest.approx(LOOK_S)
+        assert clock.now - began == pytest.approx(10 * PACE_S + LOOK_S)
 
     run(check)
 
