@@ -1,8 +1,8 @@
 """Measures the two stages on the yardstick job in one process, without Faust and Kafka: CPU an event.
 
-State is in RocksDB as the worker has it, and the threads of RocksDB are in the figures. ``--records`` says
-how many requests of 500 events a batch has, and ``--cold`` removes the stages' memory from the caches of
-the processor before each batch, as other processes do between the batches of a line with little load.
+State is in RocksDB as the worker has it, and the threads of RocksDB are in the figures. ``--records``
+says how many requests of 500 events a batch has, and ``--cold`` removes the stages' memory from the
+processor's caches before each batch, as other processes do between the batches of a line.
 """
 
 import argparse

@@ -149,7 +149,7 @@ class Settings(BaseSettings):
     sink_linger_ms: int = Field(
         200,
         ge=1,
-        description="Least time between two inserts; at least three times the duration of the last insert.",
+        description="Least time between two inserts; at least three times the duration of the last.",
     )
     sink_rows_max: int = Field(
         50_000, ge=1, description="Number of rows at which the sink inserts at once."

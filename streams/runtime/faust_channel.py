@@ -23,8 +23,8 @@ record costs a transaction nearly as much as many. After a pause in the input no
 """
 
 REST_MAX_S = 0.2
-"""Such a batch also begins no sooner after the end of the one before than that one took, up to this time.
-So work that is slow, because the machine is busy, makes larger batches, which cost less an event.
+"""Such a batch also begins no sooner after the end of the one before than that one took, up to this
+time. So work that is slow, because the machine is busy, makes larger batches, which cost less an event.
 """
 
 LOOK_S = 0.005
@@ -37,7 +37,7 @@ async def batches(stream: StreamT[bytes], enough_bytes: int) -> AsyncIterator[li
     """Batches of at least one event, until the stream stops. The caller acknowledges.
 
     A batch is yielded when it has ``enough_bytes``, has reached a maximum, or the pause after the last
-    one is over (:data:`PACE_S`, :data:`REST_MAX_S`). The caller works on it before it asks for the next.
+    one is over (:data:`PACE_S`, :data:`REST_MAX_S`). The caller asks for the next after its work.
 
     Reads the channel of the stream, not the stream: the iteration over a stream acknowledges in
     ``finally``, also an event whose processing raised, and ``noack_take`` waits its whole time-out if

@@ -11,7 +11,14 @@ from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer
 from faust.types import TP, Message
 from mode import Service
 
-from streams.runtime.faust_channel import BATCH_RECORDS_MAX, LOOK_S, PACE_S, REST_MAX_S, batches, seek_back
+from streams.runtime.faust_channel import (
+    BATCH_RECORDS_MAX,
+    LOOK_S,
+    PACE_S,
+    REST_MAX_S,
+    batches,
+    seek_back,
+)
 
 ENOUGH_BYTES = 100
 PARTITION = TP("raw", 3)
