@@ -2,9 +2,9 @@
 
 ``python -m benchmarks.hours --rate 18900 --hours 2`` prints a Markdown row for each ten minutes:
 latency from the edge's answer until all rows of a batch can be read, CPU an event and resident memory
-by process, parts of the tables that are in use, and those that merges have replaced and ClickHouse has
-not removed yet. The accounts are verified at the end. Kafka keeps only the newest records of topics
-that are not compacted, so that the disk suffices.
+by process, how fast the machine is, parts of the tables that are in use, and those that merges have
+replaced and ClickHouse has not removed yet. The accounts are verified at the end. Kafka keeps only the
+newest records of topics that are not compacted, so that the disk suffices.
 """
 
 import argparse
@@ -35,7 +35,7 @@ from benchmarks.line import (
     wait_until_settled,
     watch,
 )
-from benchmarks.machine import described, resident_mib
+from benchmarks.machine import Probe, described, resident_mib
 from benchmarks.yardstick import BATCH_ITEMS
 from connectors.local.stack import Stack
 from streams.kafka.clients import client_config
@@ -58,6 +58,7 @@ class Interval(NamedTuple):
     p50_ms: int
     p99_ms: int
     cpu_us: dict[str, float]
+    probe_ms: float
     resident_mib: dict[str, int]
     active_parts: int
     replaced_parts: int
@@ -67,6 +68,7 @@ class Interval(NamedTuple):
         cells = [
             f"{self.ended_min:.0f}", self.p50_ms, self.p99_ms,
             *(self.cpu_us[name] for name in PROCESSES), f"{sum(self.cpu_us.values()):.1f}",
+            self.probe_ms,
             *(self.resident_mib[name] for name in PROCESSES), self.active_parts, self.replaced_parts,
         ]  # fmt: skip
         return f"| {' | '.join(map(str, cells))} |"
@@ -75,7 +77,7 @@ class Interval(NamedTuple):
 HEAD = (
     "| until, min | p50, ms | p99, ms | "
     + " | ".join(f"{name}, µs" for name in (*PROCESSES, "all"))
-    + " | "
+    + " | probe, ms | "
     + " | ".join(f"{name}, MiB" for name in PROCESSES)
     + " | parts in use | replaced |"
 )
@@ -121,7 +123,7 @@ def measured(
     answered: Answered = {}
     stopping = threading.Event()
     usage = Usage(stack)
-    with ThreadPoolExecutor(1) as pool:
+    with Probe() as probe, ThreadPoolExecutor(1) as pool:
         feeding = pool.submit(feed, poster, islice(coming, batches), rate, answered, stopping)
         try:
             waits = sorted(watch(stack, poster, answered, batches))
@@ -143,6 +145,7 @@ def measured(
         percentile_ms(waits, 50),
         percentile_ms(waits, 99),
         costs,
+        probe.ms,
         resident,
         int(parts["in_use"]),
         int(parts["replaced"]),

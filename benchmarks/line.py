@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.flood import TAKEN, flood, request
-from benchmarks.machine import cpu_s, described, fresh_home, peak_mib
+from benchmarks.machine import Probe, cpu_s, described, fresh_home, peak_mib
 from benchmarks.yardstick import BATCH_ITEMS, TENANTS, bodies
 from connectors.clickhouse.query import query_bytes
 from connectors.demo.day import NATIVE
@@ -241,7 +241,8 @@ def sustained(items: int, workers: int) -> dict[str, Any]:
                 sent += body.items
 
         usage, began = Usage(stack), time.monotonic()
-        wait_until_settled(stack, poster, total, keep_ahead)
+        with Probe() as probe:
+            wait_until_settled(stack, poster, total, keep_ahead)
         wall = time.monotonic() - began
         costs, peaks = usage.us_per(total - warm_items), usage.peak_mib()
         verify(stack.settings)
@@ -252,6 +253,7 @@ def sustained(items: int, workers: int) -> dict[str, Any]:
         "cpu_us_per_event": costs,
         "cpu_us_per_event_without_broker": round(sum(costs.values()) - costs["kafka"], 1),
         "peak_mib": peaks,
+        "probe_ms": probe.ms,
     }
 
 
@@ -270,7 +272,8 @@ def latency(rate: float, seconds: float, workers: int, warm_s: float = WARM_UP_S
         usage, began = Usage(stack), time.monotonic()
         for number, body in enumerate(rest):
             poster.post(body, began + number * BATCH_ITEMS / rate, answered)
-        waits = watch(stack, poster, answered, len(rest))
+        with Probe() as probe:
+            waits = watch(stack, poster, answered, len(rest))
         costs = usage.us_per(sum(body.items for body in rest))
         verify(stack.settings)
     waits.sort()
@@ -282,6 +285,7 @@ def latency(rate: float, seconds: float, workers: int, warm_s: float = WARM_UP_S
         "p99_ms": percentile_ms(waits, 99),
         "worst_ms": round(waits[-1] * 1000),
         "cpu_us_per_event": costs,
+        "probe_ms": probe.ms,
     }
 
 

@@ -20,7 +20,7 @@ from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-def
 
 from benchmarks.broker import Node, kafka
 from benchmarks.contenders import CONTENDERS, Contender
-from benchmarks.machine import cpu_s, described, fresh_home, peak_mib
+from benchmarks.machine import Probe, cpu_s, described, fresh_home, peak_mib
 from benchmarks.yardstick import BATCH_ITEMS, Summary, bodies
 from connectors.local.stack import Stack
 from streams.core.event import Batch
@@ -93,9 +93,10 @@ def measure_on(
     broker_before = cpu_s(broker)
     began = time.monotonic()
     with _started(contender.commands(settings), settings, settings.data_dir / "log") as processes:
-        if per_s is not None:
-            expected = load(settings, events, batch_items, per_s)
-        first = wait_for_all(settings, expected.accepted, processes)
+        with Probe() as probe:
+            if per_s is not None:
+                expected = load(settings, events, batch_items, per_s)
+            first = wait_for_all(settings, expected.accepted, processes)
         wall = time.monotonic() - first
         cpu = sum(cpu_s(process.pid) for process in processes)
         peak = sum(peak_mib(process.pid) for process in processes)
@@ -108,6 +109,7 @@ def measure_on(
         "start_up_s": round(first - began, 2),
         "wall_s": round(wall, 2),
         "peak_mib": round(peak),
+        "probe_ms": probe.ms,
     }
 
 
