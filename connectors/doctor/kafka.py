@@ -104,7 +104,7 @@ async def _api_versions(settings: Settings, host: str, port: int) -> dict[int, i
         response = await connection.send(ApiVersionRequest())
         return {key: highest for key, _, highest in response.api_versions}
     finally:
-        connection.close()
+        await connection.close()
 
 
 def broker_version_finding(node: int, apis: Mapping[int, int]) -> Finding:
