@@ -25,9 +25,9 @@ _TICK = os.sysconf("SC_CLK_TCK")
 class Probe:
     """How fast the machine is while a benchmark runs: the CPU time of one computation, again and again.
 
-    A virtual processor shares its core with those of other machines. While they are busy, the same code
-    takes up to twice the CPU time, and no time is reported as stolen. Figures of two runs can be
-    compared as they are if their probes agree.
+    A virtual processor may share its core with those of other machines. While they are busy, the same
+    code takes more CPU time, and no time is reported as stolen. Figures of two runs can be compared as
+    they are only if their probes agree.
     """
 
     def __init__(self) -> None:

@@ -1,8 +1,7 @@
 """Measures the two stages on the yardstick job in one process, without Faust and Kafka: CPU an event.
 
 State is in RocksDB as the worker has it, and the threads of RocksDB are in the figures. ``--records``
-says how many requests of 500 events a batch has, and ``--cold`` removes the stages' memory from the
-processor's caches before each batch, as other processes do between the batches of a line.
+says how many requests of 500 events a batch has.
 """
 
 import argparse
@@ -30,9 +29,6 @@ from streams.wire.avro import frame
 from streams.wire.contracts import SCHEMA_IDS, schema
 
 PARTITIONS = 4
-CACHES_BYTES = 32 << 20
-"""At least the size of the processor's caches."""
-
 FRAMES = {contract: frame(number) for contract, number in SCHEMA_IDS.items()}
 CONTENTS = contents_of(FRAMES, lambda contract, _: schema(contract))
 
@@ -91,25 +87,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--events", type=int, default=200_000)
     parser.add_argument("--records", type=int, default=40, help="raw records of a batch")
-    parser.add_argument("--cold", action="store_true", help="with empty caches before each batch")
     arguments = parser.parse_args()
     gc.disable()  # as in the worker, which collects every 30 s
     work, size = list(records(arguments.events)), arguments.records
     takes = [work[at : at + size] for at in range(0, len(work), size)]
-    other, filler = bytearray(CACHES_BYTES), bytes(CACHES_BYTES)
     seconds = dict.fromkeys(("translate", "unpack", "process", "pack", "store"), 0.0)
     with TemporaryDirectory() as home:
         memory = Memory()
         partitions = [Partition(number, Path(home), memory) for number in range(PARTITIONS)]
         for take in takes:
-            if arguments.cold:
-                other[:] = filler
             began = time.process_time()
             made = staged(take)
             seconds["translate"] += time.process_time() - began
             for partition in partitions:
-                if arguments.cold:
-                    other[:] = filler
                 partition.apply(made[partition.number], seconds)
     events = len(work) * BATCH_ITEMS
     us = {name: round(spent / events * 1e6, 2) for name, spent in seconds.items()}

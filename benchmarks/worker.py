@@ -92,11 +92,11 @@ def measure_on(
     expected = load(settings, events, batch_items) if per_s is None else Summary()
     broker_before = cpu_s(broker)
     began = time.monotonic()
-    with _started(contender.commands(settings), settings, settings.data_dir / "log") as processes:
-        with Probe() as probe:
-            if per_s is not None:
-                expected = load(settings, events, batch_items, per_s)
-            first = wait_for_all(settings, expected.accepted, processes)
+    commands, log = contender.commands(settings), settings.data_dir / "log"
+    with _started(commands, settings, log) as processes, Probe() as probe:
+        if per_s is not None:
+            expected = load(settings, events, batch_items, per_s)
+        first = wait_for_all(settings, expected.accepted, processes)
         wall = time.monotonic() - first
         cpu = sum(cpu_s(process.pid) for process in processes)
         peak = sum(peak_mib(process.pid) for process in processes)
