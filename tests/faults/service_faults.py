@@ -4,11 +4,9 @@ Each starts its service under the supervisor of the line, where it stays when th
 alert ceases because the service is well again, not because nobody is there.
 """
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from connectors.campaigns.evaluation import Result
 from connectors.campaigns.model.definition import load
@@ -20,7 +18,7 @@ from streams.kafka.schemas import Schemas
 from tests.connectors.standings.test_changes import standings
 from tests.faults.harness import Line
 from tests.integration.test_standings import RACE
-from tests.integration.test_webhooks import publish
+from tests.integration.test_webhooks import Endpoint, publish
 from tests.scrapes import scrape, targets, total
 from tests.waiting import wait_until
 
@@ -29,49 +27,18 @@ AWAY = "http://roundhouse:none@127.0.0.1:9"
 """A ClickHouse that nobody reaches."""
 
 
-class _Endpoint:
-    """An operator's endpoint that answers every webhook with a status, which may change."""
-
-    def __init__(self, status: int) -> None:
-        self.status = status
-        endpoint = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                self.rfile.read(int(self.headers["content-length"]))
-                self.send_response(endpoint.status)
-                self.send_header("content-length", "0")
-                self.end_headers()
-
-            def log_message(self, *arguments: object) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}/awards"
-
-    @contextmanager
-    def serving(self) -> Iterator[None]:
-        thread = threading.Thread(target=self._server.serve_forever, daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            self._server.shutdown()
-            self._server.server_close()
-            thread.join()
-
-
 @contextmanager
 def endpoint_answers(line: Line, status: int) -> Iterator[None]:
     """An operator's endpoint answers webhooks with a status, and at the end takes them."""
     if "webhooks" not in line.stack.supervisor.pids():
         line.stack.start("webhooks", "webhooks", "run")
-    registry, endpoint = Registry(line.settings.tenants_path), _Endpoint(status)
+    registry, endpoint = Registry(line.settings.tenants_path), Endpoint()
+    endpoint.answer = lambda data: status
     with endpoint.serving():
-        registry.send_webhooks(TENANT, endpoint.url)
+        endpoint.secret = registry.send_webhooks(TENANT, endpoint.url) or ""
         publish(line.settings, f"answers-{status}", range(2), TENANT)
         yield
-        endpoint.status = 204
+        endpoint.answer = lambda data: 204
         wait_until(lambda: _waiting(line) == 0, "no webhook that waits")
         registry.stop_webhooks(TENANT)
 
