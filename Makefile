@@ -69,9 +69,9 @@ bench-quick: $(VENV)/ready ## Run the worker and the line on little: whether the
 	$(BIN)/python -m benchmarks.worker --contenders roundhouse --events 20000 60000
 	$(BIN)/python -m benchmarks.line --only sustained --items 50000
 
-bench-compare: $(VENV)/ready ## Run the worker of REF= and this one alternately; the ratio of their CPU. PAIRS= EVENTS= NOTE=
+bench-compare: $(VENV)/ready ## Run the worker of REF= and this one alternately; the ratio of their CPU. PAIRS= EVENTS= PER_S= NOTE=
 	$(BIN)/python -m benchmarks.compare $(REF) --pairs $(or $(PAIRS),6) --events $(or $(EVENTS),1000000) \
-		--note "$(NOTE)"
+		$(if $(PER_S),--per-s $(PER_S)) --note "$(NOTE)"
 
 bench-chart: $(VENV)/ready ## Make the chart and the table of comparisons anew from their results.
 	$(BIN)/python -m benchmarks.compare --chart

@@ -2,8 +2,11 @@
 
 The ref is checked out into ``.bench/<commit>`` with an environment of its own. Both versions run on one
 Kafka node, each run with topics and state of its own, in pairs: ref and tree, tree and ref, and so on,
-so that a drift of the machine falls on both. The CPU is that of the whole process: its start counts, so
-a run needs many events. Both versions read raw records that this tree writes.
+so that a drift of the machine falls on both. A run of the tree comes before the pairs and is not
+counted, because Kafka's JVM then compiles. The CPU is that of the whole process: its start counts, so a
+run needs many events. Both versions read raw records that this tree writes, all of them before a
+version starts or, with ``--per-s``, while it runs. The same ratio of worker and broker together is
+beside it.
 
 Each comparison is a line of ``results/compare.jsonl``; ``--chart`` writes the chart and the table of
 ``README.md`` from that file.
@@ -16,7 +19,7 @@ import sys
 from collections.abc import Sequence
 from math import exp, log
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from scipy.stats import ttest_1samp
 
@@ -54,17 +57,33 @@ def environment_of(commit: str) -> str:
     return str(python)
 
 
-def compare(ref: str, pairs: int, events: int, note: str) -> dict[str, Any]:
+class Run(NamedTuple):
+    """The figures of one version in one run; CPU in µs an event."""
+
+    worker_us: float
+    broker_us: float
+    probe_ms: float
+
+
+def compare(ref: str, pairs: int, events: int, per_s: float | None, note: str) -> dict[str, Any]:
     """Runs the pairs; returns the comparison, a line of the results."""
     commit = commit_of(ref)
     versions = {"ref": environment_of(commit), "tree": sys.executable}
-    costs: list[dict[str, float]] = []
+    runs: list[dict[str, Run]] = []
     with kafka(fresh_home()) as node:
+
+        def run(number: int, name: str) -> Run:
+            return _run(node, f"{number}.{name}.", versions[name], events, per_s)
+
+        run(pairs, "tree")
         for number in range(pairs):
             order = ("ref", "tree") if number % 2 == 0 else ("tree", "ref")
-            pair = {name: _cpu_us(node, f"{number}.{name}.", versions[name], events) for name in order}
-            costs.append(pair)
+            pair = {name: run(number, name) for name in order}
+            runs.append(pair)
             print(f"pair {number + 1} of {pairs}: {pair}", file=sys.stderr)
+    costs, broker_costs, probes = (
+        [{name: each[at] for name, each in pair.items()} for pair in runs] for at in range(3)
+    )
     ratio, low, high = ratio_of(costs)
     return {
         **described(),
@@ -73,11 +92,25 @@ def compare(ref: str, pairs: int, events: int, note: str) -> dict[str, Any]:
         "tree_commit": commit_of("HEAD"),
         "tree_changed": bool(_git("status", "--porcelain", "--untracked-files=no")),
         "events": events,
+        "per_s": per_s,
         "cpu_us_per_event": costs,
+        "broker_us_per_event": broker_costs,
+        "probe_ms": probes,
         "ratio": ratio,
         "interval": [low, high],
+        "with_broker": ratio_of(together(costs, broker_costs)),
         "note": note,
     }
+
+
+def together(
+    costs: Sequence[dict[str, float]], broker_costs: Sequence[dict[str, float]]
+) -> list[dict[str, float]]:
+    """The CPU of worker and broker in each pair."""
+    return [
+        {name: pair[name] + broker[name] for name in pair}
+        for pair, broker in zip(costs, broker_costs, strict=True)
+    ]
 
 
 def ratio_of(costs: Sequence[dict[str, float]]) -> tuple[float, float, float]:
@@ -101,13 +134,24 @@ def table(comparisons: Sequence[dict[str, Any]]) -> str:
     rows = [
         f"| {each['date']} | `{each['ref_commit']}` | `{each['tree_commit']}`"
         f"{' and changes' if each['tree_changed'] else ''} | {len(each['cpu_us_per_event'])} "
-        f"| {each['events']:,} | {each['ratio']:.3f} | {each['interval'][0]:.3f} to "
-        f"{each['interval'][1]:.3f} | {each['note']} |"
+        f"| {each['events']:,} | {_input(each)} | {_shown(each['ratio'], *each['interval'])} "
+        f"| {_shown(*each['with_broker']) if 'with_broker' in each else ''} | {each['note']} |"
         for each in comparisons
     ]
-    head = "| date | ref | tree | pairs | events a run | ratio | 95 % interval | note |"
+    head = (
+        "| date | ref | tree | pairs | events a run | input | worker, 95 % interval "
+        "| worker and broker | note |"
+    )
     image = f"![Ratios of CPU per event]({CHART.relative_to(README.parent)})"
-    return "\n".join([image, "", head, "|---|---|---|---|---|---|---|---|", *rows, ""])
+    return "\n".join([image, "", head, "|---" * 9 + "|", *rows, ""])
+
+
+def _input(comparison: dict[str, Any]) -> str:
+    return f"{comparison['per_s']:,.0f}/s" if comparison.get("per_s") else "backlog"
+
+
+def _shown(ratio: float, low: float, high: float) -> str:
+    return f"{ratio:.3f} ({low:.3f} to {high:.3f})"
 
 
 def chart(comparisons: Sequence[dict[str, Any]]) -> str:
@@ -146,15 +190,17 @@ def page(text: str, comparisons: Sequence[dict[str, Any]]) -> str:
     return before + BEGIN + table(comparisons) + END + after
 
 
-def _cpu_us(node: Node, prefix: str, python: str, events: int) -> float:
+def _run(node: Node, prefix: str, python: str, events: int, per_s: float | None) -> Run:
     command = [python, "-P", "-m", "connectors.cli", "worker-process", "0"]
     contender = Contender(lambda: None, lambda settings: [command], (events, events))
     settings = node.settings.model_copy(
         update={"topic_prefix": f"{node.settings.topic_prefix}{prefix}", "data_dir": fresh_home()}
     )
-    found = measure_on(Node(settings, node.pid), contender, events, BATCH_ITEMS)
-    cost: float = found["cpu_s"] / found["events"] * 1e6
-    return round(cost, 2)
+    found = measure_on(Node(settings, node.pid), contender, events, BATCH_ITEMS, per_s)
+    worker_us, broker_us = (
+        round(found[name] / found["events"] * 1e6, 2) for name in ("cpu_s", "broker_cpu_s")
+    )
+    return Run(worker_us, broker_us, found["probe_ms"])
 
 
 def _git(*arguments: str) -> str:
@@ -168,17 +214,20 @@ def main() -> None:
     parser.add_argument("ref", nargs="?")
     parser.add_argument("--pairs", type=int, default=6, help="two or more, best an even number")
     parser.add_argument("--events", type=int, default=1_000_000)
+    parser.add_argument("--per-s", type=float, help="events a second (default: from a backlog)")
     parser.add_argument("--note", default="", help="circumstances, for the table")
     parser.add_argument("--chart", action="store_true")
     arguments = parser.parse_args()
     if (arguments.ref is None) != arguments.chart or arguments.pairs < 2:
         parser.error("name a git ref and two or more pairs, or --chart")
     if arguments.ref:
-        found = compare(arguments.ref, arguments.pairs, arguments.events, arguments.note)
+        found = compare(
+            arguments.ref, arguments.pairs, arguments.events, arguments.per_s, arguments.note
+        )
         with RESULTS.open("a") as file:
             file.write(json.dumps(found) + "\n")
-        low, high = found["interval"]
-        print(f"CPU per event, tree / {arguments.ref}: {found['ratio']} (95 %: {low} to {high})")
+        print(f"CPU per event, tree / {arguments.ref}: {_shown(found['ratio'], *found['interval'])}")
+        print(f"with the broker's: {_shown(*found['with_broker'])}")
     CHART.write_text(chart(recorded()))
     README.write_text(page(README.read_text(), recorded()))
 

@@ -17,6 +17,9 @@ def test_every_recorded_ratio_follows_from_its_pairs() -> None:
     for found in compare.recorded():
         ratio = compare.ratio_of(found["cpu_us_per_event"])
         assert ratio == (found["ratio"], *found["interval"])
+        if "with_broker" in found:
+            pairs = compare.together(found["cpu_us_per_event"], found["broker_us_per_event"])
+            assert compare.ratio_of(pairs) == tuple(found["with_broker"])
 
 
 def test_the_interval_is_students_on_the_logarithms() -> None:
