@@ -32,11 +32,22 @@ from streams.wire.avro import Reader, frame
 from streams.wire.contracts import SCHEMA_IDS, Schema, version_of
 from streams.wire.money import from_bytes, to_decimal
 
+WARM_UP_SHARE = 0.2
+"""Of the events that come at a rate."""
 
-def load(settings: Settings, events: int, batch_items: int, per_s: float | None = None) -> Summary:
+
+def load(
+    settings: Settings,
+    events: int,
+    batch_items: int,
+    per_s: float | None = None,
+    at_warm: Callable[[int], None] = lambda events: None,
+) -> Summary:
     """Fills ``raw.batches``, at a rate (events/s) if it is given; returns the summary that the output
-    must have.
+    must have. ``at_warm`` is called with the number of events so far when :data:`WARM_UP_SHARE` of them
+    are written.
     """
+    warm = False
     producer = Producer(
         {"bootstrap.servers": settings.kafka_bootstrap, "compression.type": "lz4", "linger.ms": 5}
     )
@@ -52,6 +63,9 @@ def load(settings: Settings, events: int, batch_items: int, per_s: float | None 
             partition=number % settings.partitions,
         )
         summary = after
+        if not warm and summary.received >= events * WARM_UP_SHARE:
+            warm = True
+            at_warm(summary.received)
         if number % 200 == 0:
             producer.flush()
     producer.flush()
@@ -84,26 +98,35 @@ def measure_on(
 ) -> dict[str, Any]:
     """Runs one size on a Kafka node, with the topics and the directory that the settings name.
 
-    With ``per_s`` the input comes at that rate while the contender runs, and the broker's CPU includes
-    its writing.
+    The CPU is that of whole processes. With ``per_s`` the input comes at that rate while the contender
+    runs, the broker's CPU includes its writing, and the figures are without those of the contender's
+    start and of the first events, :data:`WARM_UP_SHARE` of them.
     """
     settings, broker = node
     ensure_topics(settings)
     expected = load(settings, events, batch_items) if per_s is None else Summary()
-    broker_before = cpu_s(broker)
     began = time.monotonic()
     commands, log = contender.commands(settings), settings.data_dir / "log"
     with _started(commands, settings, log) as processes, Probe() as probe:
+
+        def used() -> tuple[float, float]:
+            return sum(cpu_s(process.pid) for process in processes), cpu_s(broker)
+
+        warm, before = 0, (0.0, cpu_s(broker))
+
+        def at_warm(received: int) -> None:
+            nonlocal warm, before
+            warm, before = received, used()
+
         if per_s is not None:
-            expected = load(settings, events, batch_items, per_s)
+            expected = load(settings, events, batch_items, per_s, at_warm)
         first = wait_for_all(settings, expected.accepted, processes)
         wall = time.monotonic() - first
-        cpu = sum(cpu_s(process.pid) for process in processes)
+        cpu, broker_cpu = (now - then for now, then in zip(used(), before, strict=True))
         peak = sum(peak_mib(process.pid) for process in processes)
-        broker_cpu = cpu_s(broker) - broker_before
     verify(settings, expected)
     return {
-        "events": expected.received,
+        "events": expected.received - warm,
         "cpu_s": round(cpu, 2),
         "broker_cpu_s": round(broker_cpu, 2),
         "start_up_s": round(first - began, 2),
