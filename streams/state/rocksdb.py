@@ -53,6 +53,8 @@ which a memtable allocates: 64 partitions have 128 memtables or more, whose filt
 towards the limit of all write buffers. When they reach it, each write is flushed to a file of its own.
 """
 _FILLING_BUFFER_BYTES = 4 << 20
+_SYNCED_BYTES = 1 << 20
+_MERGED_BYTES_PER_S = 128 << 20
 
 
 _CACHE = re.compile(r"^rocksdb\.block\.cache\.(hit|miss) COUNT : (\d+)$", re.MULTILINE)
@@ -201,4 +203,7 @@ def _options(memory: Memory, filling: bool) -> Options:
         # most keys asked for are new
         options.set_memtable_prefix_bloom_ratio(_MEMTABLE_FILTER_SHARE)
         options.set_arena_block_size(_ARENA_BLOCK_BYTES)
+        options.set_bytes_per_sync(_SYNCED_BYTES)
+        options.set_auto_tuned_ratelimiter(_MERGED_BYTES_PER_S, 100_000, 10)
+        options.set_max_background_jobs(8)
     return options
