@@ -3,10 +3,10 @@
 The ref is checked out into ``.bench/<commit>`` with an environment of its own. Both versions run on one
 Kafka node, each run with topics and state of its own, in pairs: ref and tree, tree and ref, and so on,
 so that a drift of the machine falls on both. A run of the tree comes before the pairs and is not
-counted, because Kafka's JVM then compiles. The CPU is that of the whole process: its start counts, so a
-run needs many events. Both versions read raw records that this tree writes, all of them before a
-version starts or, with ``--per-s``, while it runs. The same ratio of worker and broker together is
-beside it.
+counted, because Kafka's JVM then compiles. Both versions read raw records that this tree writes, all of
+them before a version starts or, with ``--per-s``, while it runs. From a backlog the CPU is that of the
+whole process: its start counts, so a run needs many events. The same ratio of worker and broker
+together is beside it.
 
 Each comparison is a line of ``results/compare.jsonl``; ``--chart`` writes the chart and the table of
 ``README.md`` from that file.
@@ -84,7 +84,6 @@ def compare(ref: str, pairs: int, events: int, per_s: float | None, note: str) -
     costs, broker_costs, probes = (
         [{name: each[at] for name, each in pair.items()} for pair in runs] for at in range(3)
     )
-    ratio, low, high = ratio_of(costs)
     return {
         **described(),
         "ref": ref,
@@ -96,24 +95,35 @@ def compare(ref: str, pairs: int, events: int, per_s: float | None, note: str) -
         "cpu_us_per_event": costs,
         "broker_us_per_event": broker_costs,
         "probe_ms": probes,
-        "ratio": ratio,
-        "interval": [low, high],
-        "with_broker": ratio_of(together(costs, broker_costs)),
         "note": note,
     }
 
 
-def together(
-    costs: Sequence[dict[str, float]], broker_costs: Sequence[dict[str, float]]
-) -> list[dict[str, float]]:
-    """The CPU of worker and broker in each pair."""
-    return [
-        {name: pair[name] + broker[name] for name in pair}
-        for pair, broker in zip(costs, broker_costs, strict=True)
-    ]
+class Ratio(NamedTuple):
+    """The tree's CPU as a multiple of the ref's, with its confidence interval."""
+
+    ratio: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.ratio:.3f} ({self.low:.3f} to {self.high:.3f})"
 
 
-def ratio_of(costs: Sequence[dict[str, float]]) -> tuple[float, float, float]:
+def of_worker(comparison: dict[str, Any]) -> Ratio:
+    """The ratio of the worker's CPU."""
+    return ratio_of(comparison["cpu_us_per_event"])
+
+
+def with_broker(comparison: dict[str, Any]) -> Ratio | None:
+    """The ratio of the CPU of worker and broker; None where the broker's is not recorded."""
+    if "broker_us_per_event" not in comparison:
+        return None
+    both = zip(comparison["cpu_us_per_event"], comparison["broker_us_per_event"], strict=True)
+    return ratio_of([{name: pair[name] + broker[name] for name in pair} for pair, broker in both])
+
+
+def ratio_of(costs: Sequence[dict[str, float]]) -> Ratio:
     """The tree's CPU as a multiple of the ref's, and its 95 % confidence interval.
 
     Both are of Student's t on the logarithms of the ratios of two or more pairs.
@@ -121,7 +131,7 @@ def ratio_of(costs: Sequence[dict[str, float]]) -> tuple[float, float, float]:
     logs = [log(pair["tree"] / pair["ref"]) for pair in costs]
     low, high = ttest_1samp(logs, 0.0).confidence_interval(LEVEL)
     mean = sum(logs) / len(logs)
-    return round(exp(mean), 3), round(exp(low), 3), round(exp(high), 3)
+    return Ratio(round(exp(mean), 3), round(exp(low), 3), round(exp(high), 3))
 
 
 def recorded() -> list[dict[str, Any]]:
@@ -134,8 +144,8 @@ def table(comparisons: Sequence[dict[str, Any]]) -> str:
     rows = [
         f"| {each['date']} | `{each['ref_commit']}` | `{each['tree_commit']}`"
         f"{' and changes' if each['tree_changed'] else ''} | {len(each['cpu_us_per_event'])} "
-        f"| {each['events']:,} | {_input(each)} | {_shown(each['ratio'], *each['interval'])} "
-        f"| {_shown(*each['with_broker']) if 'with_broker' in each else ''} | {each['note']} |"
+        f"| {each['events']:,} | {_input(each)} | {of_worker(each)} | {with_broker(each) or ''} "
+        f"| {each['note']} |"
         for each in comparisons
     ]
     head = (
@@ -150,14 +160,11 @@ def _input(comparison: dict[str, Any]) -> str:
     return f"{comparison['per_s']:,.0f}/s" if comparison.get("per_s") else "backlog"
 
 
-def _shown(ratio: float, low: float, high: float) -> str:
-    return f"{ratio:.3f} ({low:.3f} to {high:.3f})"
-
-
 def chart(comparisons: Sequence[dict[str, Any]]) -> str:
     """The ratios and their intervals as an SVG; a row for each comparison, the line is at 1."""
-    bounds: list[float] = [bound for each in comparisons for bound in each["interval"]]
-    least, most = min(0.8, *bounds), max(1.2, *bounds)
+    ratios = [of_worker(each) for each in comparisons]
+    least = min(0.8, *(ratio.low for ratio in ratios))
+    most = max(1.2, *(ratio.high for ratio in ratios))
 
     def x(ratio: float) -> float:
         return round(240 + 420 * (ratio - least) / (most - least), 1)
@@ -170,15 +177,15 @@ def chart(comparisons: Sequence[dict[str, Any]]) -> str:
         f'<line x1="{x(1)}" y1="24" x2="{x(1)}" y2="{height}" stroke="gray" stroke-dasharray="4"/>',
         f'<text x="{x(1)}" y="16" text-anchor="middle">equal CPU</text>',
     ]
-    for number, each in enumerate(comparisons):
+    for number, (each, ratio) in enumerate(zip(comparisons, ratios, strict=True)):
         y = 45 + 30 * number
-        low, high = map(x, each["interval"])
         label = f"{each['date']} {each['tree_commit'][:7]} / {each['ref_commit'][:7]}"
         parts += [
             f'<text x="10" y="{y + 4}">{label}</text>',
-            f'<line x1="{low}" y1="{y}" x2="{high}" y2="{y}" stroke="steelblue" stroke-width="3"/>',
-            f'<circle cx="{x(each["ratio"])}" cy="{y}" r="5" fill="steelblue"/>',
-            f'<text x="680" y="{y + 4}">{each["ratio"]:.3f}</text>',
+            f'<line x1="{x(ratio.low)}" y1="{y}" x2="{x(ratio.high)}" y2="{y}" stroke="steelblue" '
+            'stroke-width="3"/>',
+            f'<circle cx="{x(ratio.ratio)}" cy="{y}" r="5" fill="steelblue"/>',
+            f'<text x="680" y="{y + 4}">{ratio.ratio:.3f}</text>',
         ]
     return "\n".join([*parts, "</svg>", ""])
 
@@ -226,8 +233,8 @@ def main() -> None:
         )
         with RESULTS.open("a") as file:
             file.write(json.dumps(found) + "\n")
-        print(f"CPU per event, tree / {arguments.ref}: {_shown(found['ratio'], *found['interval'])}")
-        print(f"with the broker's: {_shown(*found['with_broker'])}")
+        print(f"CPU per event, tree / {arguments.ref}: {of_worker(found)}")
+        print(f"with the broker's: {with_broker(found)}")
     CHART.write_text(chart(recorded()))
     README.write_text(page(README.read_text(), recorded()))
 

@@ -13,15 +13,6 @@ def test_the_page_and_the_chart_are_made_from_the_results() -> None:
     assert compare.CHART.read_text() == compare.chart(compare.recorded())
 
 
-def test_every_recorded_ratio_follows_from_its_pairs() -> None:
-    for found in compare.recorded():
-        ratio = compare.ratio_of(found["cpu_us_per_event"])
-        assert ratio == (found["ratio"], *found["interval"])
-        if "with_broker" in found:
-            pairs = compare.together(found["cpu_us_per_event"], found["broker_us_per_event"])
-            assert compare.ratio_of(pairs) == tuple(found["with_broker"])
-
-
 def test_the_interval_is_students_on_the_logarithms() -> None:
     """By hand: mean 0, standard error 0.1/√3 of logs (-0.1, 0, 0.1), t of 2 degrees is 4.3027."""
     pairs = [{"ref": 1.0, "tree": tree} for tree in (0.904837418, 1.0, 1.105170918)]
