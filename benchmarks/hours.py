@@ -70,7 +70,7 @@ class Interval(NamedTuple):
     def row(self) -> str:
         """The figures as a row of a Markdown table."""
         cells = [
-            f"{self.ended_min:.0f}", self.p50_ms, self.p99_ms,
+            f"{round(self.ended_min, 1):g}", self.p50_ms, self.p99_ms,
             *(self.cpu_us[name] for name in PROCESSES), f"{sum(self.cpu_us.values()):.1f}",
             self.probe_ms,
             *(self.resident_mib[name] for name in PROCESSES), self.active_parts, self.replaced_parts,

@@ -53,8 +53,17 @@ which a memtable allocates: 64 partitions have 128 memtables or more, whose filt
 towards the limit of all write buffers. When they reach it, each write is flushed to a file of its own.
 """
 _FILLING_BUFFER_BYTES = 4 << 20
-_SYNCED_BYTES = 1 << 20
+_BACKGROUND_JOBS = 8
+"""Threads that all databases share; a quarter of them may flush. A merge takes minutes, and with one
+thread those of the other partitions would wait for it.
+"""
 _MERGED_BYTES_PER_S = 128 << 20
+"""Most that merges and flushes write. RocksDB begins with half of it and adapts the limit to the
+demand, down to a twentieth. Without a limit the largest files, of all partitions at about the same
+time, are merged as fast as the processors permit.
+"""
+_REFILL_US, _FAIRNESS = 100_000, 10
+"""RocksDB's defaults for the limit."""
 
 
 _CACHE = re.compile(r"^rocksdb\.block\.cache\.(hit|miss) COUNT : (\d+)$", re.MULTILINE)
@@ -74,6 +83,7 @@ class Memory:
             _WRITE_BUFFERS_BYTES, False, self.cache
         )
         self.options = {filling: _options(self, filling) for filling in (False, True)}
+        self.unlimited = _options(self, filling=False, limited=False)
         self.options[False].enable_statistics()
 
     def usage(self) -> MemoryUsage:
@@ -93,13 +103,12 @@ class Database:
         """``filling`` selects options for bulk writes with few reads."""
         self._path = path
         self._memory = memory
-        self._db = self._opened(filling)
+        self._filling = filling
+        self._db = self._opened(memory.options[filling])
         self._unlogged = WriteOptions()
         self._unlogged.disable_wal = True  # type: ignore[method-assign,assignment]  # a property
 
-    def _opened(self, filling: bool) -> Rdict:
-        self._filling = filling
-        options = self._memory.options[filling]
+    def _opened(self, options: Options) -> Rdict:
         try:
             return Rdict(str(self._path), options, {"default": options})
         except Exception as error:  # rocksdict raises no narrower class
@@ -107,9 +116,13 @@ class Database:
 
     def reopen(self, filling: bool) -> None:
         """Flushes, closes and opens again, for ``filling`` or for reads and writes."""
+        self._filling = filling
+        self._open_again(self._memory.options[filling])
+
+    def _open_again(self, options: Options) -> None:
         self.flush()  # an error of the flush is raised here; closing might hide it
         self._db.close()
-        self._db = self._opened(filling)
+        self._db = self._opened(options)
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """Values in the order of ``keys``."""
@@ -139,6 +152,7 @@ class Database:
             else:
                 batch.put(key, value)
         self._db.write(batch, self._unlogged)
+        self._open_again(self._memory.unlimited)  # the partition waits for the merge
         self.compact()
         self.reopen(self._filling)
 
@@ -175,7 +189,7 @@ class Database:
         return error
 
 
-def _options(memory: Memory, filling: bool) -> Options:
+def _options(memory: Memory, filling: bool, limited: bool = True) -> Options:
     blocks = BlockBasedOptions()
     blocks.set_bloom_filter(10, False)
     blocks.set_block_cache(memory.cache)
@@ -188,13 +202,13 @@ def _options(memory: Memory, filling: bool) -> Options:
     options.set_write_buffer_manager(memory.write_buffers)
     options.set_compaction_style(DBCompactionStyle.universal())
     options.set_keep_log_file_num(2)
+    options.set_max_background_jobs(_BACKGROUND_JOBS)
     if filling:
         # writes only append; RocksDB's threads sort at the flush, whereas each read would sort
         options.set_memtable_factory(MemtableFactory.vector())
         options.set_allow_concurrent_memtable_write(False)
         options.set_write_buffer_size(_FILLING_BUFFER_BYTES)
         options.set_max_write_buffer_number(_WRITE_BUFFERS_BYTES // _FILLING_BUFFER_BYTES)
-        options.set_max_background_jobs(8)  # a quarter of them may flush
         options.set_compression_type(DBCompressionType.none())  # merging compresses, later
         options.set_level_zero_file_num_compaction_trigger(16)
     else:
@@ -203,7 +217,6 @@ def _options(memory: Memory, filling: bool) -> Options:
         # most keys asked for are new
         options.set_memtable_prefix_bloom_ratio(_MEMTABLE_FILTER_SHARE)
         options.set_arena_block_size(_ARENA_BLOCK_BYTES)
-        options.set_bytes_per_sync(_SYNCED_BYTES)
-        options.set_auto_tuned_ratelimiter(_MERGED_BYTES_PER_S, 100_000, 10)
-        options.set_max_background_jobs(8)
+        if limited:
+            options.set_auto_tuned_ratelimiter(_MERGED_BYTES_PER_S, _REFILL_US, _FAIRNESS)
     return options
