@@ -50,27 +50,25 @@ FILL_KEYS = 100_000
 BLOCK_EVENTS = 10_000
 
 
-def fill(settings: Settings, ids: int, merged: bool = True) -> None:
-    """Writes ``ids`` random ids to the directories in which the worker opens its partitions.
-
-    Without ``merged`` the files are as a recovery leaves them, and RocksDB merges them while the worker
-    runs.
-    """
+def fill(settings: Settings, ids: int) -> None:
+    """Writes ``ids`` evenly spread ids to the directories in which the worker opens its partitions."""
     cluster = wait_for_broker(settings, 60)
     rng = random.Random(1)
     each = ids // settings.partitions
+    step = (1 << 8 * ID_BYTES) // each
     for partition in range(settings.partitions):
         directory = window_directory(settings, "worker-0", partition)
         window = Window(directory, cluster, settings.window_s, Memory())
         with filling(window):
             for start in range(0, each, FILL_KEYS):
+                numbers = range(start, min(start + FILL_KEYS, each))
+                spread = [number * step + rng.getrandbits(32) for number in numbers]
                 puts = {
-                    ID_KEY + rng.randbytes(ID_BYTES): rng.randbytes(CONTENT_BYTES)
-                    for _ in range(start, min(start + FILL_KEYS, each))
+                    ID_KEY + number.to_bytes(ID_BYTES, "big"): rng.randbytes(CONTENT_BYTES)
+                    for number in spread
                 }
                 window.write(puts, 0, time.time())
-        if merged:
-            window.compact()
+        window.compact()  # else the worker would compact it during the measurement
         window.close()
 
 

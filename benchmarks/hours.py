@@ -5,9 +5,6 @@ latency from the edge's answer until all rows of a batch can be read, CPU an eve
 by process, how fast the machine is, parts of the tables that are in use, and those that merges have
 replaced and ClickHouse has not removed yet. The accounts are verified at the end. Kafka keeps only the
 newest records of topics that are not compacted, so that the disk suffices.
-
-With ``--remembered`` the worker begins with a window of so many ids, as after a recovery: RocksDB
-merges them while the line runs, so that a run of minutes shows what merging costs after hours.
 """
 
 import argparse
@@ -25,7 +22,6 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
     ConfigResource,
 )
 
-from benchmarks.growth import fill
 from benchmarks.line import (
     Answered,
     Body,
@@ -107,13 +103,6 @@ def keep_little(settings: Settings) -> None:
         change.result()
 
 
-def remember(stack: Stack, ids: int) -> None:
-    """Ends the worker, fills its window, and starts it again."""
-    stack.supervisor.end("worker-0")
-    fill(stack.settings, ids, merged=False)
-    stack.start("worker-0", "worker-process", "0")
-
-
 def feed(
     poster: Poster, coming: Iterable[Body], rate: float, answered: Answered, stopping: threading.Event
 ) -> None:
@@ -170,18 +159,13 @@ def main() -> None:
     parser.add_argument("--hours", type=float, default=2.0)
     parser.add_argument("--every", type=float, default=600.0, help="seconds of an interval")
     parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--remembered", type=int, default=0, help="ids in the window of one worker")
     arguments = parser.parse_args()
-    if arguments.remembered and arguments.workers != 1:
-        parser.error("--remembered fills the window of one worker: leave --workers out")
     rate, every = arguments.rate, arguments.every
     coming = stream(BATCH_ITEMS, seed=4)
     print(" · ".join(described().values()), f"{rate:,.0f} events/s", sep=" · ", flush=True)
     print(f"\n{HEAD}\n{'|---' * HEAD.count(' |')}|", flush=True)
     with line(arguments.workers) as (stack, poster):
         keep_little(stack.settings)
-        if arguments.remembered:
-            remember(stack, arguments.remembered)
         began, posted = time.monotonic(), 0
         for _ in range(max(1, round(arguments.hours * 3600 / every))):
             print(measured(stack, poster, coming, rate, every, began).row(), flush=True)
