@@ -1,8 +1,8 @@
 """Holds the whole line at a rate while RocksDB merges the windows of all partitions completely.
 
-In a line that runs for hours the largest files of all windows are merged at about the same time. Here each
-window begins with some files of equal size that are not merged, and the first flush of the worker, after
-some 25 s at half of the full rate, has RocksDB merge all of them. Prints a Markdown row for each ten
+In a line that runs for hours the largest files of all windows are merged at about the same time. Here
+each window begins with files of equal size that are not merged, and the first flush of the worker, some
+25 s later at half of the full rate, has RocksDB merge all of them. Prints a Markdown row for each ten
 seconds, as :mod:`benchmarks.hours` does.
 """
 
@@ -11,7 +11,7 @@ import random
 import time
 from pathlib import Path
 
-from rocksdict import DBCompactionStyle, MemtableFactory, Options, Rdict, WriteBatch, WriteOptions
+from rocksdict import MemtableFactory, Rdict, WriteBatch, WriteBufferManager, WriteOptions
 
 from benchmarks.hours import HEAD, keep_little, measured
 from benchmarks.line import line, stream, verify, wait_until_settled
@@ -22,15 +22,14 @@ from streams.core.identity import CONTENT_BYTES, ID_BYTES
 from streams.settings import Settings
 from streams.stages.process import ID_KEY, ROUND_KEY
 from streams.state.owned_partition import window_directory
+from streams.state.rocksdb import MERGED_FILES, Memory
 
 EVERY_S = 10.0
-FILES = 3
-"""A merge of all files begins when there is one more, RocksDB's default for universal compaction."""
-
 ROUNDS_AN_EVENT, ROUND_BYTES = 0.5, 160
 """Of the yardstick job, about: rounds written, and the size of one."""
 
 WRITE_EVENTS = 1_000
+FILE_BYTES_MAX = 8 << 30
 
 
 def fill(settings: Settings, events: int) -> None:
@@ -42,19 +41,19 @@ def fill(settings: Settings, events: int) -> None:
 
 def _fill(directory: Path, events: int) -> None:
     directory.mkdir(parents=True, exist_ok=True)
-    options = Options(raw_mode=True)
-    options.create_if_missing(True)
-    options.set_compaction_style(DBCompactionStyle.universal())
+    options = Memory().unlimited
     options.set_disable_auto_compactions(True)
     options.set_memtable_factory(MemtableFactory.vector())
     options.set_allow_concurrent_memtable_write(False)
-    options.set_write_buffer_size(8 << 30)
+    options.set_write_buffer_size(FILE_BYTES_MAX)
+    options.set_write_buffer_manager(WriteBufferManager(FILE_BYTES_MAX, False))
     unlogged = WriteOptions()
     unlogged.disable_wal = True  # type: ignore[method-assign,assignment]  # a property
     rng = random.Random(1)
     database = Rdict(str(directory), options, {"default": options})
-    for _ in range(FILES):
-        for _ in range(0, events // FILES, WRITE_EVENTS):
+    files = MERGED_FILES - 1  # with one more they are merged
+    for _ in range(files):
+        for _ in range(0, events // files, WRITE_EVENTS):
             batch = WriteBatch(raw_mode=True)
             for _ in range(WRITE_EVENTS):
                 batch.put(ID_KEY + rng.randbytes(ID_BYTES), rng.randbytes(CONTENT_BYTES))

@@ -57,10 +57,14 @@ _BACKGROUND_JOBS = 8
 """Threads that all databases share; a quarter of them may flush. A merge takes minutes, and with one
 thread those of the other partitions would wait for it.
 """
-_MERGED_BYTES_PER_S = 128 << 20
+_MERGED_BYTES_PER_S = 64 << 20
 """Most that merges and flushes write. RocksDB begins with half of it and adapts the limit to the
 demand, down to a twentieth. Without a limit the largest files, of all partitions at about the same
 time, are merged as fast as the processors permit.
+"""
+MERGED_FILES = 8
+"""RocksDB merges when it has so many sorted files. With its default of 4 there are more merges, each of
+fewer files, and a lookup asks the filters of fewer files.
 """
 _REFILL_US, _FAIRNESS = 100_000, 10
 """RocksDB's defaults for the limit."""
@@ -217,6 +221,7 @@ def _options(memory: Memory, filling: bool, limited: bool = True) -> Options:
         # most keys asked for are new
         options.set_memtable_prefix_bloom_ratio(_MEMTABLE_FILTER_SHARE)
         options.set_arena_block_size(_ARENA_BLOCK_BYTES)
+        options.set_level_zero_file_num_compaction_trigger(MERGED_FILES)
         if limited:
             options.set_auto_tuned_ratelimiter(_MERGED_BYTES_PER_S, _REFILL_US, _FAIRNESS)
     return options
