@@ -66,6 +66,10 @@ MERGED_FILES = 8
 """RocksDB merges when it has so many sorted files. With its default of 4 there are more merges, each of
 fewer files, and a lookup asks the filters of fewer files.
 """
+_SLOW_FILES, _STOP_FILES = 64, 128
+"""Numbers of files at which RocksDB slows writes down, and stops them. With its defaults, 20 and 36,
+writes stopped for up to 14 s while a large merge went on; each file costs a lookup one filter.
+"""
 _REFILL_US, _FAIRNESS = 100_000, 10
 """RocksDB's defaults for the limit."""
 
@@ -222,6 +226,8 @@ def _options(memory: Memory, filling: bool, limited: bool = True) -> Options:
         options.set_memtable_prefix_bloom_ratio(_MEMTABLE_FILTER_SHARE)
         options.set_arena_block_size(_ARENA_BLOCK_BYTES)
         options.set_level_zero_file_num_compaction_trigger(MERGED_FILES)
+        options.set_level_zero_slowdown_writes_trigger(_SLOW_FILES)
+        options.set_level_zero_stop_writes_trigger(_STOP_FILES)
         if limited:
             options.set_auto_tuned_ratelimiter(_MERGED_BYTES_PER_S, _REFILL_US, _FAIRNESS)
     return options
