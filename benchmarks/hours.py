@@ -10,7 +10,7 @@ newest records of topics that are not compacted, so that the disk suffices.
 import argparse
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import NamedTuple
@@ -152,6 +152,31 @@ def measured(
     )
 
 
+def hold(
+    rate: float,
+    every_s: float,
+    intervals: int,
+    workers: int = 1,
+    before: Callable[[Stack], None] = lambda stack: None,
+) -> None:
+    """Prints a Markdown table with a row for each interval of a new line at a rate. ``before`` is
+    called when the line is ready.
+    """
+    coming = stream(BATCH_ITEMS, seed=4)
+    print(" · ".join(described().values()), f"{rate:,.0f} events/s", sep=" · ", flush=True)
+    print(f"\n{HEAD}\n{'|---' * HEAD.count(' |')}|", flush=True)
+    with line(workers) as (stack, poster):
+        keep_little(stack.settings)
+        before(stack)
+        began, posted = time.monotonic(), 0
+        for _ in range(intervals):
+            print(measured(stack, poster, coming, rate, every_s, began).row(), flush=True)
+            posted += int(rate * every_s) // BATCH_ITEMS * BATCH_ITEMS
+        wait_until_settled(stack, poster, posted)
+        verify(stack.settings)
+    print(f"\n{posted:,} events; the accounts balance.")
+
+
 def main() -> None:
     """Prints a Markdown table, row by row."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -160,19 +185,8 @@ def main() -> None:
     parser.add_argument("--every", type=float, default=600.0, help="seconds of an interval")
     parser.add_argument("--workers", type=int, default=1)
     arguments = parser.parse_args()
-    rate, every = arguments.rate, arguments.every
-    coming = stream(BATCH_ITEMS, seed=4)
-    print(" · ".join(described().values()), f"{rate:,.0f} events/s", sep=" · ", flush=True)
-    print(f"\n{HEAD}\n{'|---' * HEAD.count(' |')}|", flush=True)
-    with line(arguments.workers) as (stack, poster):
-        keep_little(stack.settings)
-        began, posted = time.monotonic(), 0
-        for _ in range(max(1, round(arguments.hours * 3600 / every))):
-            print(measured(stack, poster, coming, rate, every, began).row(), flush=True)
-            posted += int(rate * every) // BATCH_ITEMS * BATCH_ITEMS
-        wait_until_settled(stack, poster, posted)
-        verify(stack.settings)
-    print(f"\n{posted:,} events; the accounts balance.")
+    intervals = max(1, round(arguments.hours * 3600 / arguments.every))
+    hold(arguments.rate, arguments.every, intervals, arguments.workers)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 
 from benchmarks.flood import TAKEN, flood, request
 from benchmarks.machine import Probe, cpu_s, described, fresh_home, peak_mib
-from benchmarks.yardstick import BATCH_ITEMS, TENANTS, bodies
+from benchmarks.yardstick import BATCH_ITEMS, TENANTS, WARM_UP_SHARE, bodies
 from connectors.clickhouse.query import query_bytes
 from connectors.demo.day import NATIVE
 from connectors.demo.run import accounts, is_balanced
@@ -35,7 +35,6 @@ from connectors.edge.tenants import Registry
 from connectors.local.stack import Stack, on_any_ports
 from streams.settings import Settings
 
-WARM_UP_SHARE = 0.2
 WARM_UP_S = 40.0
 AHEAD_ITEMS = 60_000
 POSTERS = 4

@@ -9,14 +9,12 @@ seconds, as :mod:`benchmarks.hours` does.
 import argparse
 import random
 import time
+from functools import partial
 from pathlib import Path
 
 from rocksdict import MemtableFactory, Rdict, WriteBatch, WriteBufferManager, WriteOptions
 
-from benchmarks.hours import HEAD, keep_little, measured
-from benchmarks.line import line, stream, verify, wait_until_settled
-from benchmarks.machine import described
-from benchmarks.yardstick import BATCH_ITEMS
+from benchmarks.hours import hold
 from connectors.local.stack import Stack
 from streams.core.identity import CONTENT_BYTES, ID_BYTES
 from streams.settings import Settings
@@ -79,19 +77,12 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=48_000_000, help="in the windows before")
     parser.add_argument("--seconds", type=float, default=150.0)
     arguments = parser.parse_args()
-    coming = stream(BATCH_ITEMS, seed=4)
-    print(" · ".join(described().values()), f"{arguments.rate:,.0f} events/s", sep=" · ", flush=True)
-    print(f"\n{HEAD}\n{'|---' * HEAD.count(' |')}|", flush=True)
-    with line(1) as (stack, poster):
-        keep_little(stack.settings)
-        restart_with(stack, arguments.events)
-        began, posted = time.monotonic(), 0
-        for _ in range(round(arguments.seconds / EVERY_S)):
-            print(measured(stack, poster, coming, arguments.rate, EVERY_S, began).row(), flush=True)
-            posted += int(arguments.rate * EVERY_S) // BATCH_ITEMS * BATCH_ITEMS
-        wait_until_settled(stack, poster, posted)
-        verify(stack.settings)
-    print(f"\n{posted:,} events; the accounts balance.")
+    hold(
+        arguments.rate,
+        EVERY_S,
+        round(arguments.seconds / EVERY_S),
+        before=partial(restart_with, events=arguments.events),
+    )
 
 
 if __name__ == "__main__":

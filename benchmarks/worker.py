@@ -21,7 +21,7 @@ from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-def
 from benchmarks.broker import Node, kafka
 from benchmarks.contenders import CONTENDERS, Contender
 from benchmarks.machine import Probe, cpu_s, described, fresh_home, peak_mib
-from benchmarks.yardstick import BATCH_ITEMS, Summary, bodies
+from benchmarks.yardstick import BATCH_ITEMS, WARM_UP_SHARE, Summary, bodies
 from connectors.local.stack import Stack
 from streams.core.event import Batch
 from streams.kafka.admin import ensure_topics
@@ -31,9 +31,6 @@ from streams.settings import Settings
 from streams.wire.avro import Reader, frame
 from streams.wire.contracts import SCHEMA_IDS, Schema, version_of
 from streams.wire.money import from_bytes, to_decimal
-
-WARM_UP_SHARE = 0.2
-"""Of the events that come at a rate."""
 
 
 def load(
@@ -47,7 +44,7 @@ def load(
     must have. ``at_warm`` is called with the number of events so far when :data:`WARM_UP_SHARE` of them
     are written.
     """
-    warm = False
+    last_warm = int(events * WARM_UP_SHARE) // batch_items
     producer = Producer(
         {"bootstrap.servers": settings.kafka_bootstrap, "compression.type": "lz4", "linger.ms": 5}
     )
@@ -63,8 +60,7 @@ def load(
             partition=number % settings.partitions,
         )
         summary = after
-        if not warm and summary.received >= events * WARM_UP_SHARE:
-            warm = True
+        if number == last_warm:
             at_warm(summary.received)
         if number % 200 == 0:
             producer.flush()

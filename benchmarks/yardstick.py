@@ -13,6 +13,9 @@ from decimal import Decimal
 TENANTS = ("alpha", "beta", "gamma")
 PLAYERS = 5_000
 BATCH_ITEMS = 500
+WARM_UP_SHARE = 0.2
+"""Of a measured run: the events that come first and are in no figure."""
+
 WON_SHARE = 0.45
 RESENT_SHARE = 0.05
 INVALID_SHARE = 0.002
