@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.fair_use import quantiles, wait_until_drained
-from benchmarks.line import POLL_S, Answered, Body, Poster, requests, verify, warm_up, watch
+from benchmarks.line import POLL_S, Answered, Body, Poster, Rows, requests, verify, warm_up, watch
 from benchmarks.machine import described, fresh_home
 from benchmarks.yardstick import BATCH_ITEMS, TENANTS
 from connectors.clickhouse.query import query
@@ -97,10 +97,11 @@ def _backfill(stack: Stack, file: Path, items: int) -> Iterator[None]:
 
 def _phase(stack: Stack, poster: Poster, bodies: list[Body], rate: float) -> dict[str, Any]:
     answered: Answered = {}
+    rows = Rows(stack.settings)
     before, began = _settled(stack), time.monotonic()
     for number, body in enumerate(bodies):
         poster.post(body, began + number / rate, answered)
-    waits = watch(stack, poster, answered, len(bodies))
+    waits = watch(stack, poster, rows, answered, len(bodies))
     settled, seconds = _settled(stack) - before, time.monotonic() - began
     return {
         "answer_ms": quantiles([answer.at - answer.began for answer in answered.values()]),

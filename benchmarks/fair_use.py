@@ -17,7 +17,7 @@ from multiprocessing import get_context
 from typing import Any, NamedTuple
 
 from benchmarks.flood import TAKEN, flood, request
-from benchmarks.line import POLL_S, Answered, Body, Poster, requests, verify, warm_up, watch
+from benchmarks.line import POLL_S, Answered, Body, Poster, Rows, requests, verify, warm_up, watch
 from benchmarks.machine import described, fresh_home
 from benchmarks.yardstick import BATCH_ITEMS, TENANTS
 from connectors.demo.day import NATIVE
@@ -89,10 +89,10 @@ def _phase(
     if flooding:
         flooding.start()
     try:
-        began = time.monotonic()
+        rows, began = Rows(stack.settings), time.monotonic()
         for number, body in enumerate(bodies):
             poster.post(body, began + number / rate, answered)
-        waits = watch(stack, poster, answered, len(bodies))
+        waits = watch(stack, poster, rows, answered, len(bodies))
     finally:
         if flooding:
             flooding.join()

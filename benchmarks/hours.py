@@ -26,6 +26,7 @@ from benchmarks.line import (
     Answered,
     Body,
     Poster,
+    Rows,
     Usage,
     asked,
     line,
@@ -122,11 +123,11 @@ def measured(
     batches = int(rate * seconds) // BATCH_ITEMS
     answered: Answered = {}
     stopping = threading.Event()
-    usage = Usage(stack)
+    rows, usage = Rows(stack.settings), Usage(stack)
     with Probe() as probe, ThreadPoolExecutor(1) as pool:
         feeding = pool.submit(feed, poster, islice(coming, batches), rate, answered, stopping)
         try:
-            waits = sorted(watch(stack, poster, answered, batches))
+            waits = sorted(watch(stack, poster, rows, answered, batches))
         finally:
             stopping.set()
         feeding.result()

@@ -268,11 +268,12 @@ def latency(rate: float, seconds: float, workers: int, warm_s: float = WARM_UP_S
     answered: Answered = {}
     with line(workers) as (stack, poster):
         warm_up(stack, poster, made[:warm], rate)
+        rows = Rows(stack.settings)
         usage, began = Usage(stack), time.monotonic()
         for number, body in enumerate(rest):
             poster.post(body, began + number * BATCH_ITEMS / rate, answered)
         with Probe() as probe:
-            waits = watch(stack, poster, answered, len(rest))
+            waits = watch(stack, poster, rows, answered, len(rest))
         costs = usage.us_per(sum(body.items for body in rest))
         verify(stack.settings)
     waits.sort()
@@ -293,32 +294,39 @@ def percentile_ms(waits: list[float], share: int) -> int:
     return round(statistics.quantiles(waits, n=100, method="inclusive")[share - 1] * 1000)
 
 
+_TABLES = "game_transactions_rows", "outcomes_rows"
+
+_NEWEST = """
+SELECT table AS batch_id, toUInt64(max(max_block_number)) AS n FROM system.parts
+WHERE database = currentDatabase() AND table IN {tables} GROUP BY table
+"""
+
 _FOUND = """
 SELECT batch_id, sum(n) AS n FROM (
     SELECT batch_id, count() AS n FROM game_transactions_rows
-    WHERE batch_id IN ({batches}) AND toUInt64(splitByChar('_', _part)[3]) > {block}
+    WHERE batch_id IN ({batches}) AND toUInt64(splitByChar('_', _part)[3]) > {game_transactions_rows}
     GROUP BY batch_id
     UNION ALL
     SELECT batch_id, toUInt64(sum(duplicate + conflict + rejected)) AS n FROM outcomes_rows
-    WHERE batch_id IN ({batches}) GROUP BY batch_id
-    UNION ALL
-    SELECT '' AS batch_id, toUInt64(max(max_block_number)) AS n FROM system.parts
-    WHERE table = 'game_transactions_rows' AND database = currentDatabase()
+    WHERE batch_id IN ({batches}) AND toUInt64(splitByChar('_', _part)[3]) > {outcomes_rows}
+    GROUP BY batch_id
+    UNION ALL {newest}
 ) GROUP BY batch_id
 """
 
 
 _DIRECTORIES = """
 SELECT data_paths[1] AS path FROM system.tables
-WHERE database = currentDatabase() AND name IN ('game_transactions_rows', 'outcomes_rows')
+WHERE database = currentDatabase() AND name IN {tables}
 """
 
 
 class _Inserts:
-    """Looks for new parts in the directories of the tables that :class:`_Rows` counts."""
+    """Looks for new parts in the directories of the tables that :class:`Rows` counts."""
 
     def __init__(self, settings: Settings) -> None:
-        self._parts = {Path(row["path"]): 0 for row in asked(settings, _DIRECTORIES)}
+        directories = asked(settings, _DIRECTORIES.format(tables=_TABLES))
+        self._parts = {Path(row["path"]): 0 for row in directories}
         self._changed_ns = dict.fromkeys(self._parts, 0)
         self._found_at = 0.0
 
@@ -338,37 +346,54 @@ class _Inserts:
         return new
 
 
-class _Rows:
-    """Counts the rows of batches that can be read; the query is limited to parts with new rows."""
+_Blocks = dict[str, int]
+"""The newest block of each table."""
+
+
+class Rows:
+    """Counts the rows of batches that can be read. Make it before their requests begin: only parts
+    with newer rows are read, so that a question costs the same however much the tables have.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._blocks = [(-math.inf, 0)]
-        self._since: dict[str, int] = {}
+        self._newest = _NEWEST.format(tables=_TABLES)
+        found = {row["batch_id"]: int(row["n"]) for row in asked(settings, self._newest)}
+        self._blocks = [(-math.inf, self._taken(found))]
+        self._since: dict[str, _Blocks] = {}
 
     def of(self, batches: Answered) -> dict[str, int]:
         """The number of rows by batch, counted after the last block known when its request began."""
-        since = {
-            batch: self._since.get(batch) or self._block_before(answer.began)
+        self._since = {
+            batch: self._since.get(batch) or self._blocks_before(answer.began)
             for batch, answer in batches.items()
         }
-        names = ", ".join(f"'{batch}'" for batch in since) or "''"
-        sql = _FOUND.format(batches=names, block=min(since.values(), default=self._blocks[-1][1]))
+        names = ", ".join(f"'{batch}'" for batch in self._since) or "''"
+        _, latest = self._blocks[-1]
+        since = {
+            table: min((blocks[table] for blocks in self._since.values()), default=latest[table])
+            for table in _TABLES
+        }
+        sql = _FOUND.format(batches=names, newest=self._newest, **since)
         found = {row["batch_id"]: int(row["n"]) for row in asked(self._settings, sql)}
-        self._since = since
-        self._blocks.append((time.monotonic(), found.pop("")))
+        self._blocks.append((time.monotonic(), self._taken(found)))
         return found
 
-    def _block_before(self, moment: float) -> int:
-        return self._blocks[bisect.bisect_right(self._blocks, (moment, 0)) - 1][1]
+    @staticmethod
+    def _taken(found: dict[str, int]) -> _Blocks:
+        return {table: found.pop(table, 0) for table in _TABLES}
+
+    def _blocks_before(self, moment: float) -> _Blocks:
+        at = bisect.bisect_right(self._blocks, moment, key=lambda known: known[0])
+        return self._blocks[at - 1][1]
 
 
-def watch(stack: Stack, poster: Poster, answered: Answered, batches: int) -> list[float]:
+def watch(stack: Stack, poster: Poster, rows: Rows, answered: Answered, batches: int) -> list[float]:
     """Asks after each insert which batches are complete; returns their latencies in seconds."""
     waits: list[float] = []
     waiting: Answered = {}
     known: set[str] = set()
-    rows, inserts = _Rows(stack.settings), _Inserts(stack.settings)
+    inserts = _Inserts(stack.settings)
     last = time.monotonic()
     while len(waits) < batches:
         stack.supervisor.check()
