@@ -6,7 +6,7 @@ Applying records, and what a crash after each step leaves:
    send outputs and changelog. The broker aborts what was not committed.
 2. ``commit_transaction``. Outputs, states and positions of all these partitions are durable; RocksDB is
    behind and catches up from the changelog when a partition is opened again.
-3. Write RocksDB, one partition after another.
+3. Write the tables, one partition after another.
 4. The caller acknowledges to Faust. That offset is a hint: records that are delivered again are
    skipped.
 """

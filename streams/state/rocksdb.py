@@ -72,7 +72,11 @@ writes stopped for up to 14 s while a large merge went on; each file costs a loo
 """
 _REFILL_US, _FAIRNESS = 100_000, 10
 """RocksDB's defaults for the limit."""
-
+_GATHERED_MAX, _ALL_GATHERED_MAX = 16_384, 65_536
+"""Entries of a database, and of all databases of a process, at which a database hands what it has
+gathered to RocksDB. A memtable is a list in the order of keys. Few entries visit distant parts of it,
+each from its beginning; many, sorted, visit it in its order.
+"""
 
 _CACHE = re.compile(r"^rocksdb\.block\.cache\.(hit|miss) COUNT : (\d+)$", re.MULTILINE)
 """Pattern of a counter in the text of RocksDB's statistics."""
@@ -93,6 +97,7 @@ class Memory:
         self.options = {filling: _options(self, filling) for filling in (False, True)}
         self.unlimited = _options(self, filling=False, limited=False)
         self.options[False].enable_statistics()
+        self.open: list[Database] = []
 
     def usage(self) -> MemoryUsage:
         """Bytes in use, and the counts of cache hits and misses so far."""
@@ -104,6 +109,9 @@ class Memory:
 class Database:
     """A RocksDB database without a write-ahead log: a crash loses what was not flushed.
 
+    It gathers writes and hands many of them to RocksDB at once. A crash keeps all writes up to one of
+    them or, if the files are older, up to an earlier one.
+
     Opening and reading raise ``StateDamaged`` if RocksDB finds the files damaged or missing.
     """
 
@@ -113,6 +121,8 @@ class Database:
         self._memory = memory
         self._filling = filling
         self._db = self._opened(memory.options[filling])
+        self._gathered: dict[bytes, bytes] = {}
+        memory.open.append(self)
         self._unlogged = WriteOptions()
         self._unlogged.disable_wal = True  # type: ignore[method-assign,assignment]  # a property
 
@@ -134,18 +144,33 @@ class Database:
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """Values in the order of ``keys``."""
+        found = list(map(self._gathered.get, keys))
+        missing = [key for key, value in zip(keys, found, strict=True) if value is None]
+        if not missing:
+            return found
         try:
-            return list(self._db.get(list(keys)) or ())
+            stored = iter(self._db.get(missing) or ())  # type: ignore[arg-type]  # lists are invariant
         except Exception as error:
             raise self._named(error) from None
+        return [next(stored) if value is None else value for value in found]
 
     def write(self, puts: Puts) -> None:
         """Writes all puts or none of them."""
+        self._gathered.update(puts)
+        if (
+            self._filling
+            or len(self._gathered) >= _GATHERED_MAX
+            or sum(len(each._gathered) for each in self._memory.open) >= _ALL_GATHERED_MAX
+        ):
+            self._hand_over()
+
+    def _hand_over(self) -> None:
         batch = WriteBatch(raw_mode=True)
-        # a sorted batch is inserted faster into the memtable; the one for filling sorts by itself
-        for key in puts if self._filling else sorted(puts):
-            batch.put(key, puts[key])
+        # the memtable for filling sorts by itself
+        for key in self._gathered if self._filling else sorted(self._gathered):
+            batch.put(key, self._gathered[key])
         self._db.write(batch, self._unlogged)
+        self._gathered.clear()
 
     def erase(self, changes: Changes) -> None:
         """Writes puts and deletes keys, all or none of them, and removes the deleted entries, and older
@@ -153,6 +178,7 @@ class Database:
 
         Opening the database again begins a new manifest: the old one names keys too.
         """
+        self._hand_over()
         batch = WriteBatch(raw_mode=True)
         for key, value in changes.items():
             if value is None:
@@ -166,6 +192,7 @@ class Database:
 
     def entries(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
         """The entries whose keys begin with ``prefix``, in the order of their keys."""
+        self._hand_over()
         for key, value in self._db.items(from_key=prefix):
             assert isinstance(key, bytes)
             if not key.startswith(prefix):
@@ -177,7 +204,8 @@ class Database:
         return TableSize(*(self._db.property_int_value(name) or 0 for name in _SIZES))
 
     def flush(self) -> None:
-        """Writes the memtables to files."""
+        """Writes all entries to files."""
+        self._hand_over()
         self._db.flush(True)
 
     def compact(self) -> None:
@@ -188,7 +216,9 @@ class Database:
     def close(self) -> None:
         """Flushes and closes; a second call has no effect."""
         with suppress(DbClosedError):
+            self._hand_over()
             self._db.close()
+            self._memory.open.remove(self)
 
     def _named(self, error: Exception) -> Exception:
         text = str(error)

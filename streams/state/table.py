@@ -1,8 +1,8 @@
 """Tables: copies in RocksDB of changelog partitions, which hold the authoritative state.
 
-RocksDB is written after the transaction with the changelog record has committed, in one write batch
-with the changelog offset at which recovery continues. After a crash, missing entries are read from
-the changelog from that offset on.
+A table is written after the transaction with the changelog record has committed, together with the
+changelog offset at which recovery continues. After a crash, missing entries are read from the changelog
+from that offset on.
 
 :class:`Window` expires entries by dropping whole databases.
 """
@@ -101,7 +101,7 @@ class Table:
         return self.database.size()
 
     def flush(self) -> None:
-        """Writes the memtable to disk."""
+        """Writes all entries to disk."""
         self.database.flush()
 
     def close(self) -> None:

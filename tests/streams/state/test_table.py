@@ -37,10 +37,44 @@ def test_the_tables_of_64_partitions_share_the_write_buffers_without_a_file_for_
     tables = [Table(tmp_path / str(n), "cluster", memory) for n in range(2 * 64)]
     for offset in range(3):
         for table in tables:
-            table.write({b"%d-%d" % (offset, n): bytes(100) for n in range(10)}, offset)
+            table.write({b"%d-%d" % (offset, n): bytes(100) for n in range(600)}, offset)
+    assert sum(table.size().keys for table in tables) > 100_000  # RocksDB has most of them
     assert sum(table.size().file_bytes for table in tables) == 0
     for table in tables:
         table.close()
+
+
+def test_writes_are_read_at_once_and_a_crash_keeps_all_up_to_one_of_them(tmp_path: Path) -> None:
+    table = Table(tmp_path / "table", "cluster", Memory())
+    newest: dict[bytes, bytes] = {}
+    for offset in range(1, 101):
+        puts = {b"%d" % (offset * 400 + n): b"%d" % offset for n in range(1_000)}
+        newest |= puts
+        table.write(puts, offset)
+        keys = [b"%d" % (offset * 400 + n * 50 - 3_000) for n in range(100)]
+        assert table.get_many(keys) == [newest.get(key) for key in keys]
+    assert table.offset == 100
+    table.database._db.flush(True)  # what a memtable does when it is full
+    found = Table(crash_image(tmp_path / "table", tmp_path / "crashed"), "cluster", MEMORY)
+    assert 50 < found.offset < 100
+    for offset in range(1, 101):
+        key = b"%d" % (offset * 400)  # of this write and the two before it
+        newest_kept = b"%d" % min(offset, found.offset) if offset <= found.offset + 2 else None
+        assert found.get_many([key]) == [newest_kept]
+    found.close()
+    table.close()
+
+
+def test_no_writes_wait_in_memory_without_bound(tmp_path: Path) -> None:
+    memory = Memory()
+    tables = [Table(tmp_path / str(n), "cluster", memory) for n in range(12)]
+    for offset in range(8):
+        for table in tables:
+            table.write({b"%d-%d" % (offset, n): b"" for n in range(2_000)}, offset)
+            assert sum(len(table.database._gathered) for table in tables) < 70_000
+    for table in tables:
+        table.close()
+    assert not memory.open
 
 
 def test_a_window_remembers_for_at_least_its_length_and_forgets_after_twice_that(
