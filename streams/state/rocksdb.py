@@ -165,6 +165,8 @@ class Database:
             self._hand_over()
 
     def _hand_over(self) -> None:
+        if not self._gathered:
+            return
         batch = WriteBatch(raw_mode=True)
         # the memtable for filling sorts by itself
         for key in self._gathered if self._filling else sorted(self._gathered):
@@ -216,9 +218,11 @@ class Database:
     def close(self) -> None:
         """Flushes and closes; a second call has no effect."""
         with suppress(DbClosedError):
-            self._hand_over()
-            self._db.close()
-            self._memory.open.remove(self)
+            try:
+                self._hand_over()
+            finally:
+                self._db.close()
+                self._memory.open.remove(self)
 
     def _named(self, error: Exception) -> Exception:
         text = str(error)
