@@ -296,28 +296,30 @@ def percentile_ms(waits: list[float], share: int) -> int:
 
 _TABLES = "game_transactions_rows", "outcomes_rows"
 
-_NEWEST = """
+_NEWEST = f"""
 SELECT table AS batch_id, toUInt64(max(max_block_number)) AS n FROM system.parts
-WHERE database = currentDatabase() AND table IN {tables} GROUP BY table
+WHERE database = currentDatabase() AND table IN {_TABLES} GROUP BY table
 """
 
-_FOUND = """
+_FOUND = f"""
 SELECT batch_id, sum(n) AS n FROM (
     SELECT batch_id, count() AS n FROM game_transactions_rows
-    WHERE batch_id IN ({batches}) AND toUInt64(splitByChar('_', _part)[3]) > {game_transactions_rows}
+    WHERE batch_id IN ({{batches}})
+        AND toUInt64(splitByChar('_', _part)[3]) > {{game_transactions_rows}}
     GROUP BY batch_id
     UNION ALL
     SELECT batch_id, toUInt64(sum(duplicate + conflict + rejected)) AS n FROM outcomes_rows
-    WHERE batch_id IN ({batches}) AND toUInt64(splitByChar('_', _part)[3]) > {outcomes_rows}
+    WHERE batch_id IN ({{batches}})
+        AND toUInt64(splitByChar('_', _part)[3]) > {{outcomes_rows}}
     GROUP BY batch_id
-    UNION ALL {newest}
+    UNION ALL {_NEWEST}
 ) GROUP BY batch_id
 """
 
 
-_DIRECTORIES = """
+_DIRECTORIES = f"""
 SELECT data_paths[1] AS path FROM system.tables
-WHERE database = currentDatabase() AND name IN {tables}
+WHERE database = currentDatabase() AND name IN {_TABLES}
 """
 
 
@@ -325,8 +327,7 @@ class _Inserts:
     """Looks for new parts in the directories of the tables that :class:`Rows` counts."""
 
     def __init__(self, settings: Settings) -> None:
-        directories = asked(settings, _DIRECTORIES.format(tables=_TABLES))
-        self._parts = {Path(row["path"]): 0 for row in directories}
+        self._parts = {Path(row["path"]): 0 for row in asked(settings, _DIRECTORIES)}
         self._changed_ns = dict.fromkeys(self._parts, 0)
         self._found_at = 0.0
 
@@ -357,10 +358,9 @@ class Rows:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._newest = _NEWEST.format(tables=_TABLES)
-        found = {row["batch_id"]: int(row["n"]) for row in asked(settings, self._newest)}
-        self._blocks = [(-math.inf, self._taken(found))]
+        self._blocks: list[tuple[float, _Blocks]] = []
         self._since: dict[str, _Blocks] = {}
+        self._counted(_NEWEST)
 
     def of(self, batches: Answered) -> dict[str, int]:
         """The number of rows by batch, counted after the last block known when its request began."""
@@ -374,17 +374,16 @@ class Rows:
             table: min((blocks[table] for blocks in self._since.values()), default=latest[table])
             for table in _TABLES
         }
-        sql = _FOUND.format(batches=names, newest=self._newest, **since)
+        return self._counted(_FOUND.format(batches=names, **since))
+
+    def _counted(self, sql: str) -> dict[str, int]:
+        """The answer, by batch; the newest blocks in it are kept."""
         found = {row["batch_id"]: int(row["n"]) for row in asked(self._settings, sql)}
-        self._blocks.append((time.monotonic(), self._taken(found)))
+        self._blocks.append((time.monotonic(), {table: found.pop(table, 0) for table in _TABLES}))
         return found
 
-    @staticmethod
-    def _taken(found: dict[str, int]) -> _Blocks:
-        return {table: found.pop(table, 0) for table in _TABLES}
-
     def _blocks_before(self, moment: float) -> _Blocks:
-        at = bisect.bisect_right(self._blocks, moment, key=lambda known: known[0])
+        at = bisect.bisect_right(self._blocks, moment, lo=1, key=lambda known: known[0])
         return self._blocks[at - 1][1]
 
 

@@ -98,6 +98,7 @@ class Memory:
         self.unlimited = _options(self, filling=False, limited=False)
         self.options[False].enable_statistics()
         self.open: list[Database] = []
+        """The databases that are open."""
 
     def usage(self) -> MemoryUsage:
         """Bytes in use, and the counts of cache hits and misses so far."""
