@@ -75,6 +75,12 @@ class Settings(BaseSettings):
         description="What one transaction of a worker contains: the work of one `partition`, or of all "
         "partitions of the `worker`.",
     )
+    worker_linger_ms: int = Field(
+        80,
+        ge=5,
+        description="Least time from batch to batch of an agent, and so from transaction to "
+        "transaction, unless a batch has enough bytes.",
+    )
     instance: str | None = Field(
         None,
         description="Name of this machine in the consumer group, stable across restarts; default its "

@@ -6,7 +6,10 @@ The steps of a flush, and the state after a crash at the end of each:
    version and the offsets in the block. After a crash the rows are inserted again: ClickHouse skips the
    same block by its token, and ``ReplacingMergeTree``, which the views read with ``FINAL``, removes
    repeated rows of a different block.
-2. Commit the offsets.
+2. Commit the offsets of these topics.
+
+A topic with few rows beside those of the others waits for more of them, up to a second: a block of ten
+rows costs as much as one of hundreds. Nothing of it is committed before it is inserted.
 
 While ClickHouse is unreachable the sink retries without limit, with growing pauses, and commits no
 offset.
@@ -21,7 +24,8 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NamedTuple, Protocol
 
@@ -45,6 +49,8 @@ log = logging.getLogger(__name__)
 PAUSE_S = 0.2, 5.0
 INTERVAL = 3
 """Least time from insert to insert, in durations of the one before."""
+FEW_SHARE, FEW_PAUSE_S = 0.02, 1.0
+"""A topic with less than this share of the rows of a flush is inserted once in such a time."""
 
 _POLL_S = 0.01
 _POLL_RECORDS = 5000
@@ -142,6 +148,12 @@ class _Held(NamedTuple):
     why: str
 
 
+def too_few(rows: Mapping[str, int], due: Mapping[str, float], now: float) -> set[str]:
+    """The topics that have few of all rows and are not ``due`` yet (monotonic, s)."""
+    few = FEW_SHARE * sum(rows.values())
+    return {topic for topic, count in rows.items() if count < few and now < due.get(topic, now)}
+
+
 class Sink:
     """Reads all target topics and inserts their rows; :meth:`run` returns after :meth:`stop`."""
 
@@ -164,6 +176,7 @@ class Sink:
         self._tombstones: dict[tuple[str, int], int] = {}  # the offset after the last one
         self._held: dict[tuple[str, int], _Held] = {}
         self._look_again_at = 0.0
+        self._due_at: dict[str, float] = {}  # when a topic with few rows is inserted again
         self._count = 0
         self._not_before = 0.0
         self.rows_inserted = 0
@@ -210,7 +223,7 @@ class Sink:
                     self._flush(consumer)
                 if self._held and time.monotonic() >= self._look_again_at:
                     self._look_again(consumer)
-            self._flush(consumer)
+            self._flush(consumer, everything=True)
         finally:
             consumer.close()
 
@@ -233,7 +246,7 @@ class Sink:
 
     def _revoke(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
         self.assigned -= {(at.topic, at.partition) for at in partitions}
-        self._flush(consumer)
+        self._flush(consumer, everything=True)
         for at in partitions:
             self._held.pop((at.topic, at.partition), None)
 
@@ -307,27 +320,33 @@ class Sink:
         full = self._count >= self.settings.sink_rows_max
         return full or (self._count > 0 and now >= self._not_before)
 
-    def _flush(self, consumer: Consumer) -> None:
-        if not self._count:
-            return
+    def _flush(self, consumer: Consumer, everything: bool = False) -> None:
         began = time.monotonic()
-        ends = self._tombstones.copy()
-        for pending in self._pending.values():
+        waiting = set() if everything else self._waiting(began)
+        ends = {at: end for at, end in self._tombstones.items() if at[0] not in waiting}
+        flushed = [pending for pending in self._pending.values() if pending.source.topic not in waiting]
+        for pending in flushed:
             source = pending.source
             with self._span(pending):
                 inserted = self._insert(pending)
             if not inserted:
                 return  # stopped while ClickHouse was unreachable: nothing is committed
             self.rows_inserted += len(pending.rows)
+            self._due_at[source.topic] = began + FEW_PAUSE_S
             if self._target(source) == TARGETS[OUTCOMES]:
                 self._metrics.arrived(received_at(self._containers[source], pending.rows))
             for partition, last in pending.last.items():
                 topic_partition = source.topic, partition
                 ends[topic_partition] = max(last + 1, ends.get(topic_partition, 0))
+        if not ends:
+            return
         offsets = [TopicPartition(*topic_partition, end) for topic_partition, end in ends.items()]
-        self._pending.clear()
-        self._tombstones.clear()
-        self._count = 0
+        for pending in flushed:
+            del self._pending[pending.source]
+        self._tombstones = {at: end for at, end in self._tombstones.items() if at not in ends}
+        self._count = sum(len(pending.rows) for pending in self._pending.values()) + len(
+            self._tombstones
+        )
         took = time.monotonic() - began
         self._not_before = began + max(self.settings.sink_linger_ms / 1000, INTERVAL * took)
         try:
@@ -335,6 +354,13 @@ class Sink:
         except KafkaException as error:
             # the rows are inserted; without the commit they may be inserted again, and deduplicated
             log.warning("offsets not committed, rows may be inserted again: %s", error)
+
+    def _waiting(self, now: float) -> set[str]:
+        """The topics that wait for more rows. Outcomes, which say that a request is counted, do not."""
+        rows: Counter[str] = Counter()
+        for pending in self._pending.values():
+            rows[pending.source.topic] += len(pending.rows)
+        return too_few(rows, self._due_at, now) - {self.settings.topic_prefix + OUTCOMES}
 
     def _span(self, pending: _Pending) -> AbstractContextManager[object]:
         if self._traces is None:

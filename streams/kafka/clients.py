@@ -73,6 +73,12 @@ def reporting(on_statistics: OnStatistics) -> dict[str, Any]:
     return {"statistics.interval.ms": EVERY_MS, "stats_cb": on_statistics}
 
 
+FLUSHED: dict[str, Any] = {"linger.ms": 100}
+"""For a producer whose batches end with a flush or a commit, which do not wait for the linger: records
+go to Kafka in few requests.
+"""
+
+
 def idempotent_producer(settings: Settings, **more: Any) -> Producer:
     """A producer that writes each record once and in order, or fails.
 

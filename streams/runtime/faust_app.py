@@ -230,6 +230,7 @@ def _credentials(settings: Settings) -> CredentialsT | None:
 
 def _add_agents(app: faust.App, parts: _Parts) -> None:
     process, metrics = parts.process, parts.metrics
+    linger_s = parts.settings.worker_linger_ms / 1000
 
     def bytes_topic(name: str) -> Any:
         return app.topic(
@@ -243,7 +244,7 @@ def _add_agents(app: faust.App, parts: _Parts) -> None:
     @app.agent(bytes_topic(RAW), name="translate")
     async def translate_agent(stream: StreamT[bytes]) -> None:
         try:
-            async for events in batches(stream, ENOUGH_RAW_BYTES):
+            async for events in batches(stream, ENOUGH_RAW_BYTES, linger_s):
                 async with parts.translating:
                     ready = [
                         event
@@ -259,7 +260,7 @@ def _add_agents(app: faust.App, parts: _Parts) -> None:
     @app.agent(bytes_topic(STAGED), name="process")
     async def process_agent(stream: StreamT[bytes]) -> None:
         try:
-            async for events in batches(stream, ENOUGH_STAGED_BYTES):
+            async for events in batches(stream, ENOUGH_STAGED_BYTES, linger_s):
                 metrics.stages.took(STAGED, (event.message.timestamp for event in events))
                 by_partition: dict[int, list[EventT[Any]]] = defaultdict(list)
                 for event in events:

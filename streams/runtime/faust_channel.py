@@ -17,14 +17,10 @@ from faust.types import TP, EventT, StreamT
 BATCH_RECORDS_MAX = 1000
 BATCH_BYTES_MAX = 8_000_000
 
-PACE_S = 0.08
-"""Least time between the beginnings of two batches of which the second has less than enough bytes. One
-record costs a transaction nearly as much as many. After a pause in the input nothing waits for it.
-"""
-
 REST_MAX_S = 0.2
-"""Such a batch also begins no sooner after the end of the one before than that one took, up to this
-time. So work that is slow, because the machine is busy, makes larger batches, which cost less an event.
+"""A batch of less than enough bytes begins no sooner after the end of the one before than that one
+took, up to this time. So work that is slow, because the machine is busy, makes larger batches, which
+cost less an event.
 """
 
 LOOK_S = 0.005
@@ -33,11 +29,14 @@ bytes waits for one such time at least, for records that were written at the sam
 """
 
 
-async def batches(stream: StreamT[bytes], enough_bytes: int) -> AsyncIterator[list[EventT[Any]]]:
+async def batches(
+    stream: StreamT[bytes], enough_bytes: int, linger_s: float
+) -> AsyncIterator[list[EventT[Any]]]:
     """Batches of at least one event, until the stream stops. The caller acknowledges.
 
-    A batch is yielded when it has ``enough_bytes``, has reached a maximum, or the pause after the last
-    one is over (:data:`PACE_S`, :data:`REST_MAX_S`). The caller asks for the next after its work.
+    A batch is yielded when it has ``enough_bytes`` or has reached a maximum, and with less no sooner
+    than ``linger_s`` after the last one and its rest (:data:`REST_MAX_S`). The caller asks for the next
+    after its work.
 
     Reads the channel of the stream, not the stream: the iteration over a stream acknowledges in
     ``finally``, also an event whose processing raised, and ``noack_take`` waits its whole time-out if
@@ -59,7 +58,7 @@ async def batches(stream: StreamT[bytes], enough_bytes: int) -> AsyncIterator[li
             inbound[event.message.tp] = began
         yield events
         ended = time.monotonic()
-        due = max(began + PACE_S, ended + min(ended - began, REST_MAX_S))
+        due = max(began + linger_s, ended + min(ended - began, REST_MAX_S))
 
 
 def _fill(queue: Any, events: list[EventT[Any]], enough_bytes: int) -> bool:

@@ -15,7 +15,7 @@ from confluent_kafka import KafkaError, Message
 
 from streams.core.accounting import encode_outcome, encode_reject
 from streams.errors import DeliveryFailed
-from streams.kafka.clients import idempotent_producer, produce, reporting
+from streams.kafka.clients import FLUSHED, idempotent_producer, produce, reporting
 from streams.records import layout
 from streams.records.raw_batch import TRACEPARENT, RawRecord, traceparents
 from streams.records.staged_chunk import (
@@ -76,7 +76,7 @@ class Translate:
         self._producer = idempotent_producer(
             settings,
             **reporting(metrics.clients.of("translate")),
-            **{"message.timeout.ms": 0, "log_level": 3},
+            **FLUSHED | {"message.timeout.ms": 0, "log_level": 3},
         )
         self._failed: KafkaError | None = None
         self._reject_limit = RejectLimit(settings.reject_share_max)

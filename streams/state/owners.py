@@ -7,7 +7,7 @@ from functools import partial
 
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from streams.kafka.clients import reporting, transactional_producer
+from streams.kafka.clients import FLUSHED, reporting, transactional_producer
 from streams.kafka.reading import to_the_ends
 from streams.records.topics import OWNERS
 from streams.settings import Settings
@@ -125,8 +125,8 @@ class Lanes:
             return self._of_worker
 
     def _made(self, name: str, client: str) -> Lane:
-        report = reporting(self._clients.of(client))
-        return self._lane(name, transactional_producer(self.settings, name, **report))
+        more = FLUSHED | reporting(self._clients.of(client))
+        return self._lane(name, transactional_producer(self.settings, name, **more))
 
 
 def _client(partition: int) -> str:

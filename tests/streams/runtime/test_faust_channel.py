@@ -14,13 +14,13 @@ from mode import Service
 from streams.runtime.faust_channel import (
     BATCH_RECORDS_MAX,
     LOOK_S,
-    PACE_S,
     REST_MAX_S,
     batches,
     seek_back,
 )
 
 ENOUGH_BYTES = 100
+LINGER_S = 0.08
 PARTITION = TP("raw", 3)
 
 
@@ -31,7 +31,7 @@ class Fed:
         self.app = faust.App("test", broker="kafka://127.0.0.1:1", value_serializer="raw")
         self.app.flow_control.resume()
         self.stream = self.app.stream(self.app.channel(value_type=bytes))
-        self.batches = batches(self.stream, ENOUGH_BYTES)
+        self.batches = batches(self.stream, ENOUGH_BYTES, LINGER_S)
 
     def put(self, *values: bytes) -> None:
         """Puts records on the queue from which the stream's own channel is read."""
@@ -96,16 +96,16 @@ def test_a_batch_of_too_few_bytes_begins_a_bounded_time_after_the_one_before(clo
         fed.put(b"a")
         assert await fed.next() == [b"a"]
         before = clock.now
-        clock.now += PACE_S / 2  # the work on the batch
+        clock.now += LINGER_S / 2  # the work on the batch
         fed.put(b"b")
         assert await fed.next() == [b"b"]
-        assert clock.now - before == pytest.approx(PACE_S, abs=LOOK_S)
+        assert clock.now - before == pytest.approx(LINGER_S, abs=LOOK_S)
 
     run(check)
 
 
 @pytest.mark.parametrize(
-    ("worked", "rest"), [(PACE_S, PACE_S), (REST_MAX_S, REST_MAX_S), (9.0, REST_MAX_S)]
+    ("worked", "rest"), [(LINGER_S, LINGER_S), (REST_MAX_S, REST_MAX_S), (9.0, REST_MAX_S)]
 )
 def test_a_batch_of_too_few_bytes_rests_as_long_as_the_one_before_took(
     clock: Clock, worked: float, rest: float
@@ -138,7 +138,7 @@ def test_a_backlog_does_not_rest(clock: Clock) -> None:
 def test_a_batch_after_a_pause_waits_for_what_was_written_with_it_alone(clock: Clock) -> None:
     async def check(fed: Fed) -> None:
         def end_of_pause() -> None:
-            clock.now += 10 * PACE_S
+            clock.now += 10 * LINGER_S
             fed.put(b"b")
 
         fed.put(b"a")
@@ -147,7 +147,7 @@ def test_a_batch_after_a_pause_waits_for_what_was_written_with_it_alone(clock: C
         clock.meanwhile = lambda: fed.put(b"c")
         asyncio.get_running_loop().call_soon(end_of_pause)
         assert await fed.next() == [b"b", b"c"]
-        assert clock.now - began == pytest.approx(10 * PACE_S + LOOK_S)
+        assert clock.now - began == pytest.approx(10 * LINGER_S + LOOK_S)
 
     run(check)
 

@@ -1,14 +1,14 @@
-"""The sink stores rows of several versions of a contract, also of versions newer than its tables."""
+"""The sink: several versions of a contract, also newer than its tables, and topics with few rows."""
 
 from typing import Any
 
 import pytest
 from clickhouse_connect.driver.client import Client
-from confluent_kafka import Producer
+from confluent_kafka import Producer, TopicPartition
 
 from connectors.clickhouse.sink import Sink
 from streams.errors import NewerVersion
-from streams.kafka.clients import idempotent_producer
+from streams.kafka.clients import committed_consumer, idempotent_producer
 from streams.settings import Settings
 from streams.wire.avro import frame
 from streams.wire.avro_encoder import encoder
@@ -116,3 +116,32 @@ def test_a_topic_waits_where_a_field_could_be_lost_and_the_others_go_on(
         wait_until(lambda: sink.waiting() == {})
     found = events(clickhouse, settings, "logins_rows", "channel")
     assert found == [("e-0", "web"), ("e-1", "app"), ("e-2", "web")]
+
+
+def test_what_waits_for_more_rows_is_not_committed_until_it_is_inserted(
+    topics: Topics, sink: Sink, settings: Settings, clickhouse: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("connectors.clickhouse.sink.FEW_SHARE", 2.0)
+    monkeypatch.setattr("connectors.clickhouse.sink.FEW_PAUSE_S", 3600.0)
+
+    def pay(number: int) -> None:
+        topics.write(PAYMENTS, FRAMES["payment"], schema("payment"), event_id=f"e-{number}")
+
+    def committed(topic: str) -> int:
+        consumer = committed_consumer(settings, f"{settings.topic_prefix}sink")
+        [at] = consumer.committed([TopicPartition(settings.topic_prefix + topic, 0)], timeout=30)
+        consumer.close()
+        return at.offset
+
+    with running(sink):
+        pay(0)
+        wait_until(lambda: committed(PAYMENTS) > 0)
+        first = committed(PAYMENTS)
+        pay(1)
+        wait_until(lambda: sink.pending_rows == 1)
+        topics.write(LOGINS, FRAMES["login"], schema("login"), event_id="e-2")
+        wait_until(lambda: committed(LOGINS) > 0)
+        assert committed(PAYMENTS) == first
+        assert events(clickhouse, settings, "payments_rows") == [("e-0",)]
+    assert events(clickhouse, settings, "payments_rows") == [("e-0",), ("e-1",)]
+    assert committed(PAYMENTS) > first
