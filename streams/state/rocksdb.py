@@ -47,6 +47,11 @@ _CACHE_BYTES = 128 << 20
 _WRITE_BUFFERS_BYTES = 64 << 20
 _WRITE_BUFFER_BYTES = 16 << 20
 _ARENA_BLOCK_BYTES = 64 << 10
+_FILTER_BITS = 14
+"""Bits of a file's filter for each key. A lookup asks the filters of six files and more, and most keys
+are new. Each wrong answer reads a block, mostly one that has left the operating system's cache: one
+answer in five hundred is wrong, and with 10 bits one in a hundred.
+"""
 _MEMTABLE_FILTER_SHARE = 0.01
 """The filter of an empty memtable, as a share of a write buffer. It has to be small, like the block in
 which a memtable allocates: 64 partitions have 128 memtables or more, whose filters and blocks count
@@ -234,10 +239,10 @@ class Database:
 
 def _options(memory: Memory, filling: bool, limited: bool = True) -> Options:
     blocks = BlockBasedOptions()
-    blocks.set_bloom_filter(10, False)
+    blocks.set_bloom_filter(_FILTER_BITS, False)
     blocks.set_block_cache(memory.cache)
-    # Filters are kept with their files, 10 bits a key. In the cache, one larger than a shard (2 MB)
-    # does not fit and is read from the file again for every few keys: 10 us a key, not 1.
+    # Filters are kept with their files. In the cache, one larger than a shard (2 MB) does not fit and
+    # is read from the file again for every few keys: 10 us a key, not 1.
     blocks.set_cache_index_and_filter_blocks(False)
     options = Options(raw_mode=True)
     options.create_if_missing(True)
