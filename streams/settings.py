@@ -155,7 +155,10 @@ class Settings(BaseSettings):
     sink_linger_ms: int = Field(
         200,
         ge=1,
-        description="Least time between two inserts; at least three times the duration of the last.",
+        description="Least time from insert to insert, unless `sink_share` asks for more.",
+    )
+    sink_share: float = Field(
+        0.33, gt=0, le=1, description="Share of its time that the sink spends on inserts, at most."
     )
     sink_rows_max: int = Field(
         50_000, ge=1, description="Number of rows at which the sink inserts at once."

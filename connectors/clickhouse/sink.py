@@ -47,8 +47,6 @@ from streams.wire.contracts import schema as present
 log = logging.getLogger(__name__)
 
 PAUSE_S = 0.2, 5.0
-INTERVAL = 3
-"""Least time from insert to insert, in durations of the one before."""
 FEW_SHARE, FEW_PAUSE_S = 0.02, 1.0
 """A topic with less than this share of the rows of a flush is inserted once in such a time."""
 
@@ -348,7 +346,9 @@ class Sink:
             self._tombstones
         )
         took = time.monotonic() - began
-        self._not_before = began + max(self.settings.sink_linger_ms / 1000, INTERVAL * took)
+        self._not_before = began + max(
+            self.settings.sink_linger_ms / 1000, took / self.settings.sink_share
+        )
         try:
             consumer.commit(offsets=offsets, asynchronous=False)
         except KafkaException as error:
