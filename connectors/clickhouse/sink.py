@@ -25,7 +25,7 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NamedTuple, Protocol
 
@@ -218,10 +218,10 @@ class Sink:
                         raise KafkaException(error)
                 self._metrics.pending.set(self._count)
                 if self._due(time.monotonic()):
-                    self._flush(consumer)
+                    self._flush(consumer, self._gathering(time.monotonic()))
                 if self._held and time.monotonic() >= self._look_again_at:
                     self._look_again(consumer)
-            self._flush(consumer, everything=True)
+            self._flush(consumer)
         finally:
             consumer.close()
 
@@ -244,7 +244,7 @@ class Sink:
 
     def _revoke(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
         self.assigned -= {(at.topic, at.partition) for at in partitions}
-        self._flush(consumer, everything=True)
+        self._flush(consumer)
         for at in partitions:
             self._held.pop((at.topic, at.partition), None)
 
@@ -318,11 +318,11 @@ class Sink:
         full = self._count >= self.settings.sink_rows_max
         return full or (self._count > 0 and now >= self._not_before)
 
-    def _flush(self, consumer: Consumer, everything: bool = False) -> None:
+    def _flush(self, consumer: Consumer, but: Set[str] = frozenset()) -> None:
+        """Inserts and commits what is pending, except of the topics ``but``."""
         began = time.monotonic()
-        waiting = set() if everything else self._waiting(began)
-        ends = {at: end for at, end in self._tombstones.items() if at[0] not in waiting}
-        flushed = [pending for pending in self._pending.values() if pending.source.topic not in waiting]
+        ends = {at: end for at, end in self._tombstones.items() if at[0] not in but}
+        flushed = [pending for pending in self._pending.values() if pending.source.topic not in but]
         for pending in flushed:
             source = pending.source
             with self._span(pending):
@@ -355,7 +355,7 @@ class Sink:
             # the rows are inserted; without the commit they may be inserted again, and deduplicated
             log.warning("offsets not committed, rows may be inserted again: %s", error)
 
-    def _waiting(self, now: float) -> set[str]:
+    def _gathering(self, now: float) -> set[str]:
         """The topics that wait for more rows. Outcomes, which say that a request is counted, do not."""
         rows: Counter[str] = Counter()
         for pending in self._pending.values():
