@@ -4,11 +4,12 @@ from typing import Any
 
 import pytest
 from clickhouse_connect.driver.client import Client
-from confluent_kafka import Producer, TopicPartition
+from confluent_kafka import Producer
 
 from connectors.clickhouse.sink import Sink
 from streams.errors import NewerVersion
-from streams.kafka.clients import committed_consumer, idempotent_producer
+from streams.kafka.clients import idempotent_producer
+from streams.kafka.offsets import committed_offset
 from streams.settings import Settings
 from streams.wire.avro import frame
 from streams.wire.avro_encoder import encoder
@@ -128,10 +129,8 @@ def test_what_waits_for_more_rows_is_not_committed_until_it_is_inserted(
         topics.write(PAYMENTS, FRAMES["payment"], schema("payment"), event_id=f"e-{number}")
 
     def committed(topic: str) -> int:
-        consumer = committed_consumer(settings, f"{settings.topic_prefix}sink")
-        [at] = consumer.committed([TopicPartition(settings.topic_prefix + topic, 0)], timeout=30)
-        consumer.close()
-        return at.offset
+        prefix = settings.topic_prefix
+        return committed_offset(settings, f"{prefix}sink", prefix + topic, 0)
 
     with running(sink):
         pay(0)
